@@ -1,0 +1,83 @@
+"""Exceptions, named by what to do about them.
+
+Rule of this module: every message says what happened, where (topic, partition, offset, store) and the
+command or setting that fixes it. Each class carries the exit code with which ``streamstate run`` ends.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConfigError",
+    "OffsetOutOfRange",
+    "ProcessingError",
+    "SerdeError",
+    "StateDirectoryLocked",
+    "StreamStateError",
+    "TaskCorrupted",
+    "TaskMigrated",
+    "TopologyError",
+]
+
+
+class StreamStateError(Exception):
+    """Base of every error this package raises on purpose.
+
+    Attributes:
+        exit_code: the status with which ``streamstate run`` ends when this error stops it.
+    """
+
+    exit_code: int = 1
+
+
+class TopologyError(StreamStateError):
+    """The topology cannot run as written, or does not fit the topics that exist. Yours to fix before it runs."""
+
+    exit_code = 3
+
+
+class ConfigError(StreamStateError):
+    """A setting is missing, unknown or out of range. Yours to fix before it runs."""
+
+    exit_code = 2
+
+
+class BrokerUnavailable(StreamStateError):
+    """No broker answered within the allowed time. Nothing is lost; start again when it is back."""
+
+    exit_code = 4
+
+
+class StateDirectoryLocked(StreamStateError):
+    """Another live process holds this part of the state directory."""
+
+    exit_code = 5
+
+
+class ProcessingError(StreamStateError):
+    """A record failed in user code, under the error policy ``fail``. Nothing of it was kept."""
+
+    exit_code = 6
+
+
+class SerdeError(ProcessingError):
+    """A record could not be decoded or encoded."""
+
+
+class TaskCorrupted(StreamStateError):
+    """Local state or a changelog contradicts what was committed, and guessing would lose data."""
+
+    exit_code = 7
+
+
+class OffsetOutOfRange(StreamStateError):
+    """A committed input offset no longer exists (retention overtook it), or the topic was recreated."""
+
+    exit_code = 8
+
+
+class TaskMigrated(StreamStateError):
+    """This process no longer owns the partitions it worked on: drop uncommitted work and rejoin.
+
+    Raised and handled inside the engine; it never ends a process.
+    """
