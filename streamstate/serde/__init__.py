@@ -1,1 +1,11 @@
-"""Work in progress."""
+"""Serdes: a typed value to bytes and back.
+
+Rule of this package: a serde is two functions and two facts, nothing more. Most of them are C functions used
+as they are, so that the engine calls them without a Python frame in between. ``None`` never reaches a serde:
+a null key or value is null on the wire.
+"""
+
+from streamstate.serde._base import Serde
+from streamstate.serde._builtin import bytes_, double, float_, integer, json, long, string
+
+__all__ = ["Serde", "bytes_", "double", "float_", "integer", "json", "long", "string"]

@@ -1,0 +1,128 @@
+"""The ready serdes. Integers and floats are byte-compatible with Kafka's Java serializers (big-endian)."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import orjson
+
+from streamstate.serde._base import Serde
+
+__all__ = ["bytes_", "double", "float_", "integer", "json", "long", "string"]
+
+
+def _bytes(value: bytes) -> bytes:
+    if type(value) is bytes:
+        return value
+    if isinstance(value, (bytearray, memoryview)):
+        return bytes(value)
+    raise TypeError(f"the bytes serde takes bytes, not {type(value).__name__}")
+
+
+_BYTES: Serde[bytes] = Serde("bytes", _bytes, _bytes, immutable=True)
+_STRING: Serde[str] = Serde("string", str.encode, bytes.decode, immutable=True)
+
+
+def bytes_() -> Serde[bytes]:
+    """Bytes as they are. The default of every source and sink.
+
+    >>> bytes_().deserialize(b"as is")
+    b'as is'
+    """
+    return _BYTES
+
+
+def string() -> Serde[str]:
+    """UTF-8 text, as Kafka's StringSerializer writes it.
+
+    >>> string().serialize("grüezi")
+    b'gr\\xc3\\xbcezi'
+    """
+    return _STRING
+
+
+def _number(name: str, layout: str, kind: type) -> Serde[Any]:
+    packer = struct.Struct(layout)
+    pack, unpack, size = packer.pack, packer.unpack, packer.size
+
+    def deserialize(data: bytes) -> Any:
+        if len(data) != size:
+            raise ValueError(f"the {name} serde takes {size} bytes, got {len(data)}")
+        return unpack(data)[0]
+
+    def serialize(value: Any) -> bytes:
+        try:
+            return pack(value)
+        except struct.error as error:
+            raise ValueError(f"the {name} serde cannot encode {value!r} as {kind.__name__}: {error}") from None
+
+    return Serde(name, serialize, deserialize, immutable=True)
+
+
+_LONG = _number("long", ">q", int)
+_INTEGER = _number("integer", ">i", int)
+_DOUBLE = _number("double", ">d", float)
+_FLOAT = _number("float", ">f", float)
+
+
+def long() -> Serde[int]:
+    """A signed 64-bit integer, as Kafka's LongSerializer writes it.
+
+    >>> long().serialize(1)
+    b'\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x01'
+    """
+    serde: Serde[int] = _LONG
+    return serde
+
+
+def integer() -> Serde[int]:
+    """A signed 32-bit integer, as Kafka's IntegerSerializer writes it.
+
+    >>> integer().deserialize(b"\\xff\\xff\\xff\\xfe")
+    -2
+    """
+    serde: Serde[int] = _INTEGER
+    return serde
+
+
+def double() -> Serde[float]:
+    """A 64-bit float, as Kafka's DoubleSerializer writes it.
+
+    >>> double().deserialize(double().serialize(0.1))
+    0.1
+    """
+    serde: Serde[float] = _DOUBLE
+    return serde
+
+
+def float_() -> Serde[float]:
+    """A 32-bit float, as Kafka's FloatSerializer writes it: decoded values have its lower precision.
+
+    >>> float_().deserialize(float_().serialize(0.5))
+    0.5
+    """
+    serde: Serde[float] = _FLOAT
+    return serde
+
+
+
+_JSON: Serde[Any] = Serde("json", orjson.dumps, orjson.loads)
+_JSON_SORTED: Serde[Any] = Serde(
+    "json(sort_keys)", lambda value: orjson.dumps(value, option=orjson.OPT_SORT_KEYS), orjson.loads
+)
+
+
+def json(*, sort_keys: bool = False) -> Serde[Any]:
+    """JSON by orjson: UTF-8, no white space; datetimes as RFC 3339.
+
+    Args:
+        sort_keys: write object keys in order. Use it for keys: equal objects must be equal bytes to meet in
+            the same partition and store entry.
+
+    >>> json().serialize({"b": 1, "a": [None, 2.5]})
+    b'{"b":1,"a":[null,2.5]}'
+    >>> json(sort_keys=True).serialize({"b": 1, "a": 2})
+    b'{"a":2,"b":1}'
+    """
+    return _JSON_SORTED if sort_keys else _JSON
