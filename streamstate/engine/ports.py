@@ -1,0 +1,322 @@
+"""What the engine needs of the world: consumers, a producer, an admin client and a clock.
+
+Rule of this module: protocols and values only. ``streamstate.kafka`` implements them on a broker,
+``streamstate.testing`` in memory; one contract suite holds both to what is written here. An adapter maps every
+error of its client to one of the exceptions below, named by what the engine must do next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupMetadata:
+    """Membership of the consumer group at one moment.
+
+    Attributes:
+        generation: of the group, or the member's epoch; negative when the client is not a member.
+        member_id: empty when the client is not a member.
+        token: what the client library wants to be handed back.
+    """
+
+    generation: int
+    member_id: str
+    token: Any = None
+
+    @property
+    def is_member(self) -> bool:
+        """False when the client was dropped from the group. Offsets sent with such metadata would not be
+        checked by the broker at all, so they must never be sent."""
+        return self.generation >= 0 and bool(self.member_id)
+
+
+@dataclass(frozen=True, slots=True)
+class TopicInfo:
+    """A topic as it exists.
+
+    Attributes:
+        partitions: their number.
+        topic_id: changes when the topic is deleted and created again; empty when unknown.
+    """
+
+    partitions: int
+    topic_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTopic:
+    """A topic to create. ``None`` leaves a number to the broker's default."""
+
+    name: str
+    partitions: int | None = None
+    replication_factor: int | None = None
+    config: Mapping[str, str] = field(default_factory=dict)
+
+
+class PortError(Exception):
+    """Base of what adapters raise."""
+
+
+class Retriable(PortError):
+    """Nothing happened or it is not known yet: make the same call again."""
+
+
+class Unavailable(Retriable):
+    """No broker answers."""
+
+
+class AbortRequired(PortError):
+    """The transaction cannot commit: abort it and process its records again."""
+
+
+class Fenced(PortError):
+    """Another producer took this transactional id, or the group moved on: uncommitted work is void and the
+    producer may be unusable."""
+
+
+class ProducerFatal(PortError):
+    """The producer is of no more use: make a new one. Whether its last commit took place is unknown."""
+
+
+class OutOfRange(PortError):
+    """A fetch position does not exist in the log."""
+
+    def __init__(self, message: str, partition: TopicPartition | None = None) -> None:
+        super().__init__(message)
+        self.partition = partition
+
+
+class NotAuthorized(PortError):
+    """The broker refuses the operation to this principal."""
+
+
+class Message(Protocol):
+    """A consumed record. confluent-kafka's Message is one."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def key(self) -> bytes | None: ...
+    def value(self) -> bytes | None: ...
+    def timestamp(self) -> tuple[int, int]:
+        """(kind, ms since 1970); kind 0: not available."""
+        ...
+
+    def headers(self) -> list[tuple[str, bytes | None]] | None: ...
+
+
+class RebalanceListener(Protocol):
+    """Called from within ``Consumer.poll`` and ``Consumer.close`` only."""
+
+    def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
+        """These were added. They stay paused until ``Consumer.start``. May be empty."""
+        ...
+
+    def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+        """These go to another member when this returns: the last moment to commit for them."""
+        ...
+
+    def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
+        """These may already belong to another member: nothing of them may be committed."""
+        ...
+
+
+class Consumer(Protocol):
+    """The group's consumer: reads committed records only."""
+
+    def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None: ...
+
+    def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
+        """At most ``max_records`` of the started partitions. Waits for the first one only. Records of one
+        partition come in order; none comes of a partition that was taken away before this returned.
+
+        Raises:
+            OutOfRange: a position fell out of the log.
+            Unavailable: no broker answers (only after the adapter's own patience).
+        """
+        ...
+
+    def start(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read these assigned partitions from exactly these offsets on; also to go back after an abort.
+
+        Raises:
+            Retriable: the client is not ready yet.
+        """
+        ...
+
+    def pause(self, partitions: Iterable[TopicPartition]) -> None: ...
+    def resume(self, partitions: Iterable[TopicPartition]) -> None: ...
+
+    def committed(self, partitions: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int | None]:
+        """Committed offsets; None where there is none.
+
+        Raises:
+            Retriable: a transaction with offsets of one of them is still pending, or the call timed out.
+        """
+        ...
+
+    def group_metadata(self) -> GroupMetadata: ...
+
+    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Commit without a transaction (at least once).
+
+        Raises:
+            Fenced: the group moved on.
+            Retriable: it did not arrive.
+        """
+        ...
+
+    def lag(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Records behind the log's end as last seen, without a round trip; partitions not seen are left out."""
+        ...
+
+    def close(self) -> None:
+        """Leave the group; calls the listener for what is still assigned."""
+        ...
+
+
+class RestoreConsumer(Protocol):
+    """Reads changelogs, committed records only, outside any group."""
+
+    def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Read exactly these partitions from these offsets on; partitions already being read keep their
+        position."""
+        ...
+
+    def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
+        """As ``Consumer.poll``."""
+        ...
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Next offset per assigned partition, past transaction markers and compacted records; at least the
+        assigned offset."""
+        ...
+
+    def close(self) -> None: ...
+
+
+# Called with (error or None, offset) when the broker has acknowledged or refused the record.
+DeliveryCallback = Callable[[Exception | None, int], None]
+
+# (topic, value, key, partition or -1, callback or None, timestamp in ms or 0 for now, headers or None)
+Output = tuple[
+    str, bytes | None, bytes | None, int, DeliveryCallback | None, int, list[tuple[str, bytes | None]] | None
+]
+
+
+class Producer(Protocol):
+    """The worker's producer. Partition -1 means murmur2 of the key, as Kafka's Java client does it."""
+
+    def init(self, timeout_ms: int) -> None:
+        """Take the transactional id; aborts what a predecessor left open. A no-op when not transactional.
+
+        Raises:
+            Retriable, Fenced, ProducerFatal
+        """
+        ...
+
+    def begin(self) -> None:
+        """Open a transaction."""
+        ...
+
+    def send(self, outputs: Sequence[Output]) -> None:
+        """Hand over, in order. Waits while the client's queue is full.
+
+        Raises:
+            AbortRequired, Fenced, ProducerFatal: from here on nothing of the transaction will commit.
+        """
+        ...
+
+    def flush(self, timeout_ms: int) -> None:
+        """Wait until everything sent is acknowledged and its callbacks ran.
+
+        Raises:
+            Retriable: not all within the time.
+            AbortRequired: a record was refused.
+        """
+        ...
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata, timeout_ms: int) -> None:
+        """Add input offsets to the transaction.
+
+        Raises:
+            Fenced: the metadata is not of the group's present generation.
+            Retriable, AbortRequired, ProducerFatal
+        """
+        ...
+
+    def commit(self, timeout_ms: int) -> None:
+        """Commit the transaction.
+
+        Raises:
+            Retriable: unknown yet whether it took place: call again.
+            AbortRequired, Fenced: it did not take place.
+            ProducerFatal: unknown for good.
+        """
+        ...
+
+    def abort(self, timeout_ms: int) -> None:
+        """Abort the transaction; records still queued are dropped.
+
+        Raises:
+            Retriable, Fenced, ProducerFatal
+        """
+        ...
+
+    def close(self) -> None: ...
+
+
+class Admin(Protocol):
+    """Cluster questions. Each raises Unavailable when no broker answers within the adapter's time-out."""
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
+        """Those of ``names`` that exist."""
+        ...
+
+    def create(self, topics: Sequence[NewTopic]) -> None:
+        """Create; one that exists already is left as it is. Returns when all are visible."""
+        ...
+
+    def delete(self, names: Sequence[str]) -> None:
+        """Delete; missing ones are ignored."""
+        ...
+
+    def config(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Effective configuration per topic; topics whose configuration may not be read are left out."""
+        ...
+
+    def log_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Offset behind the last record, read_uncommitted: records of open transactions included."""
+        ...
+
+    def log_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """Offset of the first record still there."""
+        ...
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """Delete records below these offsets."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Clock(Protocol):
+    """Time, injected."""
+
+    def now_ms(self) -> int:
+        """Wall-clock time in ms since 1970."""
+        ...
+
+    def monotonic_ms(self) -> int:
+        """Milliseconds since some fixed moment; never goes back."""
+        ...
