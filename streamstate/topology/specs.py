@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamstate.serde import Serde
+from streamstate.stores import StoreSpec as StoreSpec
 
 Reset = Literal["earliest", "latest", "error"]
 Emit = Literal["update", "commit"]
@@ -32,23 +33,6 @@ class ErrorPolicy:
 
 FAIL = ErrorPolicy("fail")
 CONTINUE = ErrorPolicy("continue")
-
-
-@dataclass(frozen=True, slots=True)
-class StoreSpec:
-    """A named key-value store, one instance per task.
-
-    Attributes:
-        name: unique in the topology; names the changelog and the column family.
-        key: serde of the key. Range scans follow the order of its bytes.
-        value: serde of the value.
-        changelog: false for a store that may be lost when its task moves.
-    """
-
-    name: str
-    key: Serde[Any]
-    value: Serde[Any]
-    changelog: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,249 @@
+"""The staging overlay: what a task has written since its last commit, over a cache, over the backend.
+
+Rule of this module: staged entries can be dropped at any moment as if they had never been. Reads look in
+``staged``, then in a cache of committed entries, then in the backend. Only the newest entry per key is kept, so
+the changelog gets one record per changed key and commit.
+
+An entry is ``(value, timestamp_ms)``; None stands for a deleted or absent key. Two stores differ in what
+``value`` is: ``DecodedStore`` keeps Python objects (only of serdes whose values cannot change in place),
+``EncodedStore`` keeps bytes, so that a user who changes a dict cannot reach the store, nor an aborted write
+survive in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, final
+
+from streamstate.state.backend import Backend
+from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
+from streamstate.stores import StoreSpec
+
+Entry = tuple[Any, int]
+UndoLog = list[tuple[dict[bytes, Any], bytes, Any]]
+
+# What one entry costs beside its key and value: dict slot, tuple, objects. Rough on purpose; budgets are.
+ENTRY_BYTES: Final = 200
+
+
+@final
+class _Missing:
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+
+
+def rollback(undo: UndoLog) -> None:
+    """Take back, newest first, what the record in hand has staged."""
+    for staged, key, previous in reversed(undo):
+        if previous is MISSING:
+            del staged[key]
+        else:
+            staged[key] = previous
+    undo.clear()
+
+
+class StagedStore:
+    """Common part of the two overlays.
+
+    Attributes:
+        spec: the store's description.
+        staged: uncommitted entries by serialized key; the same dict object for the store's life.
+        staged_bytes: estimate of the memory that ``staged`` holds.
+    """
+
+    __slots__ = ("_backend", "_cache_bytes", "_old", "_read", "_young", "_young_bytes", "spec", "staged",
+                 "staged_bytes", "undo")  # fmt: skip
+
+    def __init__(self, spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> None:
+        self.spec = spec
+        self.staged: dict[bytes, Any] = {}
+        self.staged_bytes = 0
+        self.undo = undo
+        self._backend = backend
+        self._read: Callable[[bytes], bytes | None] = backend.reader(spec.name)
+        self._cache_bytes = cache_bytes
+        self._young: dict[bytes, Any] = {}
+        self._old: dict[bytes, Any] = {}
+        self._young_bytes = 0
+
+    # -- entries; overridden -------------------------------------------------------------------------------
+
+    def get(self, key: bytes) -> Entry | None:
+        """The newest entry of ``key``, its value decoded."""
+        raise AssertionError("abstract")
+
+    def put(self, key: bytes, value: Any, timestamp: int) -> None:
+        """Stage an entry; a None value deletes."""
+        raise AssertionError("abstract")
+
+    def encode(self, entry: Any) -> bytes:
+        """An internal entry as it is stored."""
+        raise AssertionError("abstract")
+
+    def _from_stored(self, stored: bytes) -> Any:
+        raise AssertionError("abstract")
+
+    def _to_entry(self, internal: Any) -> Entry:
+        raise AssertionError("abstract")
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def load(self, key: bytes) -> Any:
+        """The committed internal entry of ``key``, from the cache or the backend."""
+        entry = self._young.get(key, MISSING)
+        if entry is not MISSING:
+            return entry
+        entry = self._old.get(key, MISSING)
+        if entry is MISSING:
+            stored = self._read(key)
+            entry = None if stored is None else self._from_stored(stored)
+        self._young[key] = entry
+        self._young_bytes += ENTRY_BYTES + len(key)
+        if self._young_bytes > self._cache_bytes:
+            self._age()
+        return entry
+
+    def _age(self) -> None:
+        # Two generations instead of a linked list: what was used since the last ageing survives the next one.
+        self._old, self._young, self._young_bytes = self._young, {}, 0
+
+    def scan(self, start: bytes | None, end: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
+        """Entries with ``start <= key < end`` as they are now, merged from staging and backend."""
+        staged = sorted(
+            (
+                item
+                for item in self.staged.items()
+                if (start is None or item[0] >= start) and (end is None or item[0] < end)
+            ),
+            key=lambda item: item[0],
+            reverse=reverse,
+        )
+        return self._merge(staged, self._backend.scan(self.spec.name, start, end, reverse), reverse)
+
+    def _merge(
+        self, staged: list[tuple[bytes, Any]], stored: Iterator[tuple[bytes, bytes]], reverse: bool
+    ) -> Iterator[tuple[bytes, Entry]]:
+        below = next(stored, None)
+        for key, internal in staged:
+            while below is not None and (below[0] > key if reverse else below[0] < key):
+                yield below[0], self._to_entry(self._from_stored(below[1]))
+                below = next(stored, None)
+            if below is not None and below[0] == key:
+                below = next(stored, None)
+            if internal is not None:
+                yield key, self._to_entry(internal)
+        while below is not None:
+            yield below[0], self._to_entry(self._from_stored(below[1]))
+            below = next(stored, None)
+
+    # -- the life of a transaction -------------------------------------------------------------------------
+
+    def seal(self) -> dict[bytes, bytes | None]:
+        """What the transaction writes: stored bytes per changed key, None for a tombstone."""
+        encode = self.encode
+        return {key: None if entry is None else encode(entry) for key, entry in self.staged.items()}
+
+    def committed(self) -> None:
+        """The transaction is committed and its writes are in the backend."""
+        self._young.update(self.staged)
+        self._young_bytes += self.staged_bytes
+        self.staged.clear()
+        self.staged_bytes = 0
+        if self._young_bytes > self._cache_bytes:
+            self._age()
+
+    def discard(self) -> None:
+        """Drop every uncommitted write."""
+        self.staged.clear()
+        self.staged_bytes = 0
+
+    def forget(self) -> None:
+        """Drop the cache too: the backend was changed by a restore."""
+        self.discard()
+        self._young, self._old, self._young_bytes = {}, {}, 0
+        self._read = self._backend.reader(self.spec.name)
+
+
+class DecodedStore(StagedStore):
+    """Keeps decoded values; for serdes whose values cannot change in place."""
+
+    __slots__ = ("_deserialize", "_serialize")
+
+    def __init__(self, spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> None:
+        super().__init__(spec, backend, cache_bytes, undo)
+        self._serialize = spec.value.serialize
+        self._deserialize = spec.value.deserialize
+
+    def get(self, key: bytes) -> Entry | None:
+        entry = self.staged.get(key, MISSING)
+        if entry is MISSING:
+            entry = self.load(key)
+        return entry  # type: ignore[no-any-return]
+
+    def put(self, key: bytes, value: Any, timestamp: int) -> None:
+        staged = self.staged
+        if self.undo is not None:
+            self.undo.append((staged, key, staged.get(key, MISSING)))
+        size = len(value) if type(value) is str or type(value) is bytes else 0
+        if size or key not in staged:
+            self.staged_bytes += ENTRY_BYTES + len(key) + size
+        staged[key] = None if value is None else (value, timestamp)
+
+    def encode(self, entry: Any) -> bytes:
+        return pack_header(VERSION, entry[1]) + self._serialize(entry[0])
+
+    def _from_stored(self, stored: bytes) -> Any:
+        payload, timestamp = decode(stored, self.spec.name)
+        return self._deserialize(payload), timestamp
+
+    def _to_entry(self, internal: Any) -> Entry:
+        return internal  # type: ignore[no-any-return]
+
+
+class EncodedStore(StagedStore):
+    """Keeps stored bytes and decodes at each read."""
+
+    __slots__ = ("_deserialize", "_serialize")
+
+    def __init__(self, spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> None:
+        super().__init__(spec, backend, cache_bytes, undo)
+        self._serialize = spec.value.serialize
+        self._deserialize = spec.value.deserialize
+
+    def get(self, key: bytes) -> Entry | None:
+        stored = self.staged.get(key, MISSING)
+        if stored is MISSING:
+            stored = self.load(key)
+        return None if stored is None else self._to_entry(stored)
+
+    def put(self, key: bytes, value: Any, timestamp: int) -> None:
+        stored = None if value is None else pack_header(VERSION, timestamp) + self._serialize(value)
+        staged = self.staged
+        if self.undo is not None:
+            self.undo.append((staged, key, staged.get(key, MISSING)))
+        # Overwrites are counted too: over budget commits early, which is the safe side.
+        self.staged_bytes += ENTRY_BYTES + len(key) + (0 if stored is None else len(stored))
+        staged[key] = stored
+
+    def encode(self, entry: Any) -> bytes:
+        return entry  # type: ignore[no-any-return]
+
+    def _from_stored(self, stored: bytes) -> Any:
+        decode(stored, self.spec.name)
+        return stored
+
+    def _to_entry(self, internal: Any) -> Entry:
+        return self._deserialize(internal[HEADER_BYTES:]), unpack_header(internal)[1]
+
+
+def staged_store(spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> StagedStore:
+    """The overlay that fits ``spec``.
+
+    With an undo log values are encoded when they are put, so that a value that cannot be encoded fails its own
+    record and not the commit.
+    """
+    kind = DecodedStore if spec.value.immutable and undo is None else EncodedStore
+    return kind(spec, backend, cache_bytes, undo)
