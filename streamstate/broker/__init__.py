@@ -1,1 +1,5 @@
-"""Work in progress."""
+"""Real Apache Kafka on a local JVM: re-exports only."""
+
+from streamstate.broker.embedded import EmbeddedBroker
+
+__all__ = ["EmbeddedBroker"]
