@@ -19,6 +19,18 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class Position(NamedTuple):
+    """A committed input offset.
+
+    Attributes:
+        offset: of the next record to read.
+        metadata: a short text kept with it; the engine keeps the task's stream time there.
+    """
+
+    offset: int
+    metadata: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class GroupMetadata:
     """Membership of the consumer group at one moment.
@@ -157,8 +169,10 @@ class Consumer(Protocol):
     def pause(self, partitions: Iterable[TopicPartition]) -> None: ...
     def resume(self, partitions: Iterable[TopicPartition]) -> None: ...
 
-    def committed(self, partitions: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, int | None]:
-        """Committed offsets; None where there is none.
+    def committed(
+        self, partitions: Sequence[TopicPartition], timeout_ms: int
+    ) -> dict[TopicPartition, Position | None]:
+        """Committed positions; None where there is none.
 
         Raises:
             Retriable: a transaction with offsets of one of them is still pending, or the call timed out.
@@ -167,7 +181,7 @@ class Consumer(Protocol):
 
     def group_metadata(self) -> GroupMetadata: ...
 
-    def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+    def commit(self, offsets: Mapping[TopicPartition, Position]) -> None:
         """Commit without a transaction (at least once).
 
         Raises:
@@ -208,9 +222,15 @@ class RestoreConsumer(Protocol):
 # Called with (error or None, offset) when the broker has acknowledged or refused the record.
 DeliveryCallback = Callable[[Exception | None, int], None]
 
-# (topic, value, key, partition or -1, callback or None, timestamp in ms or 0 for now, headers or None)
+# (topic, value, key, partition or -1, callback or None, timestamp in ms or None for now, headers or None)
 Output = tuple[
-    str, bytes | None, bytes | None, int, DeliveryCallback | None, int, list[tuple[str, bytes | None]] | None
+    str,
+    bytes | None,
+    bytes | None,
+    int,
+    DeliveryCallback | None,
+    int | None,
+    list[tuple[str, bytes | None]] | None,
 ]
 
 
@@ -246,7 +266,9 @@ class Producer(Protocol):
         """
         ...
 
-    def send_offsets(self, offsets: Mapping[TopicPartition, int], metadata: GroupMetadata, timeout_ms: int) -> None:
+    def send_offsets(
+        self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
+    ) -> None:
         """Add input offsets to the transaction.
 
         Raises:
