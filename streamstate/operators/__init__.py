@@ -1,1 +1,7 @@
-"""Work in progress."""
+"""The runtime of each operator: closures compiled once per task, no IO but the store interface."""
+
+from streamstate.operators.compile import CompiledTask, SourceEntry, compile_task, internal_topic
+from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext
+
+__all__ = ["NEVER_MS", "NO_LIMIT_MS", "CompiledTask", "OperatorFailed", "SourceEntry", "TaskContext",
+           "compile_task", "internal_topic"]  # fmt: skip

@@ -1,0 +1,181 @@
+"""What operators share while a record runs through a task: the record's context, the outputs, the schedules.
+
+Rule of this module: one instance per task, changed in place; nothing here is made per record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+Headers = list[tuple[str, bytes | None]]
+
+# (topic, value, key, partition, delivery callback, timestamp in ms, headers): the producer's argument order.
+Output = tuple[str, bytes | None, bytes | None, int, None, int, Headers | None]
+
+# Further ahead than any timestamp: the limit of topics that take every timestamp.
+NO_LIMIT_MS = (1 << 63) - 1
+
+
+class InputRecord(Protocol):
+    """The part of a consumed message that a context shows."""
+
+    def topic(self) -> str: ...
+    def partition(self) -> int: ...
+    def offset(self) -> int: ...
+    def headers(self) -> Headers | None: ...
+
+
+class OperatorFailed(Exception):
+    """User code or a serde failed on the record in hand. The task applies its error policy.
+
+    Attributes:
+        operator: the node's name.
+        doing: what it was doing, for the message.
+    """
+
+    def __init__(self, operator: str, doing: str = "") -> None:
+        super().__init__(operator, doing)
+        self.operator = operator
+        self.doing = doing
+
+
+class RecordWithHeaders:
+    """A record whose headers a processor has replaced."""
+
+    __slots__ = ("_headers", "_record")
+
+    def __init__(self, record: InputRecord | None, headers: Headers) -> None:
+        self._record = record
+        self._headers = headers
+
+    def topic(self) -> Any:
+        return None if self._record is None else self._record.topic()
+
+    def partition(self) -> Any:
+        return None if self._record is None else self._record.partition()
+
+    def offset(self) -> Any:
+        return None if self._record is None else self._record.offset()
+
+    def headers(self) -> Headers | None:
+        return self._headers
+
+
+class TaskContext:
+    """State of the task that operators read and write.
+
+    Attributes:
+        application_id: of the application.
+        task_id: such as ``lines_0``.
+        record: the record in hand; None in a punctuation or a commit.
+        timestamp: event time (ms) of the record that a processor has in hand.
+        stream_time: highest event time (ms) seen; -1 before the first record.
+        outputs: what the record, and those before it in the batch, send.
+        now_ms: wall clock in ms.
+        latest_timestamp: by topic, a one-element list with the highest timestamp (ms) its broker takes now.
+        dropped: records left out by rule, such as those with a null key in a keyed operator.
+    """
+
+    __slots__ = ("application_id", "dropped", "latest_timestamp", "now_ms", "outputs", "record", "schedules",
+                 "stream_time", "task_id", "timestamp")  # fmt: skip
+
+    def __init__(
+        self,
+        application_id: str,
+        task_id: str,
+        now_ms: Callable[[], int],
+        latest_timestamp: Callable[[str], list[int]],
+    ) -> None:
+        self.application_id = application_id
+        self.task_id = task_id
+        self.record: InputRecord | None = None
+        self.timestamp = -1
+        self.stream_time = -1
+        self.outputs: list[Output] = []
+        self.now_ms = now_ms
+        self.latest_timestamp = latest_timestamp
+        self.schedules = Schedules()
+        self.dropped = 0
+
+
+class Schedule:
+    """One punctuation."""
+
+    __slots__ = ("_owner", "callback", "interval_ms", "next_ms", "wall_clock")
+
+    def __init__(
+        self, owner: Schedules, interval_ms: int, next_ms: int, wall_clock: bool, callback: Callable[[int], object]
+    ) -> None:
+        self._owner = owner
+        self.interval_ms = interval_ms
+        self.next_ms = next_ms
+        self.wall_clock = wall_clock
+        self.callback = callback
+
+    def cancel(self) -> None:
+        """Do not call it again."""
+        self._owner.remove(self)
+
+
+NEVER_MS = (1 << 63) - 1
+
+
+class Schedules:
+    """The punctuations of a task.
+
+    Attributes:
+        next_stream_ms: stream time at which the next one is due.
+        next_wall_ms: wall-clock time at which the next one is due.
+    """
+
+    __slots__ = ("_all", "next_stream_ms", "next_wall_ms")
+
+    def __init__(self) -> None:
+        self._all: list[Schedule] = []
+        self.next_stream_ms = NEVER_MS
+        self.next_wall_ms = NEVER_MS
+
+    def add(
+        self, interval_ms: int, wall_clock: bool, callback: Callable[[int], object], now_ms: int, stream_time: int
+    ) -> Schedule:
+        """Add one. Wall-clock ones are first due one interval from now. Stream-time ones fall on multiples of the
+        interval, so that a task that moved to another process continues in the same rhythm; the very first is
+        due with the first record."""
+        if wall_clock:
+            next_ms = now_ms + interval_ms
+        elif stream_time < 0:
+            next_ms = 0
+        else:
+            next_ms = (stream_time // interval_ms + 1) * interval_ms
+        schedule = Schedule(self, interval_ms, next_ms, wall_clock, callback)
+        self._all.append(schedule)
+        self._refresh()
+        return schedule
+
+    def remove(self, schedule: Schedule) -> None:
+        """Forget it; harmless when already gone."""
+        if schedule in self._all:
+            self._all.remove(schedule)
+            self._refresh()
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._all.clear()
+        self._refresh()
+
+    def run(self, time_ms: int, wall_clock: bool) -> int:
+        """Call each that is due at ``time_ms``, once however many intervals have passed; return how many."""
+        calls = 0
+        for schedule in list(self._all):
+            if schedule.wall_clock is wall_clock and schedule.next_ms <= time_ms and schedule in self._all:
+                missed = (time_ms - schedule.next_ms) // schedule.interval_ms
+                schedule.next_ms += (missed + 1) * schedule.interval_ms
+                schedule.callback(time_ms)
+                calls += 1
+        self._refresh()
+        return calls
+
+    def _refresh(self) -> None:
+        self.next_stream_ms = min((s.next_ms for s in self._all if not s.wall_clock), default=NEVER_MS)
+        self.next_wall_ms = min((s.next_ms for s in self._all if s.wall_clock), default=NEVER_MS)

@@ -1,0 +1,168 @@
+"""A user's Processor in the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, Literal
+
+from streamstate.errors import TopologyError
+from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext
+from streamstate.operators.stateless import Forward
+from streamstate.state import StagedStore, TypedStore
+
+Headers = list[tuple[str, bytes | None]]
+
+
+class ProcessorContext:
+    """Implements ``streamstate.topology.processor.ProcessorContext`` for one processor of one task."""
+
+    __slots__ = ("_context", "_forward", "_name", "_stores")
+
+    def __init__(self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward) -> None:
+        self._name = name
+        self._context = context
+        self._forward = forward
+        self._stores = {store: TypedStore(staging, self._now) for store, staging in stores.items()}
+
+    def _now(self) -> int:
+        return self._context.timestamp
+
+    @property
+    def application_id(self) -> str:
+        return self._context.application_id
+
+    @property
+    def task_id(self) -> str:
+        return self._context.task_id
+
+    @property
+    def timestamp(self) -> int:
+        return self._context.timestamp
+
+    @property
+    def stream_time(self) -> int:
+        return self._context.stream_time
+
+    @property
+    def topic(self) -> str | None:
+        record = self._context.record
+        return None if record is None else record.topic()
+
+    @property
+    def partition(self) -> int | None:
+        record = self._context.record
+        return None if record is None else record.partition()
+
+    @property
+    def offset(self) -> int | None:
+        record = self._context.record
+        return None if record is None else record.offset()
+
+    @property
+    def headers(self) -> Headers:
+        record = self._context.record
+        return [] if record is None else list(record.headers() or ())
+
+    def now_ms(self) -> int:
+        return self._context.now_ms()
+
+    def store(self, name: str) -> TypedStore:
+        try:
+            return self._stores[name]
+        except KeyError:
+            raise TopologyError(
+                f"processor {self._name!r} asks for store {name!r}, which it was not given; "
+                f"pass it: process(..., stores=[stores.key_value({name!r}, ...)])"
+            ) from None
+
+    def forward(
+        self, key: Any, value: Any, *, timestamp: int | None = None, headers: Headers | None = None
+    ) -> None:
+        context = self._context
+        mine = context.timestamp
+        if headers is None:
+            self._forward(key, value, mine if timestamp is None else timestamp)
+        else:
+            record = context.record
+            context.record = RecordWithHeaders(record, headers)
+            try:
+                self._forward(key, value, mine if timestamp is None else timestamp)
+            finally:
+                context.record = record
+        # A processor further down has set its own.
+        context.timestamp = mine
+
+    def schedule(
+        self, interval: timedelta, kind: Literal["stream_time", "wall_clock"], callback: Callable[[int], object]
+    ) -> Schedule:
+        interval_ms = interval // timedelta(milliseconds=1)
+        if interval_ms < 1:
+            raise ValueError(f"processor {self._name!r}: an interval of {interval} is below one millisecond")
+        if kind not in ("stream_time", "wall_clock"):
+            raise ValueError(f"processor {self._name!r}: kind is 'stream_time' or 'wall_clock', not {kind!r}")
+        context, name = self._context, self._name
+
+        def punctuate(time_ms: int) -> None:
+            context.record = None
+            context.timestamp = time_ms
+            try:
+                callback(time_ms)
+            except OperatorFailed:
+                raise
+            except Exception as error:
+                raise OperatorFailed(name, "in a punctuation") from error
+
+        return context.schedules.add(
+            interval_ms, kind == "wall_clock", punctuate, context.now_ms(), context.stream_time
+        )
+
+
+class ProcessorOperator:
+    """Life of one Processor: made with the task, initialised when its state is there, closed with the task."""
+
+    def __init__(
+        self,
+        name: str,
+        supplier: Callable[[], Any],
+        context: TaskContext,
+        stores: Mapping[str, StagedStore],
+        forward: Forward,
+    ) -> None:
+        self._name = name
+        self._supplier = supplier
+        self._task = context
+        self._context = ProcessorContext(name, context, stores, forward)
+        self._processor: Any = None
+        self._process: Callable[[Any, Any], None] | None = None
+
+    def init(self) -> None:
+        """Make the Processor and call its ``init``."""
+        try:
+            processor = self._supplier()
+            processor.init(self._context)
+        except TopologyError:
+            raise
+        except Exception as error:
+            raise OperatorFailed(self._name, "in init") from error
+        self._processor = processor
+        self._process = processor.process
+
+    def close(self) -> None:
+        """Call its ``close``, once."""
+        processor, self._processor = self._processor, None
+        if processor is not None:
+            try:
+                processor.close()
+            except Exception as error:
+                raise OperatorFailed(self._name, "in close") from error
+
+    def run(self, key: Any, value: Any, timestamp: int) -> None:
+        """Give it one record."""
+        self._task.timestamp = timestamp
+        try:
+            self._process(key, value)  # type: ignore[misc]
+        except OperatorFailed:
+            raise
+        except Exception as error:
+            raise OperatorFailed(self._name) from error
