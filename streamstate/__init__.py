@@ -1,1 +1,66 @@
-"""Work in progress."""
+"""Stateful stream processing for Python on nothing but Kafka.
+
+Rule of this module: the whole public API, re-exports only.
+"""
+
+from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
+from importlib.metadata import version as _version
+
+from streamstate import aggregates, serde
+from streamstate.errors import (
+    BrokerUnavailable,
+    ConfigError,
+    OffsetOutOfRange,
+    ProcessingError,
+    SerdeError,
+    StateDirectoryLocked,
+    StreamStateError,
+    TaskCorrupted,
+    TaskMigrated,
+    TopologyError,
+)
+from streamstate.serde import Serde
+from streamstate.topology import (
+    ErrorPolicy,
+    GroupedStream,
+    KeyValueStore,
+    Processor,
+    ProcessorContext,
+    Stream,
+    Table,
+    Topology,
+    dead_letter,
+    stores,
+)
+
+try:
+    __version__ = _version("streamstate")
+except _PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "BrokerUnavailable",
+    "ConfigError",
+    "ErrorPolicy",
+    "GroupedStream",
+    "KeyValueStore",
+    "OffsetOutOfRange",
+    "ProcessingError",
+    "Processor",
+    "ProcessorContext",
+    "Serde",
+    "SerdeError",
+    "StateDirectoryLocked",
+    "Stream",
+    "StreamStateError",
+    "Table",
+    "TaskCorrupted",
+    "TaskMigrated",
+    "Topology",
+    "TopologyError",
+    "__version__",
+    "aggregates",
+    "dead_letter",
+    "serde",
+    "stores",
+]

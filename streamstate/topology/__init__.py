@@ -1,1 +1,32 @@
-"""Work in progress."""
+"""Describing what happens to records: the builder, its specs, and the graph the engine runs.
+
+Rule of this package: descriptions only. Nothing here runs a record, knows a broker or reads a clock.
+"""
+
+from streamstate.topology import stores
+from streamstate.topology.builder import Topology
+from streamstate.topology.grouped import GroupedStream
+from streamstate.topology.processor import Cancellable, Headers, KeyValueStore, Processor, ProcessorContext
+from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubTopology
+from streamstate.topology.stores import dead_letter
+from streamstate.topology.stream import Stream
+from streamstate.topology.table import Table
+
+__all__ = [
+    "Cancellable",
+    "ErrorPolicy",
+    "Graph",
+    "GroupedStream",
+    "Headers",
+    "KeyValueStore",
+    "Node",
+    "Processor",
+    "ProcessorContext",
+    "StoreSpec",
+    "Stream",
+    "SubTopology",
+    "Table",
+    "Topology",
+    "dead_letter",
+    "stores",
+]

@@ -1,0 +1,191 @@
+"""The start of every topology.
+
+Rule of this module: a ``Topology`` hands out streams and checks what it is given at once; what can only be seen of
+the whole is checked by ``build``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, get_args, overload
+
+from streamstate.errors import TopologyError
+from streamstate.serde import Serde, bytes_
+from streamstate.topology.draft import Draft, Position, checked_policy
+from streamstate.topology.graph import build_graph
+from streamstate.topology.names import checked, shortened
+from streamstate.topology.specs import Graph, Reset, Source, StoreSpec
+from streamstate.topology.stream import OnError, Stream
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Topology:
+    """A description of what happens to the records of some topics (Kafka Streams: ``StreamsBuilder``).
+
+    Args:
+        name: names the application unless ``--application-id`` does: it prefixes the internal topics and is the
+            consumer group.
+
+    Raises:
+        TopologyError: the name cannot be part of a topic name.
+
+    >>> from streamstate import Topology, serde
+    >>> topology = Topology("word-count")
+    >>> lines = topology.stream("lines", value=serde.string())
+    >>> words = lines.flat_map_values(str.split)
+    >>> by_word = words.group_by(lambda key, word: word, key=serde.string(), value=serde.string())
+    >>> counts = by_word.count(store="counts")
+    >>> counts.to_stream().to("word-counts")
+    >>> [part.name for part in topology.build().subtopologies]
+    ['lines', 'counts-repartition']
+    """
+
+    def __init__(self, name: str) -> None:
+        self._draft = Draft(checked(name, "name of a topology"))
+        self._built: tuple[int, Graph] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Topology {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The topology's name, the default application id."""
+        return self._draft.name
+
+    @overload
+    def stream(
+        self,
+        topics: str | Sequence[str],
+        *,
+        timestamp: str | Callable[[bytes, bytes], int] | None = None,
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Stream[bytes, bytes]: ...
+
+    @overload
+    def stream(
+        self,
+        topics: str | Sequence[str],
+        *,
+        key: Serde[K],
+        timestamp: str | Callable[[K, bytes], int] | None = None,
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Stream[K, bytes]: ...
+
+    @overload
+    def stream(
+        self,
+        topics: str | Sequence[str],
+        *,
+        value: Serde[V],
+        timestamp: str | Callable[[bytes, V], int] | None = None,
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Stream[bytes, V]: ...
+
+    @overload
+    def stream(
+        self,
+        topics: str | Sequence[str],
+        *,
+        key: Serde[K],
+        value: Serde[V],
+        timestamp: str | Callable[[K, V], int] | None = None,
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Stream[K, V]: ...
+
+    def stream(
+        self,
+        topics: str | Sequence[str],
+        *,
+        key: Serde[Any] | None = None,
+        value: Serde[Any] | None = None,
+        timestamp: str | Callable[[Any, Any], int] | None = None,
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Stream[Any, Any]:
+        """The records of one or several topics (Kafka Streams: ``StreamsBuilder.stream``).
+
+        Args:
+            topics: a topic, or several; read each topic by one source only.
+            key: serde of the key; by default bytes as they are.
+            value: serde of the value; by default bytes as they are.
+            timestamp: event time in milliseconds since 1970: a field of the value, or a function of (key, value);
+                by default the record's own timestamp.
+            reset: where to start in a partition without a committed offset: ``earliest``, ``latest``, or ``error``
+                to stop.
+            on_error: what happens to a record that cannot be decoded or that fails in a function downstream,
+                also behind repartition topics: ``fail`` stops, ``continue`` drops it, ``dead_letter("topic")``
+                moves it.
+            name: of the source; by default the topics'.
+
+        Raises:
+            TopologyError: no topic, one named twice or one that cannot exist, or a setting that is none.
+
+        >>> from streamstate import Topology, dead_letter, serde
+        >>> topology = Topology("t")
+        >>> topology.stream("flights", value=serde.json(), timestamp="scheduled_ms", on_error=dead_letter("bad"))
+        <Stream flights>
+        >>> topology.stream(["north", "south"])
+        <Stream north-south>
+        """
+        names = (topics,) if isinstance(topics, str) else tuple(topics)
+        if not names:
+            raise TopologyError(f"stream of topology {self.name!r} got no topics: name at least one")
+        for topic in names:
+            checked(topic, "topic")
+        if len(set(names)) < len(names):
+            raise TopologyError(f"stream of topology {self.name!r} names a topic twice: {', '.join(names)}")
+        if reset not in get_args(Reset):
+            raise TopologyError(f"reset= takes 'earliest', 'latest' or 'error', not {reset!r}")
+        if timestamp is not None and not isinstance(timestamp, str) and not callable(timestamp):
+            raise TopologyError(f"timestamp= takes a field name or a function of (key, value), not {timestamp!r}")
+        policy = checked_policy(on_error)
+        source = Source(names, key or bytes_(), value or bytes_(), timestamp, reset, policy)
+        # Sorted, because the order in which topics are written means nothing and must not rename stores.
+        node = self._draft.add(source, (), "stream", name or shortened("-".join(sorted(names))))
+        return Stream(Position(self._draft, node, source.key, source.value, on_error=policy))
+
+    def add_store(self, store: StoreSpec) -> None:
+        """Add a store that ``process(stores=[name])`` refers to by name (Kafka Streams: ``addStateStore``).
+
+        Args:
+            store: made by ``stores.key_value``.
+
+        Raises:
+            TopologyError: a different store has that name.
+
+        >>> from streamstate import Topology, serde, stores
+        >>> Topology("t").add_store(stores.key_value("seen", key=serde.string(), value=serde.long()))
+        """
+        if store.name in self._draft.stores:
+            raise TopologyError(f"two stores are named {store.name!r}: add it once, or give one another name")
+        self._draft.add_store(store)
+
+    def build(self) -> Graph:
+        """The topology as an immutable, validated graph (Kafka Streams: ``StreamsBuilder.build``).
+
+        The same graph is returned until something is added.
+
+        Raises:
+            TopologyError: the topology cannot run as written.
+
+        >>> from streamstate import Topology
+        >>> topology = Topology("t")
+        >>> topology.stream("lines").to("copy")
+        >>> list(topology.build().nodes)
+        ['lines', 'lines.to']
+        """
+        draft = self._draft
+        if self._built is None or self._built[0] != draft.version:
+            self._built = draft.version, build_graph(draft.name, draft.nodes, draft.stores)
+        return self._built[1]

@@ -1,0 +1,201 @@
+"""The topology while it is being described: what streams, groupings and tables write to.
+
+Rule of this module: it is the only mutable thing of the package. Handles (``Stream``, ``GroupedStream``,
+``Table``) hold a ``Position`` in it and add nodes; ``graph`` turns it into an immutable ``Graph``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from streamstate.errors import TopologyError
+from streamstate.serde import Serde
+from streamstate.topology.names import checked, shortened
+from streamstate.topology.specs import FAIL, ErrorPolicy, Node, Sink, Source, Spec, StoreSpec
+
+
+class Draft:
+    """Nodes and stores in the order in which they were added: parents before children.
+
+    Attributes:
+        name: the topology's name.
+        nodes: by name.
+        stores: by name.
+        version: changes with every change.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.nodes: dict[str, Node] = {}
+        self.stores: dict[str, StoreSpec] = {}
+        self.version = 0
+        self._ordinals: dict[tuple[str, str], int] = {}
+        # Nodes whose generated name depends on the order of siblings.
+        self._shifting: set[str] = set()
+
+    def add(self, spec: Spec, parents: tuple[str, ...], kind: str, name: str | None = None) -> str:
+        """Add a node and return its name: the one given, or the first parent's and ``kind``."""
+        if name is None:
+            name = self._generate(parents[0], kind)
+        else:
+            checked(name, f"name of {kind}")
+        self._insert(Node(name, spec, parents))
+        return name
+
+    def add_store(self, store: StoreSpec) -> None:
+        """Add a store; adding an equal one again is adding nothing."""
+        checked(store.name, "name of a store")
+        known = self.stores.setdefault(store.name, store)
+        if known != store:
+            raise TopologyError(
+                f"two stores are named {store.name!r} and differ: give one of them another name, "
+                "or share one StoreSpec object"
+            )
+        self.version += 1
+
+    def claim_store(self, store: StoreSpec) -> None:
+        """Add a store that only one operator may have."""
+        if store.name in self.stores:
+            raise TopologyError(f"two stores are named {store.name!r}: give one of them another name with store=")
+        self.add_store(store)
+
+    def lasting_name(self, parent: str, kind: str, keyword: str) -> str:
+        """A generated name for something that outlives this process: a store or a topic.
+
+        Raises:
+            TopologyError: the name would shift when a sibling is added before it.
+        """
+        name = self._generate(parent, kind)
+        if name in self._shifting:
+            raise TopologyError(
+                f"{kind} after {parent!r} would be called {name!r} after its place among like operators, which "
+                f"changes when one is added before it, and would leave its state behind: pass {keyword}='...'"
+            )
+        return name
+
+    def _generate(self, parent: str, kind: str) -> str:
+        ordinal = self._ordinals.get((parent, kind), 0) + 1
+        self._ordinals[parent, kind] = ordinal
+        name = shortened(f"{parent}.{kind}" if ordinal == 1 else f"{parent}.{kind}-{ordinal}")
+        if ordinal > 1 or parent in self._shifting:
+            self._shifting.add(name)
+        return name
+
+    def _insert(self, node: Node) -> None:
+        if node.name in self.nodes:
+            raise TopologyError(
+                f"two operators are named {node.name!r}: give one of them another name with name= "
+                "(for count, reduce and aggregate with store=)"
+            )
+        self.nodes[node.name] = node
+        self.version += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a handle stands in the draft, and what is known of the records there.
+
+    Attributes:
+        draft: the topology being described.
+        node: the node whose output it is.
+        key: serde of the key, where known.
+        value: serde of the value, where known.
+        key_changed: the key may differ from the one by which the records are partitioned.
+        on_error: the policy of the source.
+    """
+
+    draft: Draft
+    node: str
+    key: Serde[Any] | None
+    value: Serde[Any] | None
+    key_changed: bool = False
+    on_error: ErrorPolicy = FAIL
+
+    def then(self, spec: Spec, kind: str, name: str | None) -> Position:
+        """The output of a new node that this one sends to."""
+        return replace(self, node=self.draft.add(spec, (self.node,), kind, name))
+
+    def with_new_key(self) -> Position:
+        """The same, after an operator that may change the key."""
+        return replace(self, key=None, key_changed=True)
+
+    def with_new_value(self) -> Position:
+        """The same, after an operator that may change the value."""
+        return replace(self, value=None)
+
+    def with_serdes(self, key: Serde[Any] | None, value: Serde[Any] | None) -> Position:
+        """The same, with the given serdes where not None."""
+        return replace(self, key=key or self.key, value=value or self.value)
+
+    def key_serde(self, kind: str) -> Serde[Any]:
+        """The key's serde.
+
+        Raises:
+            TopologyError: it is not known; ``kind`` is the operator that needs it.
+        """
+        return self._need(self.key, kind, "key")
+
+    def value_serde(self, kind: str) -> Serde[Any]:
+        """The value's serde.
+
+        Raises:
+            TopologyError: it is not known; ``kind`` is the operator that needs it.
+        """
+        return self._need(self.value, kind, "value")
+
+    def _need(self, serde: Serde[Any] | None, kind: str, what: str) -> Serde[Any]:
+        if serde is None:
+            raise TopologyError(
+                f"{kind} after {self.node!r} needs the serde of the {what}, which an operator before it may have "
+                f"changed: pass {what}= to {kind}, such as {what}=serde.json()"
+            )
+        return serde
+
+    def through_repartition(self, base: str, kind: str, partitions: int | None = None) -> Position:
+        """The records after a repartition topic ``{base}-repartition``."""
+        key, value = self.key_serde(kind), self.value_serde(kind)
+        topic = checked(f"{base}-repartition", "name of a repartition topic")
+        sink = Sink(topic, key, value, internal=True, partitions=partitions)
+        self.draft.add(sink, (self.node,), kind, f"{topic}-sink")
+        source = Source((topic,), key, value, on_error=self.on_error, internal=True)
+        node = self.draft.add(source, (), kind, topic)
+        return replace(self, node=node, key_changed=False)
+
+
+def same_draft(draft: Draft, other: Draft, kind: str) -> None:
+    """Check that two handles belong together.
+
+    Raises:
+        TopologyError: they are of different topologies.
+    """
+    if draft is not other:
+        raise TopologyError(
+            f"{kind} of a stream of topology {draft.name!r} got one of another Topology, {other.name!r}: "
+            "make both from one Topology object"
+        )
+
+
+def checked_policy(on_error: object) -> ErrorPolicy:
+    """The policy that ``on_error=`` names.
+
+    Raises:
+        TopologyError: it names none.
+    """
+    if on_error == "fail" or on_error == "continue":
+        return ErrorPolicy(on_error)
+    if isinstance(on_error, ErrorPolicy):
+        if on_error.action == "dead_letter":
+            checked(on_error.topic or "", "dead-letter topic")
+        return on_error
+    raise TopologyError(f"on_error= takes 'fail', 'continue' or dead_letter('topic'), not {on_error!r}")
+
+
+def checked_function(function: object, kind: str, node: str) -> None:
+    """Check that an operator was given something to call.
+
+    Raises:
+        TopologyError: it was not.
+    """
+    if not callable(function):
+        raise TopologyError(f"{kind} after {node!r} takes a function, not {function!r}")

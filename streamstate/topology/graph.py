@@ -1,0 +1,176 @@
+"""From nodes to an immutable, validated ``Graph``.
+
+Rule of this module: pure functions of nodes and stores. What it refuses, it refuses before anything runs, with the
+name of the thing and the fix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from streamstate.errors import TopologyError
+from streamstate.topology.specs import (
+    Aggregate,
+    Count,
+    ErrorPolicy,
+    Graph,
+    Node,
+    Process,
+    Reduce,
+    Sink,
+    Source,
+    Spec,
+    StoreSpec,
+    SubTopology,
+)
+
+__all__ = ["build_graph", "sink_topics", "stores_of", "upstream_topics"]
+
+
+def stores_of(spec: Spec) -> tuple[str, ...]:
+    """Names of the stores that an operator uses."""
+    if isinstance(spec, (Count, Reduce, Aggregate)):
+        return (spec.store,)
+    if isinstance(spec, Process):
+        return spec.stores
+    return ()
+
+
+def build_graph(name: str, nodes: Mapping[str, Node], stores: Mapping[str, StoreSpec]) -> Graph:
+    """Arrange and validate.
+
+    Args:
+        name: the topology's.
+        nodes: by name, parents before children.
+        stores: by name.
+
+    Raises:
+        TopologyError: the topology cannot run as written.
+    """
+    _validate_sources(name, nodes)
+    _validate_dead_letters(nodes)
+    _validate_stores(nodes, stores)
+    parts = _components(nodes)
+    subtopologies = tuple(_subtopology(index, part, nodes, stores) for index, part in enumerate(parts))
+    return Graph(name, dict(nodes), dict(stores), subtopologies)
+
+
+def upstream_topics(graph: Graph, names: Iterable[str]) -> tuple[str, ...]:
+    """Topics, as specs name them, whose records reach one of the nodes ``names`` within its sub-topology."""
+    reached = set(names)
+    topics: list[str] = []
+    for node in reversed(graph.nodes.values()):
+        if node.name in reached:
+            reached.update(node.parents)
+    for node in graph.nodes.values():
+        if node.name in reached and isinstance(node.spec, Source):
+            topics.extend(node.spec.topics)
+    return tuple(topics)
+
+
+def sink_topics(graph: Graph) -> tuple[str, ...]:
+    """Topics outside the application that it is known to write: sinks of a fixed name and dead-letter topics."""
+    topics: dict[str, None] = {}
+    for node in graph.nodes.values():
+        if isinstance(node.spec, Sink) and not node.spec.internal and isinstance(node.spec.topic, str):
+            topics[node.spec.topic] = None
+    for _, policy in _policies(graph.nodes):
+        if policy.topic is not None:
+            topics[policy.topic] = None
+    return tuple(topics)
+
+
+def _policies(nodes: Mapping[str, Node]) -> list[tuple[str, ErrorPolicy]]:
+    return [
+        (node.name, node.spec.on_error)
+        for node in nodes.values()
+        if isinstance(node.spec, (Source, Process)) and node.spec.on_error is not None
+    ]
+
+
+def _validate_sources(name: str, nodes: Mapping[str, Node]) -> None:
+    readers: dict[str, str] = {}
+    for node in nodes.values():
+        if not isinstance(node.spec, Source) or node.spec.internal:
+            continue
+        for topic in node.spec.topics:
+            if topic in readers:
+                raise TopologyError(
+                    f"topic {topic!r} is read by two sources, {readers[topic]!r} and {node.name!r}: call stream() "
+                    "once for it and use the Stream it returns twice"
+                )
+            readers[topic] = node.name
+    if not readers:
+        raise TopologyError(f"topology {name!r} reads nothing: add a source with {name}.stream('topic')")
+
+
+def _validate_dead_letters(nodes: Mapping[str, Node]) -> None:
+    read = {topic for node in nodes.values() if isinstance(node.spec, Source) for topic in node.spec.topics}
+    for name, policy in _policies(nodes):
+        if policy.topic in read:
+            raise TopologyError(
+                f"{name!r} sends failed records to {policy.topic!r}, which the topology reads, so that they would "
+                "fail again for ever: choose another dead-letter topic"
+            )
+
+
+def _validate_stores(nodes: Mapping[str, Node], stores: Mapping[str, StoreSpec]) -> None:
+    used: set[str] = set()
+    for node in nodes.values():
+        for store in stores_of(node.spec):
+            if store not in stores:
+                raise TopologyError(
+                    f"{node.name!r} uses the store {store!r}, which does not exist: add it with "
+                    f"topology.add_store(stores.key_value({store!r}, ...)) or pass the store itself in stores="
+                )
+            used.add(store)
+    for store in stores:
+        if store not in used:
+            raise TopologyError(
+                f"the store {store!r} is not attached to any operator: name it in "
+                f"process(..., stores=[{store!r}]) or do not add it"
+            )
+
+
+def _components(nodes: Mapping[str, Node]) -> list[list[Node]]:
+    """Nodes connected by edges or by a store, in order of their first node, which is a source."""
+    leader = {name: name for name in nodes}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            leader[name] = leader[leader[name]]
+            name = leader[name]
+        return name
+
+    users: dict[str, str] = {}
+    for node in nodes.values():
+        for parent in node.parents:
+            leader[find(node.name)] = find(parent)
+        for store in stores_of(node.spec):
+            leader[find(node.name)] = find(users.setdefault(store, node.name))
+    parts: dict[str, list[Node]] = {}
+    for node in nodes.values():
+        parts.setdefault(find(node.name), []).append(node)
+    return list(parts.values())
+
+
+def _subtopology(
+    index: int, nodes: list[Node], all_nodes: Mapping[str, Node], stores: Mapping[str, StoreSpec]
+) -> SubTopology:
+    sources = [node for node in nodes if isinstance(node.spec, Source)]
+    external: list[str] = []
+    repartition: list[str] = []
+    for node in sources:
+        assert isinstance(node.spec, Source)
+        (repartition if node.spec.internal else external).extend(node.spec.topics)
+    sinks = [node.spec.topic for node in nodes if isinstance(node.spec, Sink) and node.spec.internal]
+    used = {store for node in nodes for store in stores_of(node.spec)}
+    return SubTopology(
+        index=index,
+        name=sources[0].name,
+        nodes=tuple(node.name for node in nodes),
+        source_topics=tuple(external),
+        repartition_sources=tuple(repartition),
+        repartition_sinks=tuple(topic for topic in sinks if isinstance(topic, str)),
+        stores=tuple(store for store in stores if store in used),
+    )

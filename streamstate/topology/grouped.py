@@ -1,0 +1,198 @@
+"""Grouped streams: what count, reduce and aggregate are called on.
+
+Rule of this module: grouping adds no node of its own. Each aggregation reads the grouped records directly or, when
+they must be repartitioned, through its own repartition topic, named after its store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Generic, TypeVar, overload
+
+import orjson
+
+from streamstate.aggregates import Aggregate as NamedAggregate
+from streamstate.errors import ProcessingError, TopologyError
+from streamstate.serde import Serde, long
+from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.names import checked
+from streamstate.topology.specs import Aggregate, Count, Reduce, Spec, StoreSpec
+from streamstate.topology.table import Table
+
+K = TypeVar("K")
+V = TypeVar("V")
+A = TypeVar("A")
+
+# The states of ready aggregates are never changed in place, so stores may keep them decoded.
+_STATES: Serde[Any] = Serde("aggregates", orjson.dumps, orjson.loads, immutable=True)
+
+
+class GroupedStream(Generic[K, V]):
+    """Records grouped by key (Kafka Streams: ``KGroupedStream``). Made by ``group_by`` and ``group_by_key``.
+
+    As in Kafka Streams, aggregations skip records with a null key or a null value.
+
+    Each aggregation has a store. Without ``store=`` its name is generated from the path of operators before it.
+    When the key may have changed since the records were partitioned, each aggregation writes and reads its own
+    repartition topic ``{application id}-{store}-repartition``; two aggregations of one grouping make two.
+    """
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: Position) -> None:
+        self._at = at
+
+    def __repr__(self) -> str:
+        return f"<GroupedStream {self._at.node}>"
+
+    def count(self, *, store: str | None = None) -> Table[K, int]:
+        """Count the records of each key (Kafka Streams: ``KGroupedStream.count``).
+
+        Args:
+            store: name of the store; it names the changelog topic.
+
+        Raises:
+            TopologyError: the key's serde is not known, or the store's name is taken, illegal or cannot be
+                generated.
+
+        >>> from streamstate import Topology, serde
+        >>> words = Topology("t").stream("words", key=serde.string())
+        >>> words.group_by_key().count(store="counts")
+        <Table counts.count in store counts>
+        """
+        return self._fold("count", store, long(), Count)
+
+    def reduce(
+        self, function: Callable[[V, V], V], *, store: str | None = None, value: Serde[V] | None = None
+    ) -> Table[K, V]:
+        """Fold the values of each key, the first being the start (Kafka Streams: ``KGroupedStream.reduce``).
+
+        Args:
+            function: (aggregate, value) to the next aggregate.
+            store: name of the store; it names the changelog topic.
+            value: serde of the store's value; by default that of the stream.
+
+        Raises:
+            TopologyError: as for ``count``, or the value's serde is not known.
+
+        >>> from streamstate import Topology, serde
+        >>> bids = Topology("t").stream("bids", key=serde.string(), value=serde.long())
+        >>> bids.group_by_key().reduce(max, store="highest")
+        <Table highest.reduce in store highest>
+        """
+        checked_function(function, "reduce", self._at.node)
+        kept = value or self._at.value_serde("reduce")
+        return self._fold("reduce", store, kept, lambda name: Reduce(name, function))
+
+    @overload
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        aggregator: Callable[[K, V, A], A],
+        /,
+        *,
+        value: Serde[A],
+        store: str | None = None,
+    ) -> Table[K, A]: ...
+
+    @overload
+    def aggregate(self, *, store: str | None = None, **named: NamedAggregate) -> Table[K, dict[str, Any]]: ...
+
+    def aggregate(
+        self, *functions: Callable[..., Any], store: str | None = None, value: Any = None, **named: NamedAggregate
+    ) -> Table[K, Any]:
+        """Fold the records of each key (Kafka Streams: ``KGroupedStream.aggregate``).
+
+        Called with two functions, or with ready aggregates by name, which make a dict of their results.
+
+        Args:
+            initializer: makes the aggregate of a key before its first record.
+            aggregator: (key, value, aggregate) to the next aggregate.
+            value: serde of the aggregate made by the two functions.
+            store: name of the store; it names the changelog topic.
+            named: ready aggregates, see ``streamstate.aggregates``. Adding, removing or replacing one changes what
+                the store holds: do it under a new store name.
+
+        Raises:
+            TopologyError: as for ``count``, or neither or both ways were used, or ``value`` is missing.
+
+        >>> from streamstate import Topology, aggregates, serde
+        >>> flights = Topology("t").stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> flights.aggregate(mean_delay=aggregates.mean("delay"), flights=aggregates.count(), store="delays")
+        <Table delays.aggregate in store delays>
+        >>> flights.aggregate(list, lambda key, flight, seen: [*seen, flight], value=serde.json(), store="all")
+        <Table all.aggregate in store all>
+        """
+        if isinstance(value, NamedAggregate):
+            named, value = {"value": value, **named}, None
+        if named and not functions and value is None:
+            return self._aggregate_named(store, named)
+        if len(functions) != 2 or named:
+            raise TopologyError(
+                f"aggregate after {self._at.node!r} takes either two functions and value=, as in "
+                "aggregate(initializer, aggregator, value=serde.json()), or ready aggregates by name, as in "
+                "aggregate(n=aggregates.count())"
+            )
+        if value is None:
+            raise TopologyError(
+                f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
+                "value=serde.json()"
+            )
+        for function in functions:
+            checked_function(function, "aggregate", self._at.node)
+        initializer, aggregator = functions
+        return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator))
+
+    def _aggregate_named(self, store: str | None, named: dict[str, NamedAggregate]) -> Table[K, Any]:
+        for name, aggregate in named.items():
+            if not isinstance(aggregate, NamedAggregate):
+                raise TopologyError(
+                    f"aggregate after {self._at.node!r} got {name}={aggregate!r}: it takes ready aggregates by "
+                    f"name, as in {name}=aggregates.count()"
+                )
+        table: Table[K, Any] = self._fold(
+            "aggregate", store, _STATES, lambda store_name: _combined(store_name, named), carried=False
+        )
+        return table
+
+    def _fold(
+        self, kind: str, store: str | None, kept: Serde[Any], spec: Callable[[str], Spec], *, carried: bool = True
+    ) -> Table[K, Any]:
+        """Add the aggregation and, where needed, its repartition topic.
+
+        ``kept`` is the serde of what the store keeps; ``carried`` says that the table shows just that.
+        """
+        at = self._at
+        key = at.key_serde("group_by_key")
+        if store is None:
+            store = node = at.draft.lasting_name(at.node, kind, "store")
+        else:
+            node = f"{checked(store, 'name of a store')}.{kind}"
+        at.draft.claim_store(StoreSpec(store, key, kept))
+        if at.key_changed:
+            at = at.through_repartition(store, "group_by_key")
+        at = replace(at.then(spec(store), kind, node), value=kept if carried else None)
+        return Table(at, store)
+
+
+def _combined(store: str, named: dict[str, NamedAggregate]) -> Aggregate:
+    """Several ready aggregates as one: a list of their states, ordered by name, so that the order in which they
+    are written does not matter to a store that exists."""
+    order = sorted(named)
+    initials = [named[name].initial for name in order]
+    updates = [named[name].update for name in order]
+    shown = [(name, order.index(name), aggregate.result) for name, aggregate in named.items()]
+
+    def aggregator(key: Any, value: Any, states: list[Any]) -> list[Any]:
+        if len(states) != len(updates):
+            raise ProcessingError(
+                f"store {store!r} holds {len(states)} aggregates per key, but the topology has {len(updates)} "
+                f"({', '.join(order)}): give the changed aggregation a new store name"
+            )
+        return [update(state, value) for update, state in zip(updates, states, strict=True)]
+
+    def result(states: list[Any]) -> dict[str, Any]:
+        return {name: show(states[index]) for name, index, show in shown}
+
+    return Aggregate(store, lambda: initials, aggregator, result)

@@ -1,0 +1,374 @@
+"""Streams: every operator that takes records one by one.
+
+Rule of this module: a handle only adds nodes; it holds nothing but its position. Operators named ``*_values`` take
+functions of the value, all others of (key, value). Serdes are carried along where an operator cannot change what
+they encode.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Generic, Literal, TypeVar
+
+from streamstate.errors import TopologyError
+from streamstate.serde import Serde
+from streamstate.topology import grouped as _grouped
+from streamstate.topology import specs
+from streamstate.topology.draft import Position, checked_function, checked_policy, same_draft
+from streamstate.topology.names import checked
+from streamstate.topology.processor import Processor
+from streamstate.topology.specs import ErrorPolicy, StoreSpec
+
+K = TypeVar("K")
+V = TypeVar("V")
+K2 = TypeVar("K2")
+V2 = TypeVar("V2")
+T = TypeVar("T")
+
+OnError = Literal["fail", "continue"] | ErrorPolicy
+
+
+class Stream(Generic[K, V]):
+    """An unbounded sequence of records (Kafka Streams: ``KStream``). Made by ``Topology.stream``.
+
+    Every operator takes ``name=``, its name in descriptions and errors. Without one, it is called after its parent
+    and itself, such as ``lines.filter``, and what is generated from that path (stores, repartition topics) stays
+    the same when operators are added elsewhere.
+    """
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: Position) -> None:
+        self._at = at
+
+    def __repr__(self) -> str:
+        return f"<Stream {self._at.node}>"
+
+    def filter(self, predicate: Callable[[K, V], object], *, name: str | None = None) -> Stream[K, V]:
+        """Keep the records for which ``predicate(key, value)`` is true (Kafka Streams: ``filter``).
+
+        >>> from streamstate import Topology, serde
+        >>> numbers = Topology("t").stream("numbers", value=serde.long())
+        >>> numbers.filter(lambda key, number: number > 0)
+        <Stream numbers.filter>
+        """
+        return Stream(self._then(specs.Filter(predicate), "filter", name, predicate))
+
+    def filter_not(self, predicate: Callable[[K, V], object], *, name: str | None = None) -> Stream[K, V]:
+        """Drop the records for which ``predicate(key, value)`` is true (Kafka Streams: ``filterNot``).
+
+        >>> from streamstate import Topology, serde
+        >>> numbers = Topology("t").stream("numbers", value=serde.long())
+        >>> numbers.filter_not(lambda key, number: number > 0)
+        <Stream numbers.filter_not>
+        """
+        return Stream(self._then(specs.Filter(predicate, negate=True), "filter_not", name, predicate))
+
+    def map(self, function: Callable[[K, V], tuple[K2, V2]], *, name: str | None = None) -> Stream[K2, V2]:
+        """Replace each record by the (key, value) that ``function(key, value)`` returns (Kafka Streams: ``map``).
+
+        A grouping after it repartitions, since the key may have changed; ``map_values`` does not.
+
+        >>> from streamstate import Topology, serde
+        >>> lines = Topology("t").stream("lines", value=serde.string())
+        >>> lines.map(lambda key, line: (line.split()[0], len(line)))
+        <Stream lines.map>
+        """
+        return Stream(self._then(specs.Map(function), "map", name, function).with_new_key().with_new_value())
+
+    def map_values(self, function: Callable[[V], V2], *, name: str | None = None) -> Stream[K, V2]:
+        """Replace each value by ``function(value)`` (Kafka Streams: ``mapValues``).
+
+        >>> from streamstate import Topology, serde
+        >>> Topology("t").stream("lines", value=serde.string()).map_values(len)
+        <Stream lines.map_values>
+        """
+        return Stream(self._then(specs.MapValues(function), "map_values", name, function).with_new_value())
+
+    def flat_map(
+        self, function: Callable[[K, V], Iterable[tuple[K2, V2]]], *, name: str | None = None
+    ) -> Stream[K2, V2]:
+        """Replace each record by the (key, value) pairs of ``function(key, value)`` (Kafka Streams: ``flatMap``).
+
+        >>> from streamstate import Topology, serde
+        >>> lines = Topology("t").stream("lines", value=serde.string())
+        >>> lines.flat_map(lambda key, line: [(word, 1) for word in line.split()])
+        <Stream lines.flat_map>
+        """
+        at = self._then(specs.FlatMap(function), "flat_map", name, function)
+        return Stream(at.with_new_key().with_new_value())
+
+    def flat_map_values(self, function: Callable[[V], Iterable[V2]], *, name: str | None = None) -> Stream[K, V2]:
+        """Replace each value by those of ``function(value)``, under its key (Kafka Streams: ``flatMapValues``).
+
+        >>> from streamstate import Topology, serde
+        >>> Topology("t").stream("lines", value=serde.string()).flat_map_values(str.split)
+        <Stream lines.flat_map_values>
+        """
+        at = self._then(specs.FlatMapValues(function), "flat_map_values", name, function)
+        return Stream(at.with_new_value())
+
+    def select_key(self, function: Callable[[K, V], K2], *, name: str | None = None) -> Stream[K2, V]:
+        """Replace each key by ``function(key, value)`` (Kafka Streams: ``selectKey``).
+
+        >>> from streamstate import Topology, serde
+        >>> lines = Topology("t").stream("lines", value=serde.string())
+        >>> lines.select_key(lambda key, line: len(line))
+        <Stream lines.select_key>
+        """
+        return Stream(self._then(specs.SelectKey(function), "select_key", name, function).with_new_key())
+
+    def peek(self, function: Callable[[K, V], object], *, name: str | None = None) -> Stream[K, V]:
+        """Call ``function(key, value)`` for its effect and pass the record on (Kafka Streams: ``peek``).
+
+        The effect is outside the transaction: after a failure it may happen again.
+
+        >>> from streamstate import Topology
+        >>> Topology("t").stream("lines").peek(print)
+        <Stream lines.peek>
+        """
+        return Stream(self._then(specs.Peek(function), "peek", name, function))
+
+    def for_each(self, function: Callable[[K, V], object], *, name: str | None = None) -> None:
+        """Call ``function(key, value)`` for its effect and end the stream (Kafka Streams: ``foreach``).
+
+        The effect is outside the transaction: after a failure it may happen again.
+
+        >>> from streamstate import Topology
+        >>> Topology("t").stream("lines").for_each(print)
+        """
+        self._then(specs.Peek(function, forward=False), "for_each", name, function)
+
+    def merge(self, *others: Stream[K, V], name: str | None = None) -> Stream[K, V]:
+        """The records of this stream and of ``others`` (Kafka Streams: ``merge``). There is no order between them.
+
+        A serde is carried along when all have the same one. When the streams' sources have different error
+        policies, ``fail`` holds after the next repartition topic.
+
+        Raises:
+            TopologyError: there are no others, or one is of another Topology.
+
+        >>> from streamstate import Topology
+        >>> topology = Topology("t")
+        >>> topology.stream("lines").merge(topology.stream("more-lines"))
+        <Stream lines.merge>
+        """
+        if not others:
+            raise TopologyError(f"merge after {self._at.node!r} takes at least one other stream")
+        for other in others:
+            same_draft(self._at.draft, other._at.draft, "merge")
+        places = [self._at, *(other._at for other in others)]
+        parents = tuple(dict.fromkeys(place.node for place in places))
+        first = self._at
+        return Stream(
+            Position(
+                first.draft,
+                first.draft.add(specs.Merge(), parents, "merge", name),
+                key=_common([place.key for place in places], None),
+                value=_common([place.value for place in places], None),
+                key_changed=any(place.key_changed for place in places),
+                on_error=_common([place.on_error for place in places], specs.FAIL),
+            )
+        )
+
+    def split(self, *predicates: Callable[[K, V], object], name: str | None = None) -> tuple[Stream[K, V], ...]:
+        """Send each record to the stream of the first predicate that holds (Kafka Streams: ``split``).
+
+        Returns:
+            One stream for each predicate and, as the last, one for the records for which none holds.
+
+        Raises:
+            TopologyError: there are no predicates.
+
+        >>> from streamstate import Topology, serde
+        >>> numbers = Topology("t").stream("numbers", value=serde.long())
+        >>> small, large, rest = numbers.split(lambda key, n: n < 10, lambda key, n: n > 99)
+        >>> large, rest
+        (<Stream numbers.split.branch-2>, <Stream numbers.split.rest>)
+        """
+        if not predicates:
+            raise TopologyError(f"split after {self._at.node!r} takes at least one predicate")
+        for predicate in predicates:
+            checked_function(predicate, "split", self._at.node)
+        at = self._at.then(specs.Split(predicates), "split", name)
+        kinds = ["branch"] * len(predicates) + ["rest"]
+        return tuple(Stream(at.then(specs.Branch(index), kind, None)) for index, kind in enumerate(kinds))
+
+    def group_by(
+        self,
+        function: Callable[[K, V], K2],
+        *,
+        key: Serde[K2],
+        value: Serde[V] | None = None,
+        name: str | None = None,
+    ) -> _grouped.GroupedStream[K2, V]:
+        """Group by ``function(key, value)``, through a repartition topic (Kafka Streams: ``groupBy``).
+
+        Args:
+            function: makes the new key.
+            key: serde of the new key.
+            value: serde of the value in the repartition topic; by default the one known.
+            name: of the operator that replaces the key.
+
+        Raises:
+            TopologyError: the value's serde is not known.
+
+        >>> from streamstate import Topology, serde
+        >>> flights = Topology("t").stream("flights", value=serde.json())
+        >>> flights.group_by(lambda key, flight: flight["origin"], key=serde.string())
+        <GroupedStream flights.group_by>
+        """
+        before = self._at.with_serdes(key, value)
+        before.key_serde("group_by")
+        before.value_serde("group_by")
+        at = self._then(specs.SelectKey(function), "group_by", name, function).with_new_key()
+        return _grouped.GroupedStream(at.with_serdes(key, value))
+
+    def group_by_key(
+        self, *, key: Serde[K] | None = None, value: Serde[V] | None = None
+    ) -> _grouped.GroupedStream[K, V]:
+        """Group by the key as it is (Kafka Streams: ``groupByKey``).
+
+        The records go through a repartition topic only when an operator since the source, or since the last
+        repartition, may have changed the key: map, flat_map, select_key or process.
+
+        Args:
+            key: serde of the key in the store; by default the one known.
+            value: serde of the value; by default the one known.
+
+        Raises:
+            TopologyError: a serde that is needed is not known.
+
+        >>> from streamstate import Topology, serde
+        >>> Topology("t").stream("words", key=serde.string()).group_by_key()
+        <GroupedStream words>
+        """
+        at = self._at.with_serdes(key, value)
+        at.key_serde("group_by_key")
+        if at.key_changed:
+            at.value_serde("group_by_key")
+        return _grouped.GroupedStream(at)
+
+    def repartition(
+        self,
+        *,
+        name: str | None = None,
+        partitions: int | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+    ) -> Stream[K, V]:
+        """Write the records to an internal topic, partitioned by key, and go on from there.
+
+        Kafka Streams: ``repartition``. The topic is called ``{application id}-{name}-repartition``.
+
+        Args:
+            name: of the topic.
+            partitions: how many it has; by default as many as the topics it is used together with, or else as
+                the topics the records come from.
+            key: serde of the key; by default the one known.
+            value: serde of the value; by default the one known.
+
+        Raises:
+            TopologyError: a serde is not known, or the name is illegal or cannot be generated.
+
+        >>> from streamstate import Topology
+        >>> Topology("t").stream("lines").repartition(name="wide", partitions=8)
+        <Stream wide-repartition>
+        """
+        if partitions is not None and (not isinstance(partitions, int) or partitions < 1):
+            raise TopologyError(
+                f"repartition after {self._at.node!r} takes partitions=1 or more, not {partitions!r}"
+            )
+        at = self._at.with_serdes(key, value)
+        at.key_serde("repartition")
+        at.value_serde("repartition")
+        if name is None:
+            name = at.draft.lasting_name(at.node, "repartition", "name")
+        else:
+            checked(name, "name of repartition")
+        return Stream(at.through_repartition(name, "repartition", partitions))
+
+    def to(
+        self,
+        topic: str | Callable[[K, V], str],
+        *,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write the records to a topic (Kafka Streams: ``to``).
+
+        Args:
+            topic: its name, or a function of (key, value) that chooses it per record.
+            key: serde of the key; by default the one known.
+            value: serde of the value; by default the one known.
+            name: of the operator.
+
+        Raises:
+            TopologyError: a serde is not known, or no topic can be called that.
+
+        >>> from streamstate import Topology, serde
+        >>> lines = Topology("t").stream("lines", value=serde.string())
+        >>> lines.to("copy")
+        >>> lines.to(lambda key, line: "short" if len(line) < 80 else "long")
+        """
+        if not callable(topic):
+            checked(topic, f"topic of to after {self._at.node!r}")
+        at = self._at.with_serdes(key, value)
+        at.then(specs.Sink(topic, at.key_serde("to"), at.value_serde("to")), "to", name)
+
+    def process(
+        self,
+        supplier: Callable[[], Processor[K, V, K2, V2]],
+        *,
+        stores: Sequence[StoreSpec | str] = (),
+        name: str | None = None,
+        on_error: OnError | None = None,
+    ) -> Stream[K2, V2]:
+        """Send the records through a Processor of your own (Kafka Streams: ``process``).
+
+        Args:
+            supplier: a Processor subclass, or a function without arguments that makes one; it is called once for
+                each task.
+            stores: what ``context.store(name)`` may ask for: stores, or names of stores added by
+                ``Topology.add_store``. Operators that share a store run in the same task.
+            name: of the operator.
+            on_error: for errors raised by this processor; by default the policy of the source.
+
+        Raises:
+            TopologyError: the supplier is not one, or a store's name is taken by a different store.
+
+        >>> from streamstate import Processor, Topology, serde, stores
+        >>> class Latest(Processor[str, int, str, int]):
+        ...     def process(self, key, value):
+        ...         self.context.store("latest").put(key, value)
+        >>> numbers = Topology("t").stream("numbers", key=serde.string(), value=serde.long())
+        >>> latest = stores.key_value("latest", key=serde.string(), value=serde.long())
+        >>> numbers.process(Latest, stores=[latest])
+        <Stream numbers.process>
+        """
+        node = self._at.node
+        if not callable(supplier) or (isinstance(supplier, type) and not issubclass(supplier, Processor)):
+            raise TopologyError(
+                f"process after {node!r} takes a Processor subclass or a function that makes a new Processor for "
+                f"each task, not {supplier!r}"
+            )
+        if isinstance(stores, (str, StoreSpec)):
+            raise TopologyError(f"process after {node!r} takes a list: stores=[{stores!r}]")
+        for store in stores:
+            if isinstance(store, StoreSpec):
+                self._at.draft.add_store(store)
+            else:
+                checked(store, "name of a store")
+        names = tuple(dict.fromkeys(store if isinstance(store, str) else store.name for store in stores))
+        policy = None if on_error is None else checked_policy(on_error)
+        at = self._at.then(specs.Process(supplier, names, policy), "process", name)
+        return Stream(at.with_new_key().with_new_value())
+
+    def _then(self, spec: specs.Spec, kind: str, name: str | None, function: Any) -> Position:
+        checked_function(function, kind, self._at.node)
+        return self._at.then(spec, kind, name)
+
+
+def _common(values: Sequence[T], otherwise: T) -> T:
+    return values[0] if all(value == values[0] for value in values) else otherwise
