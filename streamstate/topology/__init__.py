@@ -5,7 +5,10 @@ Rule of this package: descriptions only. Nothing here runs a record, knows a bro
 
 from streamstate.topology import stores
 from streamstate.topology.builder import Topology
+from streamstate.topology.describe import describe_json, describe_mermaid, describe_text
+from streamstate.topology.graph import sink_topics
 from streamstate.topology.grouped import GroupedStream
+from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
 from streamstate.topology.processor import Cancellable, Headers, KeyValueStore, Processor, ProcessorContext
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubTopology
 from streamstate.topology.stores import dead_letter
@@ -18,6 +21,7 @@ __all__ = [
     "Graph",
     "GroupedStream",
     "Headers",
+    "InternalTopic",
     "KeyValueStore",
     "Node",
     "Processor",
@@ -26,7 +30,14 @@ __all__ = [
     "Stream",
     "SubTopology",
     "Table",
+    "TopicPlan",
     "Topology",
+    "check_existing",
     "dead_letter",
+    "describe_json",
+    "describe_mermaid",
+    "describe_text",
+    "plan_topics",
+    "sink_topics",
     "stores",
 ]

@@ -6,7 +6,7 @@ name of the thing and the fix.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from streamstate.errors import TopologyError
 from streamstate.topology.specs import (
@@ -24,7 +24,7 @@ from streamstate.topology.specs import (
     SubTopology,
 )
 
-__all__ = ["build_graph", "sink_topics", "stores_of", "upstream_topics"]
+__all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of"]
 
 
 def stores_of(spec: Spec) -> tuple[str, ...]:
@@ -55,17 +55,15 @@ def build_graph(name: str, nodes: Mapping[str, Node], stores: Mapping[str, Store
     return Graph(name, dict(nodes), dict(stores), subtopologies)
 
 
-def upstream_topics(graph: Graph, names: Iterable[str]) -> tuple[str, ...]:
-    """Topics, as specs name them, whose records reach one of the nodes ``names`` within its sub-topology."""
-    reached = set(names)
-    topics: list[str] = []
+def feeding_sources(graph: Graph, store: str) -> tuple[str, ...]:
+    """Names of the sources whose records reach an operator that uses ``store``, within its sub-topology."""
+    reached = {node.name for node in graph.nodes.values() if store in stores_of(node.spec)}
     for node in reversed(graph.nodes.values()):
         if node.name in reached:
             reached.update(node.parents)
-    for node in graph.nodes.values():
-        if node.name in reached and isinstance(node.spec, Source):
-            topics.extend(node.spec.topics)
-    return tuple(topics)
+    return tuple(
+        node.name for node in graph.nodes.values() if node.name in reached and isinstance(node.spec, Source)
+    )
 
 
 def sink_topics(graph: Graph) -> tuple[str, ...]:

@@ -1,0 +1,216 @@
+"""A graph for people and for tools: text, Mermaid, JSON.
+
+Rule of this module: everything shown comes from ``describe_json``; the same graph always gives the same
+output.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from streamstate.topology.graph import stores_of
+from streamstate.topology.names import changelog_topic, repartition_topic
+from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, ToStream
+
+__all__ = ["describe_json", "describe_mermaid", "describe_text"]
+
+
+def describe_json(graph: Graph, application_id: str) -> dict[str, Any]:
+    """The graph as plain dicts, lists, strings, numbers and booleans.
+
+    Args:
+        graph: the topology.
+        application_id: prefixes the internal topics.
+
+    >>> from streamstate import Topology
+    >>> topology = Topology("t")
+    >>> topology.stream("lines").to("copy")
+    >>> [part] = describe_json(topology.build(), "app")["subtopologies"]
+    >>> part["name"], [node["operator"] for node in part["nodes"]]
+    ('lines', ['source', 'sink'])
+    """
+    return {
+        "name": graph.name,
+        "application_id": application_id,
+        "subtopologies": [
+            {
+                "index": part.index,
+                "name": part.name,
+                "source_topics": list(part.source_topics),
+                "repartition_sources": [
+                    repartition_topic(application_id, name) for name in part.repartition_sources
+                ],
+                "repartition_sinks": [repartition_topic(application_id, name) for name in part.repartition_sinks],
+                "stores": [_store(graph, name, application_id) for name in part.stores],
+                "nodes": [_node(graph.nodes[name], application_id) for name in part.nodes],
+            }
+            for part in graph.subtopologies
+        ],
+    }
+
+
+def describe_text(graph: Graph, application_id: str) -> str:
+    """The graph as text, a sub-topology after the other.
+
+    Args:
+        graph: the topology.
+        application_id: prefixes the internal topics.
+
+    >>> from streamstate import Topology
+    >>> topology = Topology("t")
+    >>> topology.stream("lines").to("copy")
+    >>> print(describe_text(topology.build(), "app"))
+    Topology t (application id app)
+    <BLANKLINE>
+    Sub-topology 0: lines
+      reads   lines
+      nodes
+        lines     source lines, key bytes, value bytes
+        lines.to  sink copy, key bytes, value bytes, from lines
+    """
+    described = describe_json(graph, application_id)
+    lines = [f"Topology {described['name']} (application id {application_id})"]
+    for part in described["subtopologies"]:
+        lines += ["", f"Sub-topology {part['index']}: {part['name']}"]
+        if part["source_topics"]:
+            lines.append(f"  reads   {', '.join(part['source_topics'])}")
+        for heading, key in (("reads", "repartition_sources"), ("writes", "repartition_sinks")):
+            lines += [f"  {heading:<7} {topic} (repartition topic)" for topic in part[key]]
+        for store in part["stores"]:
+            changelog = f"changelog {store['changelog']}" if store["changelog"] else "no changelog"
+            lines.append(f"  store   {store['name']}, key {store['key']}, value {store['value']}, {changelog}")
+        lines.append("  nodes")
+        width = max(len(node["name"]) for node in part["nodes"])
+        lines += [f"    {node['name']:<{width}}  {_summary(node)}" for node in part["nodes"]]
+    return "\n".join(lines)
+
+
+def describe_mermaid(graph: Graph, application_id: str) -> str:
+    """The graph as a Mermaid flowchart.
+
+    Args:
+        graph: the topology.
+        application_id: prefixes the internal topics.
+
+    >>> from streamstate import Topology
+    >>> topology = Topology("t")
+    >>> topology.stream("lines").to("copy")
+    >>> print(describe_mermaid(topology.build(), "app"))
+    flowchart TD
+      subgraph s0["0: lines"]
+        n0["lines<br/>source"]
+        n1["lines.to<br/>sink"]
+      end
+      t0[/"lines"/]
+      t1[/"copy"/]
+      n0 --> n1
+      t0 --> n0
+      n1 --> t1
+    """
+    described = describe_json(graph, application_id)
+    parts = described["subtopologies"]
+    ids = {
+        name: f"n{index}" for index, name in enumerate(node["name"] for part in parts for node in part["nodes"])
+    }
+    topics: dict[str, str] = {}
+    lines = ["flowchart TD"]
+    edges: list[str] = []
+    touching: list[str] = []
+
+    def topic_id(topic: str) -> str:
+        return topics.setdefault(topic, f"t{len(topics)}")
+
+    store_count = 0
+    for part in parts:
+        lines.append(f'  subgraph s{part["index"]}["{part["index"]}: {part["name"]}"]')
+        for node in part["nodes"]:
+            own = ids[node["name"]]
+            lines.append(f'    {own}["{node["name"]}<br/>{node["operator"]}"]')
+            edges += [f"  {ids[parent]} --> {own}" for parent in node["parents"]]
+            touching += [f"  {topic_id(topic)} --> {own}" for topic in node.get("topics", ())]
+            if "topic" in node:
+                touching.append(f"  {own} --> {topic_id(node['topic'] or 'chosen per record')}")
+        for store in part["stores"]:
+            lines.append(f'    k{store_count}[("{store["name"]}")]')
+            users = [node["name"] for node in part["nodes"] if store["name"] in node.get("stores", ())]
+            edges += [f"  {ids[name]} <--> k{store_count}" for name in users]
+            if store["changelog"]:
+                touching.append(f"  k{store_count} -.-> {topic_id(store['changelog'])}")
+            store_count += 1
+        lines.append("  end")
+    lines += [f'  {own}[/"{topic}"/]' for topic, own in topics.items()]
+    return "\n".join(lines + edges + touching)
+
+
+def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
+    store = graph.stores[name]
+    return {
+        "name": name,
+        "key": store.key.name,
+        "value": store.value.name,
+        "changelog": changelog_topic(application_id, name) if store.changelog else None,
+    }
+
+
+def _node(node: Node, application_id: str) -> dict[str, Any]:
+    spec = node.spec
+    described: dict[str, Any] = {
+        "name": node.name,
+        "operator": re.sub(r"(?<!^)(?=[A-Z])", "_", type(spec).__name__).lower(),
+        "parents": list(node.parents),
+    }
+    if isinstance(spec, Source):
+        topics = [repartition_topic(application_id, name) if spec.internal else name for name in spec.topics]
+        described.update(
+            topics=topics,
+            key=spec.key.name,
+            value=spec.value.name,
+            timestamp=spec.timestamp if spec.timestamp is None or isinstance(spec.timestamp, str) else "function",
+            reset=spec.reset,
+            on_error=_policy(spec.on_error),
+            internal=spec.internal,
+        )
+    elif isinstance(spec, Sink):
+        topic = spec.topic if isinstance(spec.topic, str) else None
+        if spec.internal and topic is not None:
+            topic = repartition_topic(application_id, topic)
+        described.update(topic=topic, key=spec.key.name, value=spec.value.name)
+        if spec.partitions is not None:
+            described["partitions"] = spec.partitions
+    elif isinstance(spec, ToStream):
+        described["emit"] = spec.emit
+    elif isinstance(spec, Process) and spec.on_error is not None:
+        described["on_error"] = _policy(spec.on_error)
+    if stores_of(spec):
+        described["stores"] = list(stores_of(spec))
+    return described
+
+
+def _policy(policy: ErrorPolicy) -> str:
+    return policy.action if policy.topic is None else f"{policy.action} {policy.topic}"
+
+
+def _summary(node: dict[str, Any]) -> str:
+    parts = [node["operator"]]
+    if "topics" in node:
+        parts[0] += f" {' + '.join(node['topics'])}"
+    elif "topic" in node:
+        parts[0] += f" {node['topic'] or 'chosen per record'}"
+    if "key" in node:
+        parts += [f"key {node['key']}", f"value {node['value']}"]
+    if "partitions" in node:
+        parts.append(f"{node['partitions']} partitions")
+    if node.get("timestamp"):
+        parts.append(f"timestamp {node['timestamp']}")
+    if node.get("reset", "earliest") != "earliest":
+        parts.append(f"reset {node['reset']}")
+    if node.get("on_error", "fail") != "fail":
+        parts.append(f"on error {node['on_error']}")
+    if "emit" in node:
+        parts.append(f"emit {node['emit']}")
+    if "stores" in node:
+        parts.append(f"store {', '.join(node['stores'])}")
+    if node["parents"]:
+        parts.append(f"from {', '.join(node['parents'])}")
+    return ", ".join(parts)
