@@ -109,6 +109,7 @@ class EmbeddedBroker:
             BrokerUnavailable: it ended while starting or did not answer in time (the message quotes its log),
                 or its jars could not be downloaded.
             ConfigError: no suitable Java, or the jars are missing and no repository is configured.
+            StateDirectoryLocked: another broker uses the data directory.
         """
         if self.is_running:
             return self
@@ -143,6 +144,10 @@ class EmbeddedBroker:
             self._jvm.kill()
             self._jvm = None
 
+    def wait(self, timeout: timedelta | None = None) -> bool:
+        """Waits until the JVM has ended, at most `timeout`. Whether it has ended."""
+        return self._jvm is None or self._jvm.wait(None if timeout is None else timeout.total_seconds())
+
     def restart(self) -> None:
         """Starts again on the same port and data directory; shuts down first if it still runs."""
         if self._jvm is not None:
@@ -173,14 +178,17 @@ class EmbeddedBroker:
 
     def _run(self, prepared: node.Node, java: Path, class_path: tuple[Path, ...]) -> None:
         deadline = time.monotonic() + self._start_timeout_s
-        prepared.write_settings()
-        prepared.format_storage(java, class_path)
-        jvm = self._jvm = Jvm(
-            prepared.server_command(java),
-            environment=node.environment(class_path),
-            console=prepared.console_path,
-            remove_after_crash=self._directory if self._kept_directory is None else None,
-        )
+        with prepared.claimed() as lock:
+            prepared.check_port()
+            prepared.write_settings()
+            prepared.format_storage(java, class_path)
+            jvm = self._jvm = Jvm(
+                prepared.server_command(java),
+                environment=node.environment(class_path),
+                console=prepared.console_path,
+                inherited=lock,
+                remove_after_crash=self._directory if self._kept_directory is None else None,
+            )
         prepared.wait_until_ready(jvm.is_alive, deadline - time.monotonic())
 
     def _discard_directory(self, *, keep_logs: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import html
 import logging
 import os
@@ -17,13 +18,13 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamstate.errors import BrokerUnavailable
+from streamstate.errors import BrokerUnavailable, StateDirectoryLocked
 
 __all__ = ["HOST", "SETTINGS", "Node", "environment", "free_port"]
 
@@ -109,9 +110,9 @@ class Node:
 
     directory: Path
     port: int
-    heap_mb: int
-    num_partitions: int
-    properties: Mapping[str, str]
+    heap_mb: int = 512
+    num_partitions: int = 1
+    properties: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -143,10 +144,47 @@ class Node:
         match = re.search(r"^cluster\.id=(\S+)$", text, re.MULTILINE)
         return match[1] if match else None
 
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[int]:
+        """Claims the directory for one broker: a locked file descriptor for the JVM to inherit.
+
+        The kernel drops the lock when the last process that holds the descriptor ends, however it ends.
+
+        Raises:
+            StateDirectoryLocked: a live broker has the directory, or another process starts one there.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / "broker.lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StateDirectoryLocked(
+                    f"Another broker uses the data directory {self.directory}. Stop it (streamstate broker stop "
+                    "--data-dir DIRECTORY, if it was started that way) or choose another directory."
+                ) from None
+            yield file.fileno()
+
+    def check_port(self) -> None:
+        """Raises BrokerUnavailable when something listens on the port: sooner and clearer than the JVM would."""
+        with socket.socket() as probe:
+            # As the JVM does: connections of a predecessor that linger in TIME_WAIT are no obstacle.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, self.port))
+            except OSError as error:
+                raise BrokerUnavailable(
+                    f"Cannot listen on {self.bootstrap_servers}: {error.strerror}. Choose another port, or stop "
+                    "what uses this one."
+                ) from None
+
     def write_settings(self) -> None:
-        """Creates the directories and writes the files that Kafka and log4j read."""
+        """Writes the files that Kafka and log4j read, and sets the previous run's logs aside."""
         self.data_directory.mkdir(parents=True, exist_ok=True)
         self.log_path.parent.mkdir(exist_ok=True)
+        # What a log says about a failed start must be about this start.
+        for log in (self.log_path, self.console_path):
+            with contextlib.suppress(FileNotFoundError):
+                log.rename(log.with_suffix(".previous.log"))
         controller = free_port(besides=self.port)
         settings = {
             **SETTINGS,
@@ -206,10 +244,8 @@ class Node:
                 "of memory or CPU? Try again when it is less busy."
             ) from None
         if done.returncode != 0:
-            raise BrokerUnavailable(
-                f"Kafka's storage tool could not format {self.data_directory} (status {done.returncode}). "
-                f"It said:\n{_last_lines(done.stdout)}"
-            )
+            self.console_path.write_text(done.stdout, encoding="utf-8")
+            raise self.failure(f"Kafka's storage tool could not format {self.data_directory}.")
 
     def failure(self, what: str) -> BrokerUnavailable:
         """An error that says what happened and quotes the ends of this broker's logs."""
@@ -221,8 +257,6 @@ class Node:
                 quoted += f"\nLast lines of {path}:\n{_last_lines(text)}"
             if "Address already in use" in text:
                 hint = f" Something else listens on port {self.port}; choose another port."
-            elif "Failed to acquire lock on file" in text:
-                hint = f" Another broker uses {self.directory}; stop it or choose another data directory."
         return BrokerUnavailable(f"{what}{hint}{quoted or f' It logged nothing to {self.log_path}.'}")
 
     def port_was_taken(self) -> bool:
@@ -334,4 +368,7 @@ def _read_tail(path: Path, size: int = 16384) -> str:
 
 
 def _last_lines(text: str) -> str:
-    return "\n".join("  " + line for line in text.rstrip().splitlines()[-_QUOTED_LINES:])
+    lines = text.rstrip().splitlines()
+    # Kafka logs a stack trace and a page of orderly shutdown after the one line that says what was wrong.
+    telling = [line for line in lines if " INFO " not in line and not line.startswith("\tat ")]
+    return "\n".join("  " + line for line in (telling or lines)[-_QUOTED_LINES:])
