@@ -1,8 +1,8 @@
 """Keyed aggregations and what turns their tables into streams.
 
-Semantics are Kafka Streams': a record with a null key or a null value is left out and counted, a result's timestamp
-is the greatest of those that made it, and each update is a change ``(key, new, old, timestamp)``. Store reads stand
-outside the ``try`` blocks: a store that cannot be read is not the record's failure.
+Semantics are Kafka Streams': a record with a null key or a null value is left out and counted, a result's
+timestamp is the greatest of those that made it, and each update is a change ``(key, new, old, timestamp)``. Store
+reads stand outside the ``try`` blocks: a store that cannot be read is not the record's failure.
 """
 
 from __future__ import annotations

@@ -245,5 +245,5 @@ def _timestamp_function(
 ) -> Callable[[Any, Any], int] | None:
     if isinstance(timestamp, str):
         field = timestamp
-        return lambda key, value: value[field]  # type: ignore[no-any-return]
+        return lambda key, value: value[field]
     return timestamp

@@ -19,7 +19,9 @@ class ProcessorContext:
 
     __slots__ = ("_context", "_forward", "_name", "_stores")
 
-    def __init__(self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward) -> None:
+    def __init__(
+        self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward
+    ) -> None:
         self._name = name
         self._context = context
         self._forward = forward

@@ -106,7 +106,6 @@ def float_() -> Serde[float]:
     return serde
 
 
-
 _JSON: Serde[Any] = Serde("json", orjson.dumps, orjson.loads)
 _JSON_SORTED: Serde[Any] = Serde(
     "json(sort_keys)", lambda value: orjson.dumps(value, option=orjson.OPT_SORT_KEYS), orjson.loads

@@ -1,0 +1,199 @@
+"""Restoring stores from their changelogs.
+
+Rule of this module: positions are compared with a target, never guessed from records. The target is the log's end
+under read_uncommitted, asked for after the committed input offsets; records are read read_committed until the
+consumer's position, which passes transaction markers and compacted records, has reached it. An empty poll means
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from streamstate.engine.ports import Message, RestoreConsumer, TopicPartition
+from streamstate.engine.task import Task
+from streamstate.errors import TaskCorrupted
+
+
+@dataclass(slots=True)
+class Restoration:
+    """One store on its way.
+
+    Attributes:
+        task: whose store it is.
+        store: its name.
+        start: position from which it is replayed.
+        target: position at which it is complete.
+        position: where it is.
+        records: replayed so far.
+    """
+
+    task: Task
+    store: str
+    start: int
+    target: int
+    position: int
+    records: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreProgress:
+    """How far restoring is, over all stores of the worker.
+
+    Attributes:
+        stores: still restoring.
+        records: replayed since the worker started.
+        remaining: offsets still to go.
+        eta_ms: estimate of the time left, None before it can be told.
+    """
+
+    stores: int
+    records: int
+    remaining: int
+    eta_ms: int | None
+
+
+def starting_point(
+    task: Task,
+    store: str,
+    changelog: TopicPartition,
+    stored: int | None,
+    log_start: int,
+    log_end: int,
+    topic_id: str,
+) -> int:
+    """Decide from where a store is replayed; clears it when only a replay from the start is right.
+
+    Args:
+        stored: position that local state reflects; None when there is none.
+        log_start, log_end: of the changelog.
+        topic_id: of the changelog as it exists now; empty when unknown.
+
+    Raises:
+        TaskCorrupted: the changelog was deleted or recreated under existing state.
+    """
+    assert task.backend is not None, "restoring before it was opened"
+    fact = f"topic_id:{store}"
+    known = task.backend.facts().get(fact, "")
+    recreated = bool(known and topic_id and known != topic_id)
+    if stored is not None and (recreated or stored > log_end):
+        raise TaskCorrupted(
+            f"task {task.id}: store {store!r} reflects offset {stored} of changelog {changelog.topic!r}, partition "
+            f"{changelog.partition}, which ends at {log_end}"
+            + (" and has another topic id" if recreated else "")
+            + ": the topic was deleted and created again, or lost records. Local state is the only copy left. To "
+            "start over from the input, run 'streamstate reset' for this application; to go on with the changelog "
+            "as it is, delete the task's state directory"
+        )
+    if topic_id and known != topic_id:
+        task.backend.note({fact: topic_id})
+    if stored is None or stored < log_start:
+        # Deletions between the stored position and the log's start are gone: only a full replay is right.
+        task.backend.clear(store)
+        return log_start
+    return stored
+
+
+class Restorer:
+    """Replays changelogs of the tasks that need it, interleaved, batch by batch.
+
+    Args:
+        consumer: makes the restore consumer when the first task needs one.
+        batch: most records per poll.
+        monotonic_ms: for the estimate of the time left.
+    """
+
+    def __init__(
+        self, consumer: Callable[[], RestoreConsumer], batch: int, monotonic_ms: Callable[[], int]
+    ) -> None:
+        self._make_consumer = consumer
+        self._consumer: RestoreConsumer | None = None
+        self._batch = batch
+        self._monotonic_ms = monotonic_ms
+        self._active: dict[TopicPartition, Restoration] = {}
+        self._since_ms: int | None = None
+        self._since_records = 0
+        self.records = 0
+
+    @property
+    def busy(self) -> bool:
+        """True while something is being restored."""
+        return bool(self._active)
+
+    def add(self, restorations: Mapping[TopicPartition, Restoration]) -> None:
+        """Start these beside those under way."""
+        if not self._active:
+            self._since_ms, self._since_records = self._monotonic_ms(), self.records
+        self._active.update(restorations)
+        self._reassign()
+
+    def remove(self, task: Task) -> None:
+        """The task left or starts over. What was restored stays in its backend."""
+        gone = [changelog for changelog, restoration in self._active.items() if restoration.task is task]
+        for changelog in gone:
+            del self._active[changelog]
+        if gone:
+            self._reassign()
+
+    def _reassign(self) -> None:
+        if self._consumer is None:
+            self._consumer = self._make_consumer()
+        self._consumer.assign({changelog: item.position for changelog, item in self._active.items()})
+
+    def poll(self, timeout_ms: int) -> list[Task]:
+        """Replay one batch; return the tasks of which every store is complete now."""
+        assert self._consumer is not None, "polled without anything to restore"
+        for changelog, group in groupby(self._consumer.poll(self._batch, timeout_ms), _partition):
+            restoration = self._active.get(changelog)
+            if restoration is not None:
+                self._apply(restoration, list(group))
+        complete = []
+        for changelog, position in self._consumer.positions().items():
+            restoration = self._active.get(changelog)
+            if restoration is None or position < restoration.target:
+                continue
+            restoration.position = max(position, restoration.position)
+            assert restoration.task.backend is not None, "restoring a closed task"
+            restoration.task.backend.restore(restoration.store, (), restoration.position)
+            complete.append(changelog)
+        if not complete:
+            return []
+        tasks = {self._active.pop(changelog).task: None for changelog in complete}
+        self._reassign()
+        waiting = {id(restoration.task) for restoration in self._active.values()}
+        return [task for task in tasks if id(task) not in waiting]
+
+    def _apply(self, restoration: Restoration, messages: list[Message]) -> None:
+        fresh = [message for message in messages if message.offset() >= restoration.position]
+        if not fresh:
+            return
+        records = [(key, message.value()) for message in fresh if (key := message.key()) is not None]
+        restoration.position = fresh[-1].offset() + 1
+        assert restoration.task.backend is not None, "restoring a closed task"
+        restoration.task.backend.restore(restoration.store, records, restoration.position)
+        restoration.records += len(records)
+        self.records += len(records)
+
+    def progress(self) -> RestoreProgress:
+        """How far it is."""
+        remaining = sum(max(0, item.target - item.position) for item in self._active.values())
+        eta_ms = None
+        if self._active and self._since_ms is not None:
+            elapsed = self._monotonic_ms() - self._since_ms
+            done = self.records - self._since_records
+            if done and elapsed > 0:
+                eta_ms = remaining * elapsed // done
+        return RestoreProgress(len(self._active), self.records, remaining, eta_ms)
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._active.clear()
+        if self._consumer is not None:
+            self._consumer.close()
+            self._consumer = None
+
+
+def _partition(message: Message) -> TopicPartition:
+    return TopicPartition(message.topic(), message.partition())

@@ -1,0 +1,49 @@
+"""What the engine can be told. Durations are milliseconds here; the public boundary takes timedeltas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Settings of one worker.
+
+    Attributes:
+        application_id: names the consumer group, the internal topics and the transactional ids.
+        exactly_once: false for at_least_once.
+        eager: true when a rebalance takes all partitions away first, as the ``range`` strategy does.
+        commit_interval_ms: longest time between commits while there is something to commit.
+        commit_timeout_ms: how long one commit is tried before its outcome is taken as unknown.
+        poll_ms: longest wait for records when there is nothing else to do.
+        max_poll_records: most records taken at once.
+        batch_ms: time that one batch of records should take; the batch size adapts to it, so that commits and
+            rebalances stay prompt whatever a record costs.
+        buffer_records: records per partition kept for a task that reads several partitions.
+        max_task_idle_ms: how long such a task waits for a caught-up partition before it goes on without it.
+        fetch_wait_ms: how long it waits for a partition that is known, or not known not, to have more.
+        staging_bytes: uncommitted state that makes the worker commit early.
+        cache_bytes: committed entries kept decoded, over all stores.
+        restore_batch: most changelog records taken at once.
+        purge_interval_ms: time between purges of repartition topics.
+        broker_timeout_ms: how long the worker goes on without any answer of a broker before it gives up.
+        lock_wait_ms: how long a task waits for a state directory that a leaving owner still holds.
+    """
+
+    application_id: str
+    exactly_once: bool = True
+    eager: bool = False
+    commit_interval_ms: int = 100
+    commit_timeout_ms: int = 60_000
+    poll_ms: int = 100
+    max_poll_records: int = 2_000
+    batch_ms: int = 30
+    buffer_records: int = 1_000
+    max_task_idle_ms: int = 0
+    fetch_wait_ms: int = 1_000
+    staging_bytes: int = 64 << 20
+    cache_bytes: int = 64 << 20
+    restore_batch: int = 10_000
+    purge_interval_ms: int = 30_000
+    broker_timeout_ms: int = 600_000
+    lock_wait_ms: int = 5_000

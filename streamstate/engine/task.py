@@ -1,0 +1,537 @@
+"""A task: one sub-topology on one partition, with its inputs, its stores and its chain of operators.
+
+Rule of this module: a task knows nothing of groups and transactions. It processes what it is given, says what a
+transaction must carry for it, and takes back or keeps its uncommitted work when told.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, NamedTuple
+
+from streamstate.engine.ports import Message, Output, Position, TopicPartition
+from streamstate.errors import ProcessingError, SerdeError
+from streamstate.operators import (
+    CompiledTask,
+    OperatorFailed,
+    SourceEntry,
+    TaskContext,
+    compile_task,
+    internal_topic,
+)
+from streamstate.state import Backend, StagedStore, UndoLog, rollback, staged_store
+from streamstate.topology.specs import FAIL, ErrorPolicy, Graph, Process, SubTopology
+
+log = logging.getLogger("streamstate.task")
+
+STREAM_TIME_METADATA = "t="
+POISON_LOG_INTERVAL_MS = 1_000
+
+
+class TaskId(NamedTuple):
+    """Identity of a task; also its directory's name."""
+
+    subtopology: str
+    partition: int
+
+    def __str__(self) -> str:
+        return f"{self.subtopology}_{self.partition}"
+
+
+class Phase(Enum):
+    """Life of a task. ``CREATED`` lacks committed offsets or state; only ``RUNNING`` processes."""
+
+    CREATED = "created"
+    RESTORING = "restoring"
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    CLOSED = "closed"
+
+
+@dataclass(slots=True)
+class Input:
+    """One input partition of a task.
+
+    Attributes:
+        next_offset: of the next record to process; None until known.
+        committed: offset that Kafka has for it; None when it has none.
+        buffer: fetched records not processed yet, for tasks with several inputs.
+        paused: true while its buffer is full.
+        empty_since_ms: when the buffer ran dry.
+    """
+
+    partition: TopicPartition
+    entry: SourceEntry
+    next_offset: int | None = None
+    committed: int | None = None
+    buffer: deque[Message] = field(default_factory=deque)
+    head: tuple[Any, Any, int, OperatorFailed | None] | None = None
+    paused: bool = False
+    empty_since_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounters:
+    """What a task has done since it was created."""
+
+    processed: int
+    failed: int
+    dropped: int
+
+
+class Task:
+    """See the module.
+
+    Args:
+        task_id: its identity.
+        graph: the topology.
+        subtopology: the part it runs.
+        application_id: prefix of its internal topics.
+        now_ms: wall clock.
+        latest_timestamp: see ``TaskContext``.
+        cache_bytes: for each store.
+    """
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        graph: Graph,
+        subtopology: SubTopology,
+        application_id: str,
+        now_ms: Callable[[], int],
+        latest_timestamp: Callable[[str], list[int]],
+        cache_bytes: int,
+    ) -> None:
+        self.id = task_id
+        self.phase = Phase.CREATED
+        self.inputs: dict[TopicPartition, Input] = {}
+        self.backend: Backend | None = None
+        self.stores: dict[str, StagedStore] = {}
+        self.subtopology = subtopology
+        self.lock_wait_since_ms: int | None = None
+        self.processed = 0
+        self.failed = 0
+        self._graph = graph
+        self._application_id = application_id
+        self._now_ms = now_ms
+        self._latest_timestamp = latest_timestamp
+        self._cache_bytes = cache_bytes
+        self._undo: UndoLog | None = [] if _has_policy(graph, subtopology) else None
+        self._compiled: CompiledTask | None = None
+        self._initialised = False
+        self._poison_logged_ms = -POISON_LOG_INTERVAL_MS
+        self._poison_unlogged = 0
+        self._dropped_before = 0
+        self.context = self._new_context()
+
+    # -- life ----------------------------------------------------------------------------------------------
+
+    def _new_context(self) -> TaskContext:
+        return TaskContext(self._application_id, str(self.id), self._now_ms, self._latest_timestamp)
+
+    def open(self, backend: Backend) -> None:
+        """Take the backend and compile the chain of operators."""
+        self.backend = backend
+        self._compile()
+
+    def _compile(self) -> None:
+        assert self.backend is not None, "compiled before it was opened"
+        self._dropped_before += self.context.dropped
+        self.context = self._new_context()
+        self.stores = {
+            name: staged_store(self._graph.stores[name], self.backend, self._cache_bytes, self._undo)
+            for name in self.subtopology.stores
+        }
+        self._compiled = compile_task(self._graph, self.subtopology, self.context, self.stores, self._undo)
+        self._initialised = False
+
+    def add_input(self, partition: TopicPartition, entry: SourceEntry) -> None:
+        """Own one more partition."""
+        self.inputs[partition] = Input(partition, entry)
+
+    @property
+    def entries(self) -> dict[str, SourceEntry]:
+        """Where each topic enters; only once opened."""
+        assert self._compiled is not None, "asked before it was opened"
+        return self._compiled.sources
+
+    def changelogs(self) -> dict[str, TopicPartition]:
+        """Changelog partition by store, of stores that have one."""
+        return {
+            name: TopicPartition(internal_topic(self._application_id, f"{name}-changelog"), self.id.partition)
+            for name in self.subtopology.stores
+            if self._graph.stores[name].changelog
+        }
+
+    def run(self) -> None:
+        """State and offsets are there: initialise the processors and go."""
+        assert self._compiled is not None, "run before it was opened"
+        for store in self.stores.values():
+            store.forget()
+        if not self._initialised:
+            self._initialised = True
+            try:
+                self._compiled.init()
+            except OperatorFailed as failure:
+                raise _processing_error(failure, None, str(self.id)) from failure.__cause__
+        self.phase = Phase.RUNNING
+
+    def reset(self) -> None:
+        """Uncommitted work is void: forget it, its processors included, and start over from committed state."""
+        if self.phase is Phase.CLOSED:
+            return
+        if self._compiled is not None:
+            self._close_processors()
+            self._compile()
+        for input_ in self.inputs.values():
+            input_.buffer.clear()
+            input_.head = None
+            input_.next_offset = None
+            input_.committed = None
+            input_.paused = False
+        self.phase = Phase.CREATED
+
+    def close(self) -> None:
+        """Drop uncommitted work and release the state."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.phase = Phase.CLOSED
+        self._close_processors()
+        for store in self.stores.values():
+            store.discard()
+        if self.backend is not None:
+            self.backend.close()
+            self.backend = None
+
+    def _close_processors(self) -> None:
+        if self._compiled is None or not self._initialised:
+            return
+        try:
+            self._compiled.close()
+        except OperatorFailed as failure:
+            # What it processed is settled either way; a failing close must not keep the partitions.
+            log.error("task %s: processor %r failed in close: %r", self.id, failure.operator, failure.__cause__)
+
+    # -- processing ----------------------------------------------------------------------------------------
+
+    def process(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
+        """Process records of the task's only input, in order.
+
+        Raises:
+            ProcessingError: a record failed under the policy ``fail``.
+        """
+        input_ = self.inputs[partition]
+        entry, context, undo = input_.entry, self.context, self._undo
+        decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
+        forward, outputs, schedules = entry.forward, context.outputs, context.schedules
+        next_offset = input_.next_offset
+        assert next_offset is not None, "running without a position"
+        stream_time = context.stream_time
+        done = mark = 0
+        for message in messages:
+            offset = message.offset()
+            if offset < next_offset:
+                continue
+            context.record = message
+            if undo is not None:
+                undo.clear()
+                mark = len(outputs)
+            key: Any = message.key()
+            value: Any = message.value()
+            try:
+                try:
+                    if key is not None:
+                        key = decode_key(key)
+                    if value is not None:
+                        value = decode_value(value)
+                    timestamp = message.timestamp()[1] if extract is None else extract(key, value)
+                except Exception as error:
+                    raise OperatorFailed(entry.name, "decoding the record or its event time") from error
+                if type(timestamp) is not int or timestamp < 0:
+                    raise _bad_event_time(entry, timestamp)
+                if timestamp > stream_time:
+                    context.stream_time = stream_time = timestamp
+                forward(key, value, timestamp)
+            except OperatorFailed as failure:
+                self._record_failed(failure, message, entry, mark)
+            next_offset = offset + 1
+            done += 1
+            if stream_time >= schedules.next_stream_ms:
+                self._punctuate(stream_time, False)
+        input_.next_offset = next_offset
+        self.processed += done
+
+    def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
+        """Keep records of one of several inputs until their turn comes."""
+        input_ = self.inputs[partition]
+        expected = input_.buffer[-1].offset() + 1 if input_.buffer else input_.next_offset
+        assert expected is not None, "running without a position"
+        input_.buffer.extend(message for message in messages if message.offset() >= expected)
+
+    def process_buffered(self, limit: int, may_go_on_without: Callable[[Input], bool]) -> int:
+        """Process up to ``limit`` buffered records, smallest event time first; return how many.
+
+        Args:
+            limit: most records.
+            may_go_on_without: says of an empty input whether to stop waiting for it.
+        """
+        inputs = list(self.inputs.values())
+        done = 0
+        while done < limit:
+            best: Input | None = None
+            best_time = 0
+            for input_ in inputs:
+                if not input_.buffer:
+                    if not may_go_on_without(input_):
+                        return done
+                    continue
+                if input_.head is None:
+                    input_.head = self._decode(input_)
+                if best is None or input_.head[2] < best_time:
+                    best, best_time = input_, input_.head[2]
+            if best is None:
+                return done
+            self._process_head(best)
+            done += 1
+        return done
+
+    def _decode(self, input_: Input) -> tuple[Any, Any, int, OperatorFailed | None]:
+        message, entry = input_.buffer[0], input_.entry
+        key: Any = message.key()
+        value: Any = message.value()
+        timestamp: Any = message.timestamp()[1]
+        try:
+            try:
+                if key is not None:
+                    key = entry.decode_key(key)
+                if value is not None:
+                    value = entry.decode_value(value)
+                if entry.timestamp is not None:
+                    timestamp = entry.timestamp(key, value)
+            except Exception as error:
+                raise OperatorFailed(entry.name, "decoding the record or its event time") from error
+            if type(timestamp) is not int or timestamp < 0:
+                raise _bad_event_time(entry, timestamp)
+        except OperatorFailed as failure:
+            # Its turn comes by the time it was sent; the policy is applied then, in order.
+            return None, None, max(0, message.timestamp()[1]), failure
+        return key, value, timestamp, None
+
+    def _process_head(self, input_: Input) -> None:
+        assert input_.head is not None, "no head"
+        key, value, timestamp, failure = input_.head
+        message = input_.buffer.popleft()
+        input_.head = None
+        context = self.context
+        context.record = message
+        mark = len(context.outputs)
+        if self._undo is not None:
+            self._undo.clear()
+        try:
+            if failure is not None:
+                raise failure
+            if timestamp > context.stream_time:
+                context.stream_time = timestamp
+            input_.entry.forward(key, value, timestamp)
+        except OperatorFailed as raised:
+            self._record_failed(raised, message, input_.entry, mark)
+        input_.next_offset = message.offset() + 1
+        self.processed += 1
+        if context.stream_time >= context.schedules.next_stream_ms:
+            self._punctuate(context.stream_time, False)
+
+    def punctuate_wall_clock(self, now_ms: int) -> int:
+        """Call the wall-clock punctuations that are due; return how many."""
+        if now_ms < self.context.schedules.next_wall_ms:
+            return 0
+        return self._punctuate(now_ms, True)
+
+    def _punctuate(self, time_ms: int, wall_clock: bool) -> int:
+        if self._undo is not None:
+            self._undo.clear()
+        try:
+            return self.context.schedules.run(time_ms, wall_clock)
+        except OperatorFailed as failure:
+            raise _processing_error(failure, None, str(self.id)) from failure.__cause__
+
+    # -- failures ------------------------------------------------------------------------------------------
+
+    def _record_failed(self, failure: OperatorFailed, message: Message, entry: SourceEntry, mark: int) -> None:
+        assert self._compiled is not None, "not compiled"
+        policy = self._compiled.policies.get(failure.operator, entry.on_error)
+        if policy.action == "fail" or self._undo is None:
+            raise _processing_error(failure, message, str(self.id)) from failure.__cause__
+        del self.context.outputs[mark:]
+        rollback(self._undo)
+        self.failed += 1
+        if policy.action == "dead_letter":
+            assert policy.topic is not None, "a dead-letter policy without a topic"
+            self.context.outputs.append(_dead_letter(policy.topic, failure, message, self.context))
+        self._log_poison(failure, message, policy)
+
+    def _log_poison(self, failure: OperatorFailed, message: Message, policy: ErrorPolicy) -> None:
+        now_ms = self._now_ms()
+        if now_ms - self._poison_logged_ms < POISON_LOG_INTERVAL_MS:
+            self._poison_unlogged += 1
+            return
+        log.warning(
+            "%s; policy %s%s; %d more since the last such line",
+            _describe(failure, message, str(self.id)),
+            policy.action,
+            f" to {policy.topic!r}" if policy.topic else "",
+            self._poison_unlogged,
+        )
+        self._poison_logged_ms, self._poison_unlogged = now_ms, 0
+
+    # -- the transaction -----------------------------------------------------------------------------------
+
+    def flush(self) -> None:
+        """Send on what was held back for the commit; outputs go to ``context.outputs``."""
+        assert self._compiled is not None, "not compiled"
+        if not self._compiled.pending:
+            return
+        self.context.record = None
+        try:
+            self._compiled.flush()
+        except OperatorFailed as failure:
+            raise _processing_error(failure, None, str(self.id)) from failure.__cause__
+
+    def seal(self) -> dict[str, dict[bytes, bytes | None]]:
+        """Staged writes by store, encoded; stores without any are left out."""
+        writes = {}
+        for name, store in self.stores.items():
+            if store.staged:
+                try:
+                    writes[name] = store.seal()
+                except Exception as error:
+                    raise ProcessingError(
+                        f"task {self.id}: store {name!r} holds a value that its serde "
+                        f"{store.spec.value.name!r} cannot encode: {error!r}"
+                    ) from error
+        return writes
+
+    def offsets(self) -> dict[TopicPartition, Position]:
+        """Positions that are ahead of what is committed."""
+        metadata = f"{STREAM_TIME_METADATA}{self.context.stream_time}"
+        return {
+            partition: Position(input_.next_offset, metadata)
+            for partition, input_ in self.inputs.items()
+            if input_.next_offset is not None and input_.next_offset != input_.committed
+        }
+
+    def committed(
+        self,
+        writes: dict[str, dict[bytes, bytes | None]],
+        positions: dict[str, int],
+        offsets: dict[TopicPartition, Position],
+    ) -> None:
+        """Kafka has committed: make the same true in the backend, in one step."""
+        if writes or positions:
+            assert self.backend is not None, "committed after it was closed"
+            self.backend.apply(
+                writes, positions, {(tp.topic, tp.partition): position.offset for tp, position in offsets.items()}
+            )
+        for store in self.stores.values():
+            store.committed()
+        for partition, position in offsets.items():
+            self.inputs[partition].committed = position.offset
+
+    @property
+    def staged_bytes(self) -> int:
+        """Estimate of the memory of uncommitted state."""
+        return sum(store.staged_bytes for store in self.stores.values())
+
+    @property
+    def counters(self) -> TaskCounters:
+        """What it has done."""
+        return TaskCounters(self.processed, self.failed, self._dropped_before + self.context.dropped)
+
+
+def stream_time_of(metadata: str) -> int:
+    """Stream time (ms) kept with a committed position; -1 when there is none.
+
+    >>> stream_time_of("t=1357000000000"), stream_time_of("")
+    (1357000000000, -1)
+    """
+    if not metadata.startswith(STREAM_TIME_METADATA):
+        return -1
+    try:
+        return int(metadata[len(STREAM_TIME_METADATA) :])
+    except ValueError:
+        return -1
+
+
+def _has_policy(graph: Graph, subtopology: SubTopology) -> bool:
+    for name in subtopology.nodes:
+        spec = graph.nodes[name].spec
+        policy = getattr(spec, "on_error", None)
+        if (
+            policy is not None
+            and policy.action != FAIL.action
+            and (isinstance(spec, Process) or policy is not FAIL)
+        ):
+            return True
+    return False
+
+
+def _bad_event_time(entry: SourceEntry, timestamp: object) -> OperatorFailed:
+    failure = OperatorFailed(entry.name, "reading the event time")
+    failure.__cause__ = ValueError(
+        f"an event time is a whole number of milliseconds since 1970, not {timestamp!r}"
+        + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
+    )
+    return failure
+
+
+def _shown(data: bytes | None) -> str:
+    if data is None:
+        return "None"
+    return repr(data) if len(data) <= 80 else f"{data[:80]!r}... ({len(data)} bytes)"
+
+
+def _describe(failure: OperatorFailed, message: Message | None, task: str) -> str:
+    where = f"task {task}: operator {failure.operator!r} failed"
+    if failure.doing:
+        where += f" {failure.doing}"
+    if message is not None:
+        where += (
+            f" at topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, "
+            f"key {_shown(message.key())}"
+        )
+    return f"{where}: {failure.__cause__!r}"
+
+
+def _processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
+    kind = SerdeError if failure.doing.startswith(("decoding", "encoding")) else ProcessingError
+    hint = ""
+    if message is not None:
+        hint = (
+            ". Nothing of this record was kept. Mend the topology, or let such records pass: "
+            "on_error='continue' or on_error=dead_letter('topic') on the source or the processor"
+        )
+    return kind(_describe(failure, message, task) + hint)
+
+
+def _dead_letter(topic: str, failure: OperatorFailed, message: Message, context: TaskContext) -> Any:
+    cause = failure.__cause__
+    headers: list[tuple[str, bytes | None]] = list(message.headers() or ())
+    facts = {
+        "application": context.application_id,
+        "task": context.task_id,
+        "operator": failure.operator,
+        "topic": message.topic(),
+        "partition": str(message.partition()),
+        "offset": str(message.offset()),
+        "error": type(cause).__name__,
+        "message": str(cause)[:1_000],
+    }
+    headers += [(f"streamstate.error.{name}", text.encode("utf-8", "replace")) for name, text in facts.items()]
+    timestamp = message.timestamp()[1]
+    fits = 0 <= timestamp <= context.latest_timestamp(topic)[0]
+    # Original bytes; its own time where the topic takes it, else the time of writing.
+    output: Output = (topic, message.value(), message.key(), -1, None, timestamp if fits else None, headers)
+    return output

@@ -1,0 +1,249 @@
+"""The worker's transaction: outputs, changelog records and input offsets, all or nothing.
+
+Rule of this module: it knows the states of a transaction and what each error means for it; it knows no tasks.
+``idle -> open -> sealed -> idle``. From ``open`` and ``sealed`` an error leads to ``failed``, which only ``abort``
+leaves. A commit whose outcome stays unknown ends the producer: a new one with the same transactional id makes the
+broker finish or abort what was open, and only then is it asked what is committed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from enum import Enum
+from typing import Protocol
+
+from streamstate.engine.ports import (
+    AbortRequired,
+    Clock,
+    Consumer,
+    Fenced,
+    GroupMetadata,
+    Output,
+    Position,
+    Producer,
+    ProducerFatal,
+    Retriable,
+    TopicPartition,
+)
+
+log = logging.getLogger("streamstate.transaction")
+
+CALL_MS = 5_000
+
+
+class TransactionFailed(Exception):
+    """Nothing of the open transaction is committed, or it is unknown: roll back and start from what Kafka has.
+
+    Attributes:
+        migrated: true when the group or another producer has taken over.
+    """
+
+    def __init__(self, message: str, *, migrated: bool = False) -> None:
+        super().__init__(message)
+        self.migrated = migrated
+
+
+class State(Enum):
+    """Where the transaction stands. ``DOWN``: there is no producer, or it was not initialised yet."""
+
+    DOWN = "down"
+    IDLE = "idle"
+    OPEN = "open"
+    SEALED = "sealed"
+    FAILED = "failed"
+
+
+class Committer(Protocol):
+    """What the worker needs to make work durable; exactly once or at least once."""
+
+    def ready(self) -> bool:
+        """Try to become usable; False: not now, try again."""
+        ...
+
+    def send(self, outputs: Sequence[Output]) -> None:
+        """Hand over outputs, opening a transaction if none is open. Raises TransactionFailed."""
+        ...
+
+    def commit(self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int) -> None:
+        """Make everything sent and these offsets true. Raises TransactionFailed."""
+        ...
+
+    def abort(self) -> None:
+        """Drop what was sent and not committed, as far as possible."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Transaction:
+    """Exactly once, on a transactional producer.
+
+    Args:
+        make_producer: makes a producer with this worker's transactional id.
+        clock: for deadlines.
+    """
+
+    def __init__(self, make_producer: Callable[[], Producer], clock: Clock) -> None:
+        self._make_producer = make_producer
+        self._clock = clock
+        self._producer: Producer | None = None
+        self.state = State.DOWN
+
+    def ready(self) -> bool:
+        if self.state is State.FAILED:
+            self.abort()
+        if self.state is not State.DOWN:
+            return True
+        if self._producer is None:
+            self._producer = self._make_producer()
+        try:
+            self._producer.init(CALL_MS)
+        except Retriable as error:
+            log.info("waiting for the transactional id: %s", error)
+            return False
+        except (Fenced, ProducerFatal, AbortRequired) as error:
+            log.warning("could not take the transactional id, starting over with a new producer: %s", error)
+            self._drop_producer()
+            return False
+        self.state = State.IDLE
+        return True
+
+    def send(self, outputs: Sequence[Output]) -> None:
+        producer = self._usable()
+        try:
+            if self.state is State.IDLE:
+                producer.begin()
+                self.state = State.OPEN
+            producer.send(outputs)
+        except Retriable as error:
+            raise self._failed(error, "sending") from error
+        except (AbortRequired, Fenced, ProducerFatal) as error:
+            raise self._failed(error, "sending") from error
+
+    def commit(self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int) -> None:
+        producer = self._usable()
+        deadline = self._clock.monotonic_ms() + timeout_ms
+        try:
+            if self.state is State.IDLE:
+                producer.begin()
+                self.state = State.OPEN
+            self._retry(lambda left: producer.flush(left), deadline, "flushing")
+            if offsets:
+                self._retry(
+                    lambda left: producer.send_offsets(offsets, metadata, left), deadline, "sending offsets"
+                )
+            self.state = State.SEALED
+            # From here on a time-out leaves it unknown whether the commit took place: only repeating the same
+            # commit, or a new producer under the same id, can tell.
+            self._retry(lambda left: producer.commit(left), deadline, "committing")
+        except (AbortRequired, Fenced, ProducerFatal) as error:
+            raise self._failed(error, "committing") from error
+        self.state = State.IDLE
+
+    def _retry(self, call: Callable[[int], None], deadline: int, doing: str) -> None:
+        while True:
+            left = deadline - self._clock.monotonic_ms()
+            try:
+                call(max(1, min(left, CALL_MS)))
+                return
+            except Retriable as error:
+                if self._clock.monotonic_ms() >= deadline:
+                    raise self._failed(error, doing) from error
+                log.info("%s: trying again: %s", doing, error)
+
+    def _failed(self, error: Exception, doing: str) -> TransactionFailed:
+        unknown = self.state is State.SEALED and isinstance(error, Retriable)
+        if unknown or isinstance(error, Fenced | ProducerFatal):
+            # An unknown commit must not be aborted by this producer: that could contradict the broker.
+            self._drop_producer()
+        else:
+            self.state = State.FAILED
+        return TransactionFailed(f"{doing}: {error}", migrated=isinstance(error, Fenced))
+
+    def abort(self) -> None:
+        if self.state not in (State.OPEN, State.SEALED, State.FAILED) or self._producer is None:
+            return
+        try:
+            self._producer.abort(CALL_MS)
+        except (Retriable, AbortRequired, Fenced, ProducerFatal) as error:
+            log.warning("aborting failed, starting over with a new producer: %s", error)
+            self._drop_producer()
+            return
+        self.state = State.IDLE
+
+    def _usable(self) -> Producer:
+        if self._producer is None or self.state not in (State.IDLE, State.OPEN):
+            raise TransactionFailed(f"there is no usable producer ({self.state.value})")
+        return self._producer
+
+    def _drop_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        self.state = State.DOWN
+        if producer is not None:
+            producer.close()
+
+    def close(self) -> None:
+        self.abort()
+        self._drop_producer()
+
+
+class AtLeastOnce:
+    """No transaction: what was sent is there; after a failure its records are processed again.
+
+    Args:
+        make_producer: makes an idempotent producer.
+        consumer: commits the offsets.
+        clock: for deadlines.
+    """
+
+    def __init__(self, make_producer: Callable[[], Producer], consumer: Consumer, clock: Clock) -> None:
+        self._make_producer = make_producer
+        self._consumer = consumer
+        self._clock = clock
+        self._producer: Producer | None = None
+
+    def ready(self) -> bool:
+        if self._producer is None:
+            self._producer = self._make_producer()
+        return True
+
+    def send(self, outputs: Sequence[Output]) -> None:
+        self.ready()
+        assert self._producer is not None, "not ready"
+        try:
+            self._producer.send(outputs)
+        except (Retriable, AbortRequired, Fenced, ProducerFatal) as error:
+            raise self._failed(error) from error
+
+    def commit(self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int) -> None:
+        self.ready()
+        assert self._producer is not None, "not ready"
+        deadline = self._clock.monotonic_ms() + timeout_ms
+        flushed = False
+        while True:
+            try:
+                if not flushed:
+                    self._producer.flush(max(1, min(deadline - self._clock.monotonic_ms(), CALL_MS)))
+                    flushed = True
+                if offsets:
+                    self._consumer.commit(offsets)
+                return
+            except Retriable as error:
+                if self._clock.monotonic_ms() >= deadline:
+                    raise self._failed(error) from error
+            except (AbortRequired, Fenced, ProducerFatal) as error:
+                raise self._failed(error) from error
+
+    def _failed(self, error: Exception) -> TransactionFailed:
+        self.abort()
+        return TransactionFailed(f"committing: {error}", migrated=isinstance(error, Fenced))
+
+    def abort(self) -> None:
+        # What is still queued may go out or not: either way its records are processed again.
+        self.close()
+
+    def close(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            producer.close()
