@@ -1,0 +1,230 @@
+"""The worker's producer on the in-memory broker.
+
+Rule of this module: the states of a transaction are those of a real client, also the ones nobody wants: refused
+records that make the transaction abortable, a commit whose answer was lost, a producer that is of no more use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from streamstate.engine.ports import (
+    AbortRequired,
+    DeliveryCallback,
+    Fenced,
+    GroupMetadata,
+    Output,
+    Position,
+    ProducerFatal,
+    TopicPartition,
+)
+from streamstate.testing.broker import MemoryBroker, RecordRefused
+from streamstate.testing.client import Client, port
+from streamstate.testing.transactions import ProducerState
+
+__all__ = ["MemoryProducer"]
+
+
+class MemoryProducer(Client):
+    """Implements the port ``Producer``.
+
+    Args:
+        broker: the broker.
+        transactional_id: None for a producer without transactions, whose ``begin`` does nothing, whose
+            ``commit`` is a ``flush`` and whose ``abort`` drops what is queued.
+        client_id: the actor in the broker's hook.
+        transaction_timeout_ms: after which the broker aborts an open transaction.
+        queue_records: how many records wait in the client before they go to the broker by themselves.
+    """
+
+    kind = "producer"
+
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        transactional_id: str | None = None,
+        *,
+        client_id: str = "producer",
+        transaction_timeout_ms: int = 10_000,
+        queue_records: int = 100,
+    ) -> None:
+        super().__init__(broker, client_id)
+        self._transactional_id = transactional_id
+        self._timeout_ms = transaction_timeout_ms
+        self._queue_records = queue_records
+        self._queue: list[tuple[TopicPartition, Output]] = []
+        self._state: ProducerState | None = None
+        # new, ready, open, committing or aborting
+        self._phase = "new" if transactional_id else "ready"
+        self._touched = False
+        self._refused: AbortRequired | None = None
+        self._dead: Fenced | ProducerFatal | None = None
+
+    @port
+    def init(self, timeout_ms: int) -> None:
+        """See the port."""
+        self._alive()
+        if self._transactional_id is None:
+            return
+        self._expect("new")
+        self.broker.require()
+        self._state = self.broker.transactions.init(self._transactional_id, self._timeout_ms)
+        self._phase = "ready"
+
+    @port
+    def begin(self) -> None:
+        """See the port."""
+        self._alive()
+        if self._transactional_id is not None:
+            self._expect("ready")
+            self._phase = "open"
+            self._touched = False
+
+    @port
+    def send(self, outputs: Sequence[Output]) -> None:
+        """See the port. Records go to the broker when the queue is full, and with ``flush`` and ``commit``."""
+        self._alive()
+        self._expect("open" if self._transactional_id else "ready")
+        if self._refused is not None:
+            raise self._refused
+        for output in outputs:
+            topic, _, key, partition, _, _, _ = output
+            self._queue.append((self.broker.place(topic, key, partition), output))
+            if len(self._queue) >= self._queue_records and self.broker.available:
+                self._drain()
+
+    @port
+    def flush(self, timeout_ms: int) -> None:
+        """See the port."""
+        self._alive()
+        self._flush()
+
+    @port
+    def send_offsets(
+        self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
+    ) -> None:
+        """See the port. ``metadata`` comes from a ``MemoryConsumer``."""
+        self._alive()
+        self._expect("open")
+        if self._refused is not None:
+            raise self._refused
+        self.broker.require()
+        group = self.broker.use_group(metadata.token)
+        state = self._owned()
+        try:
+            group.validate(metadata.generation, metadata.member_id)
+            self.broker.transactions.add_group(state, group.name)
+        except Fenced as error:
+            self._refuse(error)
+            raise
+        self._touched = True
+        group.pending.setdefault(state.producer_id, {}).update(offsets)
+
+    @port
+    def commit(self, timeout_ms: int) -> None:
+        """See the port."""
+        self._alive()
+        if self._transactional_id is None:
+            self._flush()
+            return
+        self._expect("open", "committing")
+        if self._refused is not None:
+            raise self._refused
+        self._flush()
+        self._end("committing", commit=True)
+
+    @port
+    def abort(self, timeout_ms: int) -> None:
+        """See the port."""
+        self._alive()
+        queued, self._queue = self._queue, []
+        for _, output in queued:
+            _acknowledge(output, AbortRequired("dropped: the transaction was aborted"), -1)
+        if self._transactional_id is not None:
+            self._expect("open", "aborting")
+            self._end("aborting", commit=False)
+        self._refused = None
+
+    @port
+    def close(self) -> None:
+        """See the port. An open transaction stays open, for the successor or the time-out to abort."""
+        self._queue.clear()
+
+    def failed(self, error: Exception) -> None:
+        """An injected error leaves the same trace as a real one."""
+        if isinstance(error, Fenced | ProducerFatal):
+            self._dead = error
+        elif isinstance(error, AbortRequired):
+            self._refused = error
+
+    def _alive(self) -> None:
+        if self._dead is not None:
+            raise self._dead
+
+    def _expect(self, *phases: str) -> None:
+        if self._phase not in phases:
+            raise ProducerFatal(
+                f"{self.client_id}: called while {self._phase}, which is possible only while {' or '.join(phases)}"
+            )
+
+    def _owned(self) -> ProducerState:
+        assert self._state is not None, "init comes first"
+        return self._state
+
+    def _refuse(self, error: Fenced) -> None:
+        """The broker knows another owner of the id, or another generation of the group."""
+        self._dead = error
+
+    def _flush(self) -> None:
+        if self._queue:
+            self.broker.require()
+            self._drain()
+        if self._refused is not None:
+            error = self._refused
+            if self._transactional_id is None:
+                self._refused = None
+            raise error
+
+    def _drain(self) -> None:
+        """Write what is queued. A refused record takes the rest of its partition's batch with it."""
+        self.broker.expire()
+        queued, self._queue = self._queue, []
+        refused: dict[TopicPartition, RecordRefused] = {}
+        for at, (_, value, key, _, _, timestamp, headers) in queued:
+            if at not in refused:
+                try:
+                    self.broker.check(at, key, value, timestamp, headers)
+                except RecordRefused as error:
+                    refused[at] = error
+        for index, (at, output) in enumerate(queued):
+            if at in refused:
+                self._refused = AbortRequired(str(refused[at]))
+                _acknowledge(output, refused[at], -1)
+                continue
+            _, value, key, _, _, timestamp, headers = output
+            try:
+                offset = self.broker.write(at, key, value, timestamp, headers, self._state)
+            except Fenced as error:
+                self._dead = error
+                for _, rest in queued[index:]:
+                    _acknowledge(rest, error, -1)
+                raise
+            self._touched = True
+            _acknowledge(output, None, offset)
+
+    def _end(self, phase: str, commit: bool) -> None:
+        self._phase = phase
+        if self._touched:
+            self.broker.require()
+            try:
+                self.broker.transactions.end(self._owned(), commit)
+            except (Fenced, ProducerFatal) as error:
+                self._dead = error
+                raise
+        self._phase = "ready"
+
+
+def _acknowledge(output: Output, error: Exception | None, offset: int) -> None:
+    callback: DeliveryCallback | None = output[4]
+    if callback is not None:
+        callback(error, offset)
