@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from streamstate.engine.ports import Clock, OutOfRange, Position, TopicPartition, Unavailable
 from streamstate.partitioning import partition_for
 from streamstate.testing.assignors import Assignor, range_assignor, sticky_assignor
+from streamstate.testing.clock import ManualClock
 from streamstate.testing.groups import Group
 from streamstate.testing.log import Headers, MemoryMessage, PartitionLog
 from streamstate.testing.transactions import Marker, ProducerState, TransactionCoordinator
@@ -75,7 +76,8 @@ class MemoryBroker:
             client's id, ``call`` such as ``"producer.commit"``, ``phase`` ``"before"`` (raising: the broker did
             nothing) or ``"after"`` (raising: it did, and the client does not know).
         on_wait: called with a number of milliseconds where a client would wait for something to happen; a
-            test may advance its clock there. By default nobody waits.
+            test may advance its clock there, or let others work. Without it an idle poll takes no time, and a
+            call that gives up after its time-out takes that long on a ``ManualClock``.
         available: False while the broker is down; see ``stop`` and ``restart``.
         assignors: by protocol.
     """
@@ -271,11 +273,22 @@ class MemoryBroker:
 
     # For the adapters
 
-    def require(self) -> None:
-        """
+    def give_up(self, timeout_ms: int) -> None:
+        """A client waits for this long in vain."""
+        if self.on_wait is not None:
+            self.on_wait(timeout_ms)
+        elif isinstance(self.clock, ManualClock):
+            # Otherwise a caller that repeats until its deadline would repeat for ever.
+            self.clock.advance(timeout_ms)
+
+    def require(self, timeout_ms: int = 0) -> None:
+        """Do what time demands, if the broker is there.
+
         Raises:
-            Unavailable: the broker is down.
+            Unavailable: the broker is down, and stays so while the client waits.
         """
+        if not self.available and timeout_ms > 0:
+            self.give_up(timeout_ms)
         if not self.available:
             raise Unavailable("the in-memory broker is stopped")
         self.expire()

@@ -37,7 +37,7 @@ class Client:
         if self.broker.on_call is not None:
             self.broker.on_call(self.client_id, f"{self.kind}.{call}", phase)
 
-    def failed(self, error: Exception) -> None:
+    def failed(self, call: str, error: Exception) -> None:
         """The hook raised; a client that keeps state about errors takes note here."""
 
 
@@ -52,13 +52,13 @@ def port(method: Callable[Concatenate[C, P], R]) -> Callable[Concatenate[C, P], 
         try:
             self.hook(call, "before")
         except Exception as error:
-            self.failed(error)
+            self.failed(call, error)
             raise
         result = method(self, *args, **kwargs)
         try:
             self.hook(call, "after")
         except Exception as error:
-            self.failed(error)
+            self.failed(call, error)
             raise
         return result
 

@@ -75,7 +75,7 @@ class MemoryConsumer(Client):
         """See the port. Where nothing is there it calls the broker's ``on_wait`` once and looks again."""
         self.hook("poll", "before")
         self._open()
-        self.broker.require()
+        self.broker.require(timeout_ms)
         self._membership()
         records, moved = self._fetcher.fetch(max_records, self._paused)
         if not records and timeout_ms > 0 and self.broker.on_wait is not None:
@@ -117,11 +117,11 @@ class MemoryConsumer(Client):
     def committed(
         self, partitions: Sequence[TopicPartition], timeout_ms: int
     ) -> dict[TopicPartition, Position | None]:
-        """See the port. Where it would wait it calls the broker's ``on_wait`` once and looks again."""
-        self.broker.require()
+        """See the port. Where it has to wait it lets the time-out pass once and looks again."""
+        self.broker.require(timeout_ms)
         group = self._group()
-        if timeout_ms > 0 and group.pending_for(partitions) and self.broker.on_wait is not None:
-            self.broker.on_wait(timeout_ms)
+        if group.pending_for(partitions) and timeout_ms > 0:
+            self.broker.give_up(timeout_ms)
             self.broker.require()
         pending = group.pending_for(partitions)
         if pending:
@@ -291,7 +291,7 @@ class MemoryRestoreConsumer(Client):
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[MemoryMessage]:
         """See the port. Where nothing is there it calls the broker's ``on_wait`` once and looks again."""
         self.hook("poll", "before")
-        self.broker.require()
+        self.broker.require(timeout_ms)
         records, moved = self._fetcher.fetch(max_records)
         if not records and timeout_ms > 0 and self.broker.on_wait is not None:
             self.broker.on_wait(timeout_ms)

@@ -119,7 +119,7 @@ class PartitionLog:
     def last_stable(self) -> int:
         """First offset of the oldest open transaction, or the end: readers of committed records stop here."""
         for records in self._open.values():
-            return records[0].offset()
+            return max(self.start, records[0].offset())
         return self.end
 
     @property

@@ -16,6 +16,7 @@ from streamstate.engine.ports import (
     Output,
     Position,
     ProducerFatal,
+    Retriable,
     TopicPartition,
 )
 from streamstate.testing.broker import MemoryBroker, RecordRefused
@@ -66,8 +67,8 @@ class MemoryProducer(Client):
         self._alive()
         if self._transactional_id is None:
             return
-        self._expect("new")
-        self.broker.require()
+        self._expect("new", "ready")
+        self.broker.require(timeout_ms)
         self._state = self.broker.transactions.init(self._transactional_id, self._timeout_ms)
         self._phase = "ready"
 
@@ -97,7 +98,7 @@ class MemoryProducer(Client):
     def flush(self, timeout_ms: int) -> None:
         """See the port."""
         self._alive()
-        self._flush()
+        self._flush(timeout_ms)
 
     @port
     def send_offsets(
@@ -108,14 +109,19 @@ class MemoryProducer(Client):
         self._expect("open")
         if self._refused is not None:
             raise self._refused
-        self.broker.require()
+        self.broker.require(timeout_ms)
         group = self.broker.use_group(metadata.token)
         state = self._owned()
         try:
             group.validate(metadata.generation, metadata.member_id)
+        except Fenced as error:
+            # The producer itself is well: once the transaction is aborted it can go on.
+            self._refused = AbortRequired(str(error))
+            raise
+        try:
             self.broker.transactions.add_group(state, group.name)
         except Fenced as error:
-            self._refuse(error)
+            self._dead = error
             raise
         self._touched = True
         group.pending.setdefault(state.producer_id, {}).update(offsets)
@@ -125,13 +131,11 @@ class MemoryProducer(Client):
         """See the port."""
         self._alive()
         if self._transactional_id is None:
-            self._flush()
+            self._flush(timeout_ms)
             return
         self._expect("open", "committing")
-        if self._refused is not None:
-            raise self._refused
-        self._flush()
-        self._end("committing", commit=True)
+        self._flush(timeout_ms)
+        self._end("committing", timeout_ms, commit=True)
 
     @port
     def abort(self, timeout_ms: int) -> None:
@@ -142,7 +146,7 @@ class MemoryProducer(Client):
             _acknowledge(output, AbortRequired("dropped: the transaction was aborted"), -1)
         if self._transactional_id is not None:
             self._expect("open", "aborting")
-            self._end("aborting", commit=False)
+            self._end("aborting", timeout_ms, commit=False)
         self._refused = None
 
     @port
@@ -150,12 +154,15 @@ class MemoryProducer(Client):
         """See the port. An open transaction stays open, for the successor or the time-out to abort."""
         self._queue.clear()
 
-    def failed(self, error: Exception) -> None:
-        """An injected error leaves the same trace as a real one."""
+    def failed(self, call: str, error: Exception) -> None:
+        """An injected error leaves the same trace as a real one: after a lost answer only the same call is
+        possible, and repeating it must do no harm."""
         if isinstance(error, Fenced | ProducerFatal):
             self._dead = error
         elif isinstance(error, AbortRequired):
             self._refused = error
+        elif isinstance(error, Retriable) and self._transactional_id is not None:
+            self._phase = {"commit": "committing", "abort": "aborting", "init": "new"}.get(call, self._phase)
 
     def _alive(self) -> None:
         if self._dead is not None:
@@ -163,7 +170,7 @@ class MemoryProducer(Client):
 
     def _expect(self, *phases: str) -> None:
         if self._phase not in phases:
-            raise ProducerFatal(
+            raise RuntimeError(
                 f"{self.client_id}: called while {self._phase}, which is possible only while {' or '.join(phases)}"
             )
 
@@ -171,18 +178,16 @@ class MemoryProducer(Client):
         assert self._state is not None, "init comes first"
         return self._state
 
-    def _refuse(self, error: Fenced) -> None:
-        """The broker knows another owner of the id, or another generation of the group."""
-        self._dead = error
-
-    def _flush(self) -> None:
+    def _flush(self, timeout_ms: int) -> None:
         if self._queue:
-            self.broker.require()
+            self.broker.require(timeout_ms)
             self._drain()
         if self._refused is not None:
             error = self._refused
             if self._transactional_id is None:
                 self._refused = None
+            elif self._phase == "committing":
+                self._phase = "open"
             raise error
 
     def _drain(self) -> None:
@@ -212,10 +217,10 @@ class MemoryProducer(Client):
             self._touched = True
             _acknowledge(output, None, offset)
 
-    def _end(self, phase: str, commit: bool) -> None:
+    def _end(self, phase: str, timeout_ms: int, commit: bool) -> None:
         self._phase = phase
         if self._touched:
-            self.broker.require()
+            self.broker.require(timeout_ms)
             try:
                 self.broker.transactions.end(self._owned(), commit)
             except (Fenced, ProducerFatal) as error:
