@@ -112,6 +112,8 @@ def container_environment(port: int, properties: Mapping[str, str]) -> dict[str,
         "listeners": f"PLAINTEXT://0.0.0.0:{port},CONTROLLER://{HOST}:{_CONTROLLER_PORT}",
         "advertised.listeners": f"PLAINTEXT://{HOST}:{port}",
         "controller.quorum.voters": f"{SETTINGS['node.id']}@{HOST}:{_CONTROLLER_PORT}",
+        # The directory that the image keeps in a volume.
+        "log.dirs": "/var/lib/kafka/data",
         "num.partitions": "1",
         **properties,
     }
