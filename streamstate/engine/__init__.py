@@ -1,1 +1,18 @@
-"""Work in progress."""
+"""The engine: a deterministic worker behind ports; no Kafka, no RocksDB, no threads, no clock of its own."""
+
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.task import Phase, Task, TaskId
+from streamstate.engine.transaction import AtLeastOnce, Committer, Transaction
+from streamstate.engine.worker import Worker, WorkerStatus
+
+__all__ = [
+    "AtLeastOnce",
+    "Committer",
+    "Phase",
+    "Task",
+    "TaskId",
+    "Transaction",
+    "Worker",
+    "WorkerSettings",
+    "WorkerStatus",
+]

@@ -169,9 +169,7 @@ class Consumer(Protocol):
     def pause(self, partitions: Iterable[TopicPartition]) -> None: ...
     def resume(self, partitions: Iterable[TopicPartition]) -> None: ...
 
-    def committed(
-        self, partitions: Sequence[TopicPartition], timeout_ms: int
-    ) -> dict[TopicPartition, Position | None]:
+    def committed(self, partitions: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, Position | None]:
         """Committed positions; None where there is none.
 
         Raises:

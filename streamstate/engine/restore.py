@@ -105,9 +105,7 @@ class Restorer:
         monotonic_ms: for the estimate of the time left.
     """
 
-    def __init__(
-        self, consumer: Callable[[], RestoreConsumer], batch: int, monotonic_ms: Callable[[], int]
-    ) -> None:
+    def __init__(self, consumer: Callable[[], RestoreConsumer], batch: int, monotonic_ms: Callable[[], int]) -> None:
         self._make_consumer = consumer
         self._consumer: RestoreConsumer | None = None
         self._batch = batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class WorkerSettings:
         restore_batch: most changelog records taken at once.
         purge_interval_ms: time between purges of repartition topics.
         broker_timeout_ms: how long the worker goes on without any answer of a broker before it gives up.
+        out_of_range: what to do when a committed input offset is no longer in the log: ``fail``, or go on from its
+            ``earliest`` or ``latest`` record.
         lock_wait_ms: how long a task waits for a state directory that a leaving owner still holds.
     """
 
@@ -46,4 +49,5 @@ class WorkerSettings:
     restore_batch: int = 10_000
     purge_interval_ms: int = 30_000
     broker_timeout_ms: int = 600_000
+    out_of_range: Literal["fail", "earliest", "latest"] = "fail"
     lock_wait_ms: int = 5_000

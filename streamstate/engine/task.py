@@ -65,7 +65,7 @@ class Input:
     """
 
     partition: TopicPartition
-    entry: SourceEntry
+    entry: SourceEntry | None = None
     next_offset: int | None = None
     committed: int | None = None
     buffer: deque[Message] = field(default_factory=deque)
@@ -114,6 +114,7 @@ class Task:
         self.subtopology = subtopology
         self.lock_wait_since_ms: int | None = None
         self.processed = 0
+        self.uncommitted = 0
         self.failed = 0
         self._graph = graph
         self._application_id = application_id
@@ -147,17 +148,21 @@ class Task:
             for name in self.subtopology.stores
         }
         self._compiled = compile_task(self._graph, self.subtopology, self.context, self.stores, self._undo)
+        for input_ in self.inputs.values():
+            input_.entry = self._compiled.sources[input_.partition.topic]
         self._initialised = False
 
-    def add_input(self, partition: TopicPartition, entry: SourceEntry) -> None:
+    def add_input(self, partition: TopicPartition) -> None:
         """Own one more partition."""
-        self.inputs[partition] = Input(partition, entry)
+        input_ = Input(partition)
+        if self._compiled is not None:
+            input_.entry = self._compiled.sources[partition.topic]
+        self.inputs[partition] = input_
 
-    @property
-    def entries(self) -> dict[str, SourceEntry]:
-        """Where each topic enters; only once opened."""
-        assert self._compiled is not None, "asked before it was opened"
-        return self._compiled.sources
+    def suspend(self) -> None:
+        """Its partitions are taken away, perhaps to come back at once: keep the state open, forget the inputs."""
+        self.inputs.clear()
+        self.phase = Phase.SUSPENDED
 
     def changelogs(self) -> dict[str, TopicPartition]:
         """Changelog partition by store, of stores that have one."""
@@ -193,6 +198,7 @@ class Task:
             input_.next_offset = None
             input_.committed = None
             input_.paused = False
+        self.uncommitted = 0
         self.phase = Phase.CREATED
 
     def close(self) -> None:
@@ -226,6 +232,7 @@ class Task:
         """
         input_ = self.inputs[partition]
         entry, context, undo = input_.entry, self.context, self._undo
+        assert entry is not None, "processing before it was opened"
         decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
         forward, outputs, schedules = entry.forward, context.outputs, context.schedules
         next_offset = input_.next_offset
@@ -264,6 +271,7 @@ class Task:
                 self._punctuate(stream_time, False)
         input_.next_offset = next_offset
         self.processed += done
+        self.uncommitted += done
 
     def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
         """Keep records of one of several inputs until their turn comes."""
@@ -301,6 +309,7 @@ class Task:
 
     def _decode(self, input_: Input) -> tuple[Any, Any, int, OperatorFailed | None]:
         message, entry = input_.buffer[0], input_.entry
+        assert entry is not None, "processing before it was opened"
         key: Any = message.key()
         value: Any = message.value()
         timestamp: Any = message.timestamp()[1]
@@ -322,7 +331,9 @@ class Task:
         return key, value, timestamp, None
 
     def _process_head(self, input_: Input) -> None:
+        entry = input_.entry
         assert input_.head is not None, "no head"
+        assert entry is not None, "no entry"
         key, value, timestamp, failure = input_.head
         message = input_.buffer.popleft()
         input_.head = None
@@ -336,11 +347,12 @@ class Task:
                 raise failure
             if timestamp > context.stream_time:
                 context.stream_time = timestamp
-            input_.entry.forward(key, value, timestamp)
+            entry.forward(key, value, timestamp)
         except OperatorFailed as raised:
-            self._record_failed(raised, message, input_.entry, mark)
+            self._record_failed(raised, message, entry, mark)
         input_.next_offset = message.offset() + 1
         self.processed += 1
+        self.uncommitted += 1
         if context.stream_time >= context.schedules.next_stream_ms:
             self._punctuate(context.stream_time, False)
 
@@ -435,6 +447,7 @@ class Task:
             self.backend.apply(
                 writes, positions, {(tp.topic, tp.partition): position.offset for tp, position in offsets.items()}
             )
+        self.uncommitted = 0
         for store in self.stores.values():
             store.committed()
         for partition, position in offsets.items():
@@ -469,11 +482,7 @@ def _has_policy(graph: Graph, subtopology: SubTopology) -> bool:
     for name in subtopology.nodes:
         spec = graph.nodes[name].spec
         policy = getattr(spec, "on_error", None)
-        if (
-            policy is not None
-            and policy.action != FAIL.action
-            and (isinstance(spec, Process) or policy is not FAIL)
-        ):
+        if policy is not None and policy.action != FAIL.action and (isinstance(spec, Process) or policy is not FAIL):
             return True
     return False
 

@@ -130,9 +130,7 @@ class Transaction:
                 self.state = State.OPEN
             self._retry(lambda left: producer.flush(left), deadline, "flushing")
             if offsets:
-                self._retry(
-                    lambda left: producer.send_offsets(offsets, metadata, left), deadline, "sending offsets"
-                )
+                self._retry(lambda left: producer.send_offsets(offsets, metadata, left), deadline, "sending offsets")
             self.state = State.SEALED
             # From here on a time-out leaves it unknown whether the commit took place: only repeating the same
             # commit, or a new producer under the same id, can tell.

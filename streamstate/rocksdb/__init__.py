@@ -1,1 +1,6 @@
-"""Work in progress."""
+"""State on RocksDB, and the directory it lives in."""
+
+from streamstate.rocksdb.backend import Memory, RocksBackend
+from streamstate.rocksdb.directory import StateDirectory
+
+__all__ = ["Memory", "RocksBackend", "StateDirectory"]

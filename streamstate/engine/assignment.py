@@ -1,0 +1,268 @@
+"""Which tasks this worker has, and how they get from assigned to running.
+
+Rule of this module: callbacks of the group only change what is held; everything that talks to a broker or a disk
+happens later, in ``initialise``. The order there matters: committed input offsets first, then the changelogs' ends,
+then the restore. The reverse could pair new offsets with an old target.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition
+from streamstate.engine.restore import Restoration, Restorer, starting_point
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of
+from streamstate.errors import OffsetOutOfRange
+from streamstate.operators import internal_topic
+from streamstate.state import Backend
+from streamstate.topology.specs import Graph, SubTopology
+
+log = logging.getLogger("streamstate.assignment")
+
+COMMITTED_MS = 1_000
+
+# Opens a task's state: (task id, store names, may fall back to a fresh directory). Raises Retriable while another
+# owner still holds it.
+OpenBackend = Callable[[TaskId, Sequence[str], bool], Backend]
+
+
+class Assignment:
+    """The worker's tasks.
+
+    Args:
+        graph: the topology.
+        settings: the worker's.
+        partition_counts: partitions of every topic the topology reads, by real name.
+        consumer, admin: to ask for offsets.
+        restorer: takes tasks whose stores are behind.
+        open_backend: see ``OpenBackend``.
+        make_task: makes a task of a sub-topology.
+        monotonic_ms: clock.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        settings: WorkerSettings,
+        partition_counts: Mapping[str, int],
+        consumer: Consumer,
+        admin: Admin,
+        restorer: Restorer,
+        open_backend: OpenBackend,
+        make_task: Callable[[TaskId, SubTopology], Task],
+        monotonic_ms: Callable[[], int],
+    ) -> None:
+        self._settings = settings
+        self._counts = partition_counts
+        self._consumer = consumer
+        self._admin = admin
+        self._restorer = restorer
+        self._open_backend = open_backend
+        self._make_task = make_task
+        self._monotonic_ms = monotonic_ms
+        self._topics: dict[SubTopology, tuple[str, ...]] = {}
+        self._reader: dict[str, SubTopology] = {}
+        for part in graph.subtopologies:
+            topics = list(part.source_topics)
+            topics += [internal_topic(settings.application_id, name) for name in part.repartition_sources]
+            self._topics[part] = tuple(topics)
+            self._reader.update(dict.fromkeys(topics, part))
+        self.tasks: dict[TaskId, Task] = {}
+        self.of_partition: dict[TopicPartition, Task] = {}
+
+    @property
+    def topics(self) -> list[str]:
+        """Every topic the topology reads."""
+        return sorted(self._reader)
+
+    # -- what the group says -------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Hold these too. They stay paused until their task runs."""
+        for partition in partitions:
+            part = self._reader[partition.topic]
+            task_id = TaskId(part.name, partition.partition)
+            task = self.tasks.get(task_id)
+            if task is None:
+                task = self.tasks[task_id] = self._make_task(task_id, part)
+            if task.phase is Phase.SUSPENDED:
+                task.phase = Phase.CREATED
+            task.add_input(partition)
+            self.of_partition[partition] = task
+        for task in [task for task in self.tasks.values() if task.phase is Phase.SUSPENDED]:
+            self._close(task)
+
+    def revoked(self, partitions: Iterable[TopicPartition], *, keep_open: bool) -> None:
+        """Give these up; what could be committed is. ``keep_open``: they may come back within this rebalance."""
+        for task in self._tasks_of(partitions):
+            self._restorer.remove(task)
+            kept = [partition for partition in task.inputs if partition not in set(partitions)]
+            for partition in task.inputs:
+                self.of_partition.pop(partition, None)
+            if keep_open and not kept and task.backend is not None:
+                task.suspend()
+                continue
+            self._close(task)
+            if kept:
+                # It lost one of several inputs: the rest waits, paused, for the task to be whole again.
+                self._consumer.pause(kept)
+                self.assigned(kept)
+
+    def _tasks_of(self, partitions: Iterable[TopicPartition]) -> list[Task]:
+        return list({id(task): task for p in partitions if (task := self.of_partition.get(p))}.values())
+
+    def _close(self, task: Task) -> None:
+        task.close()
+        self.tasks.pop(task.id, None)
+
+    def reset(self) -> None:
+        """Uncommitted work of every task is void: all start over from what Kafka has."""
+        for task in list(self.tasks.values()):
+            if task.phase is Phase.SUSPENDED:
+                self._close(task)
+                continue
+            self.reset_task(task)
+
+    def reset_task(self, task: Task) -> None:
+        """The same for one task that has nothing uncommitted in a transaction."""
+        self._restorer.remove(task)
+        self._consumer.pause(task.inputs)
+        task.reset()
+
+    def close(self) -> None:
+        """Release every task."""
+        for task in list(self.tasks.values()):
+            self._restorer.remove(task)
+            self._close(task)
+        self.of_partition.clear()
+
+    # -- from assigned to running --------------------------------------------------------------------------
+
+    def running(self) -> list[Task]:
+        """Tasks that process."""
+        return [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
+
+    @property
+    def waiting(self) -> bool:
+        """True while a task has yet to be initialised."""
+        return any(task.phase is Phase.CREATED for task in self.tasks.values())
+
+    def _complete(self, task: Task) -> bool:
+        partition = task.id.partition
+        return all(
+            TopicPartition(topic, partition) in task.inputs
+            for topic in self._topics[task.subtopology]
+            if partition < self._counts.get(topic, 0)
+        )
+
+    def initialise(self) -> None:
+        """Bring waiting tasks as far as possible now: to restoring or to running.
+
+        Raises:
+            OffsetOutOfRange: a committed offset is not in the log any more.
+            TaskCorrupted: see ``starting_point``.
+            Unavailable: no broker answers.
+        """
+        created = [t for t in self.tasks.values() if t.phase is Phase.CREATED and self._complete(t)]
+        ready = [task for task in created if task.backend is not None or self._open(task)]
+        if not ready:
+            return
+        partitions = [partition for task in ready for partition in task.inputs]
+        try:
+            committed = self._consumer.committed(partitions, COMMITTED_MS)
+        except Retriable as error:
+            log.debug("committed offsets are not settled yet: %s", error)
+            return
+        changelogs = [changelog for task in ready for changelog in task.changelogs().values()]
+        ends = self._admin.log_ends([*partitions, *changelogs])
+        starts = self._admin.log_starts([*partitions, *changelogs])
+        topic_ids = {name: info.topic_id for name, info in self._admin.topics({tp.topic for tp in changelogs}).items()}
+        for task in ready:
+            for partition, input_ in task.inputs.items():
+                position = committed.get(partition)
+                if position is None:
+                    input_.committed = None
+                    input_.next_offset = self._reset_offset(input_, starts[partition], ends[partition])
+                else:
+                    input_.committed = position.offset
+                    input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])
+                    known = stream_time_of(position.metadata)
+                    task.context.stream_time = max(task.context.stream_time, known)
+            self._begin_restore(task, starts, ends, topic_ids)
+
+    def _open(self, task: Task) -> bool:
+        now = self._monotonic_ms()
+        if task.lock_wait_since_ms is None:
+            task.lock_wait_since_ms = now
+        waited = now - task.lock_wait_since_ms
+        try:
+            backend = self._open_backend(task.id, task.subtopology.stores, waited >= self._settings.lock_wait_ms)
+        except Retriable as error:
+            log.debug("task %s: %s", task.id, error)
+            return False
+        task.lock_wait_since_ms = None
+        task.open(backend)
+        return True
+
+    def _reset_offset(self, input_: Input, start: int, end: int) -> int:
+        assert input_.entry is not None, "initialised before it was opened"
+        if input_.entry.reset == "error":
+            raise OffsetOutOfRange(
+                f"topic {input_.partition.topic!r}, partition {input_.partition.partition}: the group has no "
+                f"committed offset and the source says reset='error'; use reset='earliest' or reset='latest'"
+            )
+        return start if input_.entry.reset == "earliest" else end
+
+    def _checked(self, partition: TopicPartition, committed: int, start: int, end: int) -> int:
+        if start <= committed <= end:
+            return committed
+        if committed < start:
+            what = f"retention has deleted {start - committed} offsets that were not processed yet"
+        else:
+            what = "the topic was deleted and created again, or lost records"
+        policy = self._settings.out_of_range
+        message = (
+            f"topic {partition.topic!r}, partition {partition.partition}: the committed offset is {committed}, the "
+            f"log has {start} to {end}: {what}"
+        )
+        if policy == "fail":
+            raise OffsetOutOfRange(
+                f"{message}. To go on without them, say from where: '--out-of-range earliest' or '--out-of-range latest'"
+            )
+        log.warning("%s; going on from the %s record, as told", message, policy)
+        return start if policy == "earliest" else end
+
+    def _begin_restore(
+        self,
+        task: Task,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        topic_ids: Mapping[str, str],
+    ) -> None:
+        assert task.backend is not None, "restoring before it was opened"
+        stored = task.backend.positions()
+        behind: dict[TopicPartition, Restoration] = {}
+        for store, changelog in task.changelogs().items():
+            target = ends[changelog]
+            topic_id = topic_ids.get(changelog.topic, "")
+            start = starting_point(task, store, changelog, stored.get(store), starts[changelog], target, topic_id)
+            if start < target:
+                behind[changelog] = Restoration(task, store, start, target, start)
+        if behind:
+            task.phase = Phase.RESTORING
+            self._restorer.add(behind)
+        else:
+            self.run(task)
+
+    def run(self, task: Task) -> None:
+        """The task's state is complete: start it and its inputs."""
+        offsets = {partition: input_.next_offset for partition, input_ in task.inputs.items()}
+        try:
+            self._consumer.start({p: offset for p, offset in offsets.items() if offset is not None})
+        except Retriable as error:
+            log.debug("task %s: its inputs cannot be started yet: %s", task.id, error)
+            task.phase = Phase.CREATED
+            return
+        task.run()

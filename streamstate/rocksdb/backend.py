@@ -1,0 +1,225 @@
+"""``Backend`` on RocksDB: one database per task, one column family per store.
+
+Rule of this module: every change is one WriteBatch over all column families, with the write-ahead log on and not
+synced. A killed process loses nothing it applied; a machine that loses power loses the newest batches whole, and the
+changelog has them.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
+
+from streamstate.errors import TaskCorrupted
+from streamstate.state.backend import InputPartition, Writes
+
+log = logging.getLogger("streamstate.rocksdb")
+
+FORMAT = b"1"
+FORMAT_KEY = b"format"
+POSITION = b"position:"
+OFFSET = b"offset:"
+FACT = b"fact:"
+# Column families of stores are prefixed, so that a store may be called "default".
+FAMILY = "store:"
+
+
+class Memory:
+    """Block cache and write buffers shared by all databases of the process.
+
+    Args:
+        block_cache_bytes: for blocks read.
+        write_buffer_bytes: for blocks not yet written to files, over all databases.
+    """
+
+    def __init__(self, block_cache_bytes: int = 128 << 20, write_buffer_bytes: int = 128 << 20) -> None:
+        self.cache = Cache(block_cache_bytes)
+        self.write_buffers = WriteBufferManager.new_write_buffer_manager(write_buffer_bytes, False)
+
+    def options(self) -> Options:
+        """Options of a database or column family; tuned for point lookups."""
+        table = BlockBasedOptions()
+        table.set_block_cache(self.cache)
+        table.set_bloom_filter(10.0, False)
+        table.set_cache_index_and_filter_blocks(True)
+        table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        options = Options(raw_mode=True)
+        options.create_if_missing(True)
+        options.create_missing_column_families(True)
+        options.set_block_based_table_factory(table)
+        options.set_write_buffer_manager(self.write_buffers)
+        options.set_write_buffer_size(32 << 20)
+        options.set_max_write_buffer_number(3)
+        options.set_max_total_wal_size(128 << 20)
+        options.set_level_compaction_dynamic_level_bytes(True)
+        options.set_max_background_jobs(2)
+        options.set_max_open_files(256)
+        options.set_keep_log_file_num(2)
+        options.set_max_log_file_size(1 << 20)
+        return options
+
+
+class RocksBackend:
+    """See ``streamstate.state.Backend``.
+
+    Args:
+        path: the database's directory; made when missing.
+        stores: names of the task's stores.
+        memory: shared with the process's other databases.
+        release: called after the database is closed, to unlock its directory.
+
+    Raises:
+        TaskCorrupted: it was written by a newer version.
+    """
+
+    def __init__(
+        self, path: Path, stores: Sequence[str], memory: Memory, release: Callable[[], None] = lambda: None
+    ) -> None:
+        self._path = path
+        self._memory = memory
+        self._release = release
+        self._db = _open(path, stores, memory)
+        try:
+            self._check_format()
+        except TaskCorrupted:
+            self._db.close()
+            raise
+        self._families: dict[str, Any] = {store: self._db.get_column_family(FAMILY + store) for store in stores}
+        self._handles: dict[str, Any] = {store: self._db.get_column_family_handle(FAMILY + store) for store in stores}
+
+    def _check_format(self) -> None:
+        found = self._db.get(FORMAT_KEY)
+        if found is None:
+            self._db.put(FORMAT_KEY, FORMAT)
+        elif found != FORMAT:
+            raise TaskCorrupted(
+                f"state in {self._path} has format {found.decode('utf-8', 'replace')}, this version of streamstate "
+                f"reads format {FORMAT.decode()}; run the version that wrote it, or delete the directory to restore "
+                f"it from the changelog"
+            )
+
+    def reader(self, store: str) -> Callable[[bytes], bytes | None]:
+        get: Callable[[bytes], bytes | None] = self._families[store].get
+        return get
+
+    def scan(self, store: str, start: bytes | None, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        family = self._families[store]
+        if reverse:
+            return _descending(family.items(backwards=True, from_key=end), start, end)
+        return _ascending(family.items(from_key=start), end)
+
+    def apply(self, writes: Writes, positions: Mapping[str, int], offsets: Mapping[InputPartition, int]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for store, entries in writes.items():
+            handle = self._handles[store]
+            for key, value in entries.items():
+                if value is None:
+                    delete(key, handle)
+                else:
+                    put(key, value, handle)
+        for store, position in positions.items():
+            put(POSITION + store.encode(), b"%d" % position)
+        for (topic, partition), offset in offsets.items():
+            put(OFFSET + f"{topic}:{partition}".encode(), b"%d" % offset)
+        self._db.write(batch)
+
+    def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
+        batch = WriteBatch(raw_mode=True)
+        put, delete, handle = batch.put, batch.delete, self._handles[store]
+        for key, value in records:
+            if value is None:
+                delete(key, handle)
+            else:
+                put(key, value, handle)
+        put(POSITION + store.encode(), b"%d" % position)
+        self._db.write(batch)
+
+    def positions(self) -> dict[str, int]:
+        return {name: int(value) for name, value in self._meta(POSITION)}
+
+    def offsets(self) -> dict[InputPartition, int]:
+        found = {}
+        for name, value in self._meta(OFFSET):
+            topic, _, partition = name.rpartition(":")
+            found[topic, int(partition)] = int(value)
+        return found
+
+    def facts(self) -> dict[str, str]:
+        return {name: value.decode() for name, value in self._meta(FACT)}
+
+    def note(self, facts: Mapping[str, str]) -> None:
+        batch = WriteBatch(raw_mode=True)
+        for name, value in facts.items():
+            batch.put(FACT + name.encode(), value.encode())
+        self._db.write(batch)
+
+    def _meta(self, prefix: bytes) -> list[tuple[str, bytes]]:
+        found = []
+        for key, value in self._db.items(from_key=prefix):
+            if not key.startswith(prefix):
+                break
+            found.append((key[len(prefix) :].decode(), value))
+        return found
+
+    def clear(self, store: str) -> None:
+        batch = WriteBatch(raw_mode=True)
+        handle = self._handles[store]
+        for key in self._families[store].keys():  # noqa: SIM118 - an Rdict is not a dict
+            batch.delete(key, handle)
+        batch.delete(POSITION + store.encode())
+        self._db.write(batch)
+
+    def close(self) -> None:
+        self._families.clear()
+        self._handles.clear()
+        self._db.close()
+        self._release()
+
+
+def _open(path: Path, stores: Sequence[str], memory: Memory) -> Rdict:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    options = memory.options()
+    families = {FAMILY + store: memory.options() for store in stores}
+    try:
+        existing = Rdict.list_cf(str(path), options) if (path / "CURRENT").exists() else []
+        # A store that left the topology keeps its column family: it may come back.
+        families.update({name: memory.options() for name in existing if name != "default" and name not in families})
+        return Rdict(str(path), options=options, column_families=families)
+    except Exception as error:
+        if not _is_corruption(error):
+            raise
+        aside = path.with_name(f"{path.name}.corrupt")
+        log.warning(
+            "the state in %s is damaged (%s); it is kept as %s and restored from the changelog", path, error, aside
+        )
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+        return Rdict(str(path), options=options, column_families=families)
+
+
+def _is_corruption(error: Exception) -> bool:
+    return "Corruption" in str(error)
+
+
+def _ascending(entries: Iterator[tuple[bytes, bytes]], end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+    for entry in entries:
+        if end is not None and entry[0] >= end:
+            return
+        yield entry
+
+
+def _descending(
+    entries: Iterator[tuple[bytes, bytes]], start: bytes | None, end: bytes | None
+) -> Iterator[tuple[bytes, bytes]]:
+    for entry in entries:
+        if end is not None and entry[0] >= end:
+            continue
+        if start is not None and entry[0] < start:
+            return
+        yield entry

@@ -1,0 +1,187 @@
+"""The state directory: who this process is, and which task's state it may open.
+
+``STATE_DIR/APPLICATION/process-N/`` belongs to one live process at a time. ``process.json`` keeps its process id,
+from which the transactional id is made: a restarted process takes the first free N, so it takes the id of one that
+died, and at once aborts the transaction that one left open. ``tasks/TASK/`` holds a task's database. When a task
+moves between processes of one machine, its directory moves with it, so that little has to be restored.
+
+Rule of this module: locks are the operating system's (flock), so a killed process holds none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+from streamstate.engine.ports import Retriable
+from streamstate.engine.task import TaskId
+from streamstate.errors import StateDirectoryLocked, TaskCorrupted
+from streamstate.rocksdb.backend import Memory, RocksBackend
+
+FORMAT = 1
+MAX_PROCESSES = 1_000
+
+
+class StateDirectory:
+    """This process's place in the state directory; locked until ``close``.
+
+    Args:
+        root: the state directory, shared by any number of applications and processes of this machine.
+        application_id: of the application.
+        instance_id: a place of its own name instead of a numbered one.
+        memory: shared by the databases.
+
+    Attributes:
+        process_id: stable over restarts.
+        path: this process's directory.
+
+    Raises:
+        StateDirectoryLocked: another process holds the place named ``instance_id``.
+        TaskCorrupted: it was written by a newer version or for another application.
+    """
+
+    def __init__(
+        self, root: Path, application_id: str, instance_id: str | None = None, memory: Memory | None = None
+    ) -> None:
+        self._application = root / application_id
+        self._application.mkdir(parents=True, exist_ok=True)
+        self._memory = memory or Memory()
+        self.path, self._lock = self._take(instance_id)
+        try:
+            self.process_id = self._identity(application_id)
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def _take(self, instance_id: str | None) -> tuple[Path, int]:
+        if instance_id is not None:
+            path = self._application / f"process-{instance_id}"
+            lock = try_lock(path)
+            if lock is None:
+                raise StateDirectoryLocked(
+                    f"another live process uses {path}; give this one its own --instance-id or its own --state-dir"
+                )
+            return path, lock
+        for number in range(MAX_PROCESSES):
+            path = self._application / f"process-{number}"
+            lock = try_lock(path)
+            if lock is not None:
+                return path, lock
+        raise StateDirectoryLocked(f"all {MAX_PROCESSES} places in {self._application} are taken; use --state-dir")
+
+    def _identity(self, application_id: str) -> str:
+        file = self.path / "process.json"
+        try:
+            known = json.loads(file.read_text())
+        except FileNotFoundError:
+            known = {"format": FORMAT, "application_id": application_id, "process_id": uuid.uuid4().hex[:12]}
+            draft = file.with_suffix(".draft")
+            draft.write_text(json.dumps(known))
+            draft.replace(file)
+        except ValueError as error:
+            raise TaskCorrupted(
+                f"{file} cannot be read ({error}); delete {self.path} to restore from changelogs"
+            ) from None
+        if known.get("format") != FORMAT or known.get("application_id") != application_id:
+            raise TaskCorrupted(
+                f"{file} is of application {known.get('application_id')!r}, format {known.get('format')}, not of "
+                f"{application_id!r}, format {FORMAT}; use another --state-dir"
+            )
+        return str(known["process_id"])
+
+    def open_task(self, task_id: TaskId, stores: Sequence[str], fresh: bool) -> RocksBackend:
+        """Open a task's state, taking over the newest copy on this machine.
+
+        Args:
+            task_id: the task.
+            stores: its stores' names.
+            fresh: go on with this process's own copy, or none, although another process still holds one.
+
+        Raises:
+            Retriable: another process still holds the task's directory.
+        """
+        mine = self.path / "tasks" / str(task_id)
+        best, lock = self._newest(mine, str(task_id), fresh)
+        if best is not None and best != mine:
+            # The older copy of our own is of no use beside it.
+            shutil.rmtree(mine, ignore_errors=True)
+            mine.parent.mkdir(parents=True, exist_ok=True)
+            best.rename(mine)
+        elif lock is None:
+            lock = try_lock(mine)
+            if lock is None:
+                raise Retriable(f"{mine} is still held")
+        assert lock is not None, "a directory without its lock"
+        held = lock
+        os.utime(mine / "lock")
+
+        def release() -> None:
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(mine / "lock")
+            os.close(held)
+
+        try:
+            return RocksBackend(mine / "db", stores, self._memory, release)
+        except BaseException:
+            os.close(held)
+            raise
+
+    def _newest(self, mine: Path, task: str, fresh: bool) -> tuple[Path | None, int | None]:
+        """The most recently used copy and its lock; (None, None) when there is none."""
+        best: Path | None = None
+        best_lock: int | None = None
+        best_time = -1.0
+        for path in sorted(self._application.glob(f"process-*/tasks/{task}")):
+            lock = try_lock(path, create=False)
+            if lock is None:
+                if path == mine or fresh or not (path / "lock").exists():
+                    continue
+                if best_lock is not None:
+                    os.close(best_lock)
+                raise Retriable(f"the state in {path} is still held by another process")
+            used = os.fstat(lock).st_mtime
+            if used > best_time:
+                if best_lock is not None:
+                    os.close(best_lock)
+                best, best_lock, best_time = path, lock, used
+            else:
+                os.close(lock)
+        return best, best_lock
+
+    def close(self) -> None:
+        """Give the place up."""
+        os.close(self._lock)
+
+
+def try_lock(directory: Path, *, create: bool = True) -> int | None:
+    """Lock ``directory`` for this process.
+
+    Args:
+        directory: what to lock, by a file ``lock`` in it.
+        create: make it when missing.
+
+    Returns:
+        The open file that holds the lock, or None when it is held or missing.
+    """
+    if create:
+        directory.mkdir(parents=True, exist_ok=True)
+    file = directory / "lock"
+    try:
+        lock = os.open(file, os.O_RDWR | (os.O_CREAT if create else 0), 0o600)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Another process may have moved the directory away between the two calls.
+        if os.stat(file).st_ino == os.fstat(lock).st_ino:
+            return lock
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(lock)
+    return None
