@@ -146,7 +146,7 @@ class Stream(Generic[K, V]):
         policies, ``fail`` holds after the next repartition topic.
 
         Raises:
-            TopologyError: there are no others, or one is of another Topology.
+            TopologyError: there are no others, one is of another Topology, or one is there twice.
 
         >>> from streamstate import Topology
         >>> topology = Topology("t")
@@ -158,7 +158,9 @@ class Stream(Generic[K, V]):
         for other in others:
             same_draft(self._at.draft, other._at.draft, "merge")
         places = [self._at, *(other._at for other in others)]
-        parents = tuple(dict.fromkeys(place.node for place in places))
+        parents = tuple(place.node for place in places)
+        if len(set(parents)) < len(parents):
+            raise TopologyError(f"merge after {self._at.node!r} got the same stream twice: {', '.join(parents)}")
         first = self._at
         return Stream(
             Position(
