@@ -39,13 +39,13 @@ class Memory:
 
     def __init__(self, block_cache_bytes: int = 128 << 20, write_buffer_bytes: int = 128 << 20) -> None:
         self.cache = Cache(block_cache_bytes)
-        self.write_buffers = WriteBufferManager.new_write_buffer_manager(write_buffer_bytes, False)
+        self.write_buffers = WriteBufferManager(write_buffer_bytes, False)
 
     def options(self) -> Options:
         """Options of a database or column family; tuned for point lookups."""
         table = BlockBasedOptions()
         table.set_block_cache(self.cache)
-        table.set_bloom_filter(10.0, False)
+        table.set_bloom_filter(10, False)
         table.set_cache_index_and_filter_blocks(True)
         table.set_pin_l0_filter_and_index_blocks_in_cache(True)
         options = Options(raw_mode=True)
@@ -83,7 +83,7 @@ class RocksBackend:
         self._path = path
         self._memory = memory
         self._release = release
-        self._db = _open(path, stores, memory)
+        self._db: Any = _open(path, stores, memory)
         try:
             self._check_format()
         except TaskCorrupted:
