@@ -38,9 +38,7 @@ def describe_json(graph: Graph, application_id: str) -> dict[str, Any]:
                 "index": part.index,
                 "name": part.name,
                 "source_topics": list(part.source_topics),
-                "repartition_sources": [
-                    repartition_topic(application_id, name) for name in part.repartition_sources
-                ],
+                "repartition_sources": [repartition_topic(application_id, name) for name in part.repartition_sources],
                 "repartition_sinks": [repartition_topic(application_id, name) for name in part.repartition_sinks],
                 "stores": [_store(graph, name, application_id) for name in part.stores],
                 "nodes": [_node(graph.nodes[name], application_id) for name in part.nodes],
@@ -110,9 +108,7 @@ def describe_mermaid(graph: Graph, application_id: str) -> str:
     """
     described = describe_json(graph, application_id)
     parts = described["subtopologies"]
-    ids = {
-        name: f"n{index}" for index, name in enumerate(node["name"] for part in parts for node in part["nodes"])
-    }
+    ids = {name: f"n{index}" for index, name in enumerate(node["name"] for part in parts for node in part["nodes"])}
     topics: dict[str, str] = {}
     lines = ["flowchart TD"]
     edges: list[str] = []

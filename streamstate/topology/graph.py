@@ -61,9 +61,7 @@ def feeding_sources(graph: Graph, store: str) -> tuple[str, ...]:
     for node in reversed(graph.nodes.values()):
         if node.name in reached:
             reached.update(node.parents)
-    return tuple(
-        node.name for node in graph.nodes.values() if node.name in reached and isinstance(node.spec, Source)
-    )
+    return tuple(node.name for node in graph.nodes.values() if node.name in reached and isinstance(node.spec, Source))
 
 
 def sink_topics(graph: Graph) -> tuple[str, ...]:

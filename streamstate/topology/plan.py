@@ -133,9 +133,7 @@ def _changed_count(plan: TopicPlan, topic: InternalTopic, count: int) -> str:
 
 
 def _refuse_missing(graph: Graph, partitions_of: Mapping[str, int]) -> None:
-    missing = [
-        topic for part in graph.subtopologies for topic in part.source_topics if not partitions_of.get(topic)
-    ]
+    missing = [topic for part in graph.subtopologies for topic in part.source_topics if not partitions_of.get(topic)]
     if missing:
         commands = "\n".join(
             f"  streamstate topics create {topic} --partitions N --bootstrap-servers ..." for topic in missing
@@ -160,11 +158,7 @@ class _Planner:
             for name in part.source_topics:
                 self._counts[_Topic(name, internal=False)] = partitions_of[name]
         for node in graph.nodes.values():
-            if (
-                isinstance(node.spec, Sink)
-                and isinstance(node.spec.topic, str)
-                and node.spec.partitions is not None
-            ):
+            if isinstance(node.spec, Sink) and isinstance(node.spec.topic, str) and node.spec.partitions is not None:
                 self._asked[_Topic(node.spec.topic, internal=True)] = node.spec.partitions
         self._counts.update(self._asked)
 
@@ -209,12 +203,9 @@ class _Planner:
     def _origins(self, topic: _Topic, fixed: Iterable[_Topic]) -> list[_Topic]:
         """The topics whose largest count ``topic`` takes."""
         alike = self._alike.get(topic, (topic,))
-        external = [other for other in alike if not other.internal]
-        if external:
-            return external
-        asked = [other for other in alike if other in fixed]
-        if asked:
-            return asked
+        known = [other for other in alike if other in fixed]
+        if known:
+            return known
         return [source for other in alike for source in _topics(self._writers[other])]
 
     def _refuse_unlike(self) -> None:
@@ -254,9 +245,7 @@ class _Planner:
         count = max(self._counts[topic] for topic in topics)
         origins = self._first_origins(topics, count)
         inputs = tuple(topic.name for topic in origins if not topic.internal)
-        return InternalTopic(
-            full, kind, of, count, inputs, tuple(topic.name for topic in origins if topic.internal)
-        )
+        return InternalTopic(full, kind, of, count, inputs, tuple(topic.name for topic in origins if topic.internal))
 
     def _first_origins(self, topics: list[_Topic], count: int) -> list[_Topic]:
         """The input topics and the asked-for counts that ``count`` comes from."""

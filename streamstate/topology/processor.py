@@ -43,9 +43,7 @@ class KeyValueStore(Protocol[K, V]):
         """Remove ``key`` and return the value it had."""
         ...
 
-    def range(
-        self, start: K | None = None, end: K | None = None, *, reverse: bool = False
-    ) -> Iterator[tuple[K, V]]:
+    def range(self, start: K | None = None, end: K | None = None, *, reverse: bool = False) -> Iterator[tuple[K, V]]:
         """Entries from ``start`` to ``end``, both inclusive; None is open; ``reverse`` goes from the end."""
         ...
 

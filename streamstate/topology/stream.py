@@ -278,9 +278,7 @@ class Stream(Generic[K, V]):
         <Stream wide-repartition>
         """
         if partitions is not None and (not isinstance(partitions, int) or partitions < 1):
-            raise TopologyError(
-                f"repartition after {self._at.node!r} takes partitions=1 or more, not {partitions!r}"
-            )
+            raise TopologyError(f"repartition after {self._at.node!r} takes partitions=1 or more, not {partitions!r}")
         at = self._at.with_serdes(key, value)
         at.key_serde("repartition")
         at.value_serde("repartition")

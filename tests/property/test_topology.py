@@ -86,9 +86,7 @@ def test_sub_topologies_partition_the_nodes_and_no_edge_crosses(steps: list[tupl
 
 
 @given(STEPS, COUNTS)
-def test_every_plan_puts_equal_keys_of_a_store_into_one_task(
-    steps: list[tuple[str, int]], counts: list[int]
-) -> None:
+def test_every_plan_puts_equal_keys_of_a_store_into_one_task(steps: list[tuple[str, int]], counts: list[int]) -> None:
     graph = built(("a", steps))
     plan = planned(graph, counts)
     if plan is None:

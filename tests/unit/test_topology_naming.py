@@ -26,9 +26,7 @@ def word_count(*, with_unrelated: bool) -> Topology:
         words.filter(lambda key, word: bool(word)).for_each(print)
     counts = words.group_by(lambda key, word: word, key=serde.string(), value=serde.string()).count()
     if with_unrelated:
-        words.group_by(lambda key, word: word, key=serde.string(), value=serde.string(), name="again").count(
-            store="x"
-        )
+        words.group_by(lambda key, word: word, key=serde.string(), value=serde.string(), name="again").count(store="x")
     counts.to_stream().repartition().to("word-counts")
     if with_unrelated:
         counts.to_stream(emit="commit").process(Processor)

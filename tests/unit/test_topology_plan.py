@@ -78,6 +78,16 @@ def test_repartition_topics_that_meet_take_the_largest_count_or_the_one_asked_fo
         assert planned.changelogs["counts"].partitions == expected
 
 
+def test_topics_meet_by_way_of_a_third() -> None:
+    topology = Topology("t")
+    one = source(topology, "a").repartition(name="one")
+    two = source(topology, "b").repartition(name="two")
+    source(topology, "c").merge(one, name="first").group_by_key().count(store="s1")
+    one.merge(two, name="second").group_by_key().count(store="s2")
+    planned = plan(topology, a=2, b=9, c=6)
+    assert [planned.repartitions[f"{name}-repartition"].partitions for name in ("one", "two")] == [6, 6]
+
+
 def test_topics_that_do_not_meet_in_a_store_keep_their_own_counts() -> None:
     topology = Topology("t")
     left, right = source(topology, "left"), source(topology, "right")
