@@ -353,9 +353,7 @@ class Worker:
                 store: acknowledged[task.id, store] + 1 for store in writes if (task.id, store) in acknowledged
             }
             advanced = {partition: offsets[partition] for partition in task.inputs if partition in offsets}
-            self._committed += sum(
-                position.offset - (task.inputs[partition].committed or 0) for partition, position in advanced.items()
-            )
+            self._committed += task.uncommitted
             task.committed(writes, positions, advanced)
         self._commits += 1
         self._sent_since_commit = False

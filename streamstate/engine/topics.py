@@ -1,0 +1,107 @@
+"""The topics of an application: checked and created before anything runs.
+
+Event time is not wall time: no changelog is deleted by time, and repartition topics are kept until their records are
+committed as processed, whatever their timestamps.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from streamstate.engine.ports import Admin, NewTopic
+from streamstate.errors import TopologyError
+from streamstate.topology.graph import sink_topics
+from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
+from streamstate.topology.specs import Graph
+
+log = logging.getLogger("streamstate.topics")
+
+CHANGELOG_CONFIG = {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime"}
+REPARTITION_CONFIG = {
+    "cleanup.policy": "delete",
+    "retention.ms": "-1",
+    "retention.bytes": "-1",
+    "segment.bytes": str(50 << 20),
+    "message.timestamp.type": "CreateTime",
+    # Event times far ahead pass through here; where they leave the application is where they are judged.
+    "message.timestamp.after.max.ms": str((1 << 63) - 1),
+}
+# Settings without which data would be lost; others are the operator's business.
+REQUIRED = {
+    "changelog": {"cleanup.policy": "compact"},
+    "repartition": {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """What ``prepare_topics`` found and made.
+
+    Attributes:
+        plan: tasks and internal topics.
+        partition_counts: partitions of every topic the topology reads, by real name.
+        created: names of the topics that were missing and created.
+    """
+
+    plan: TopicPlan
+    partition_counts: dict[str, int]
+    created: tuple[str, ...]
+
+
+def source_topics(graph: Graph) -> list[str]:
+    """External topics that the topology reads."""
+    return sorted({topic for part in graph.subtopologies for topic in part.source_topics})
+
+
+def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_factor: int | None = None) -> Topics:
+    """Check that what exists fits the topology and create internal and output topics that are missing.
+
+    Args:
+        graph: the topology.
+        application_id: prefix of the internal topics.
+        admin: the cluster.
+        replication_factor: of topics it creates; None: the broker's default.
+
+    Raises:
+        TopologyError: a source is missing, counts do not fit, or an internal topic has settings that lose data.
+    """
+    sources = {name: info.partitions for name, info in admin.topics(source_topics(graph)).items()}
+    plan = plan_topics(graph, application_id, sources)
+    existing = {name: info.partitions for name, info in admin.topics([t.name for t in plan.internal]).items()}
+    check_existing(plan, existing)
+    _check_settings([topic for topic in plan.internal if topic.name in existing], admin)
+    missing = [
+        NewTopic(
+            topic.name,
+            topic.partitions,
+            replication_factor,
+            CHANGELOG_CONFIG if topic.kind == "changelog" else REPARTITION_CONFIG,
+        )
+        for topic in plan.internal
+        if topic.name not in existing
+    ]
+    outputs = [name for name in sink_topics(graph) if name not in sources]
+    known = admin.topics(outputs)
+    missing += [NewTopic(name, None, replication_factor) for name in outputs if name not in known]
+    if missing:
+        admin.create(missing)
+        for topic in missing:
+            log.info("created topic %r", topic.name)
+    repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
+    return Topics(plan, {**sources, **repartitions}, tuple(topic.name for topic in missing))
+
+
+def _check_settings(topics: list[InternalTopic], admin: Admin) -> None:
+    configs = admin.config([topic.name for topic in topics]) if topics else {}
+    for topic in topics:
+        config = configs.get(topic.name, {})
+        for setting, wanted in REQUIRED[topic.kind].items():
+            found = config.get(setting)
+            if found is not None and found != wanted:
+                raise TopologyError(
+                    f"internal topic {topic.name!r} has {setting}={found}, which would lose "
+                    f"{'state' if topic.kind == 'changelog' else 'records'}; it must be {setting}={wanted}. Set it: "
+                    f"kafka-configs.sh --alter --entity-type topics --entity-name {topic.name} "
+                    f"--add-config {setting}={wanted}"
+                )
