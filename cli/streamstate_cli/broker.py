@@ -31,9 +31,7 @@ class _Group(click.Group):
             sys.exit(error.exit_code)
 
 
-def _parse_properties(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> dict[str, str]:
+def _parse_properties(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     properties = {}
     for value in values:
         key, separator, setting = value.partition("=")
@@ -59,8 +57,8 @@ def _json_option(command: F) -> F:
 
 def _start_options(command: F) -> F:
     options = [
-        click.option("--port", type=click.IntRange(1, 65535), default=daemon.DEFAULT_PORT, show_default=True,
-                     help="Port on 127.0.0.1."),
+        click.option("--port", type=click.IntRange(1, 65535), default=None,
+                     show_default=str(daemon.DEFAULT_PORT), help="Port on 127.0.0.1."),
         click.option("--partitions", type=click.IntRange(min=1), default=1, show_default=True,
                      help="Partitions of topics that are created without a count."),
         click.option("--heap", type=click.IntRange(min=128), default=512, show_default=True, metavar="MIB",
@@ -96,7 +94,7 @@ def broker() -> None:
 @_directory_option
 @_json_option
 def start(
-    port: int,
+    port: int | None,
     partitions: int,
     heap: int,
     java: str | None,
@@ -190,7 +188,7 @@ def stop(data_dir: Path, as_json: bool, timeout: float) -> None:
 @click.option("--temporary", is_flag=True, help="Use a temporary data directory and delete it at the end.")
 @_json_option
 def run(
-    port: int,
+    port: int | None,
     partitions: int,
     heap: int,
     java: str | None,
@@ -210,6 +208,7 @@ def run(
     # SIGTERM takes the same way out as Ctrl-C: through the context manager that stops the broker.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = None if temporary else data_dir.absolute()
+    port = port or daemon.DEFAULT_PORT
     try:
         with EmbeddedBroker(
             port=port,

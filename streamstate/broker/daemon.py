@@ -108,7 +108,7 @@ def forget(directory: Path) -> None:
 def start(
     directory: Path,
     *,
-    port: int = DEFAULT_PORT,
+    port: int | None = None,
     num_partitions: int = 1,
     heap_mb: int = 512,
     java: str | None = None,
@@ -119,7 +119,7 @@ def start(
 
     Args:
         directory: its data directory, kept for the next start.
-        port: of the Kafka listener on 127.0.0.1.
+        port: of the Kafka listener on 127.0.0.1; by default that of the running broker, else `DEFAULT_PORT`.
         num_partitions: of topics that are created without a count.
         heap_mb: the JVM's largest heap in MiB.
         java: the Java executable; found by default.
@@ -138,16 +138,17 @@ def start(
     directory = directory.absolute()
     running = find(directory)
     if running is not None:
-        if running.port != port:
+        if port not in (None, running.port):
             raise ConfigError(
                 f"A broker with the data directory {directory} already runs on port {running.port}, not {port}. "
                 "Use that port, stop it first, or choose another --data-dir."
             )
         running._node().wait_until_ready(running.is_alive, timeout_s)
         return running, False
-    deadline = time.monotonic() + timeout_s
     executable = find_java(java)
     class_path = jars.ensure()
+    deadline = time.monotonic() + timeout_s
+    port = port or DEFAULT_PORT
     prepared = Node(directory, port, heap_mb, num_partitions, dict(properties or {}))
     with prepared.claimed() as lock:
         prepared.check_port()

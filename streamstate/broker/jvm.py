@@ -76,9 +76,7 @@ class Jvm:
         return True
 
 
-def launch_detached(
-    command: Sequence[str], *, environment: Mapping[str, str], console: Path, inherited: int
-) -> int:
+def launch_detached(command: Sequence[str], *, environment: Mapping[str, str], console: Path, inherited: int) -> int:
     """Starts a JVM that outlives this process, and returns its process id. Arguments as for `Jvm`."""
     process, pid = _launch(["0", ""], command, environment, console, inherited)
     assert process.stdin is not None
@@ -102,9 +100,7 @@ def process_identity(pid: int) -> str | None:
         fields = stat[stat.rindex(")") + 2 :].split()
         state, started = fields[0], fields[19]
         return None if state in "ZX" else f"{boot}/{started}"
-    done = subprocess.run(
-        ["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(["ps", "-o", "stat=,lstart=", "-p", str(pid)], capture_output=True, text=True, check=False)
     state, _, started = done.stdout.strip().partition(" ")
     return None if not started or state.startswith("Z") else " ".join(started.split())
 

@@ -17,7 +17,7 @@ from typing import Any, Final, final
 
 from streamstate.state.backend import Backend
 from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
-from streamstate.stores import StoreSpec
+from streamstate.store_spec import StoreSpec
 
 Entry = tuple[Any, int]
 UndoLog = list[tuple[dict[bytes, Any], bytes, Any]]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamstate.serde import Serde
-from streamstate.stores import StoreSpec as StoreSpec
+from streamstate.store_spec import StoreSpec as StoreSpec
 
 Reset = Literal["earliest", "latest", "error"]
 Emit = Literal["update", "commit"]

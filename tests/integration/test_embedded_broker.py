@@ -141,9 +141,7 @@ def test_a_broker_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 def test_a_broker_does_not_outlive_its_killed_owner() -> None:
-    owner = subprocess.Popen(
-        [sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=child_environment()
-    )
+    owner = subprocess.Popen([sys.executable, "-c", OWNER], stdout=subprocess.PIPE, text=True, env=child_environment())
     assert owner.stdout is not None
     with owner.stdout as answer:
         pid_text, log_path = answer.readline().split(maxsplit=1)
@@ -187,7 +185,7 @@ def test_the_commands_start_find_and_stop_a_broker(directory: Path) -> None:
     assert (status, started.get("started")) == (0, True), errors
     assert started["bootstrap_servers"] == f"127.0.0.1:{port}"
 
-    status, again, errors = cli("start", "--port", port, *where)
+    status, again, errors = cli("start", *where)
     assert (status, again.get("started"), again.get("pid")) == (0, False, started["pid"]), errors
 
     status, found, _ = cli("status", *where)

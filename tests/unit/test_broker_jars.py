@@ -102,9 +102,7 @@ def test_a_complete_cache_needs_no_network(
 
 
 @pytest.mark.parametrize("damage", [b"x" * FIRST.size, b"short", b""])
-def test_a_damaged_jar_is_downloaded_again_and_only_that(
-    repository: Repository, tmp_path: Path, damage: bytes
-) -> None:
+def test_a_damaged_jar_is_downloaded_again_and_only_that(repository: Repository, tmp_path: Path, damage: bytes) -> None:
     jars.ensure(LOCK, tmp_path)
     (tmp_path / FIRST.file_name).write_bytes(damage)
     repository.requests.clear()

@@ -59,9 +59,7 @@ def test_a_start_begins_with_an_empty_log(tmp_path: Path) -> None:
 def test_an_error_quotes_the_telling_lines_and_the_path(tmp_path: Path) -> None:
     node = Node(tmp_path, 19092)
     node.write_settings()
-    node.log_path.write_text(
-        "12:00 ERROR the cause (kafka)\n\tat some.Class\n" + "12:01 INFO shutting down\n" * 50
-    )
+    node.log_path.write_text("12:00 ERROR the cause (kafka)\n\tat some.Class\n" + "12:01 INFO shutting down\n" * 50)
     message = str(node.failure("It ended."))
     assert message.startswith("It ended.")
     assert str(node.log_path) in message

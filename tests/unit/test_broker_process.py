@@ -109,9 +109,7 @@ def test_the_child_survives_the_thread_that_started_it(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def owner(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> Iterator[tuple[subprocess.Popen[str], list[int], Path]]:
+def owner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subprocess.Popen[str], list[int], Path]]:
     """A process that owns a guarded child, its pids (child, guard, fork), and the directory to remove."""
     forked, program = request.param
     removed = tmp_path / "removed"
@@ -214,9 +212,7 @@ def test_a_directory_without_state_is_no_broker(tmp_path: Path) -> None:
     assert daemon.find(tmp_path / "nowhere") is None
 
 
-def test_stop_never_signals_a_process_that_got_the_id_later(
-    tmp_path: Path, stranger: subprocess.Popen[bytes]
-) -> None:
+def test_stop_never_signals_a_process_that_got_the_id_later(tmp_path: Path, stranger: subprocess.Popen[bytes]) -> None:
     daemon.record(tmp_path, stranger.pid, 19092)
     state = tmp_path / "broker.json"
     identity = process_identity(stranger.pid)
@@ -230,9 +226,7 @@ def test_stop_never_signals_a_process_that_got_the_id_later(
 
 def test_stop_ends_a_process_that_ignores_sigterm(tmp_path: Path) -> None:
     console = tmp_path / "console"
-    pid = launch_detached(
-        [sys.executable, "-c", STUBBORN], environment=dict(os.environ), console=console, inherited=2
-    )
+    pid = launch_detached([sys.executable, "-c", STUBBORN], environment=dict(os.environ), console=console, inherited=2)
     eventually(lambda: "ready" in console.read_text(), TIMEOUT, "the child to start")
     daemon.record(tmp_path, pid, 19092)
     stopped = daemon.stop(tmp_path, timeout=timedelta(seconds=0.1))

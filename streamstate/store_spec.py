@@ -1,0 +1,27 @@
+"""What a store is: shared by the topology, which describes it, and the state, which gives it life."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from streamstate.serde import Serde
+
+__all__ = ["StoreSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSpec:
+    """A named key-value store, one instance per task.
+
+    Attributes:
+        name: unique in the topology; names the changelog and the column family.
+        key: serde of the key. Range scans follow the order of its bytes.
+        value: serde of the value.
+        changelog: false for a store that may be lost when its task moves.
+    """
+
+    name: str
+    key: Serde[Any]
+    value: Serde[Any]
+    changelog: bool = True
