@@ -1,0 +1,174 @@
+"""The port ``Admin`` on confluent-kafka."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from time import monotonic, sleep
+from typing import Any, TypeVar
+
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
+from confluent_kafka import TopicPartition as ClientPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec
+from confluent_kafka.admin import NewTopic as ClientTopic
+
+from streamstate.engine.ports import NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
+from streamstate.kafka.errors import general, kafka_error
+
+T = TypeVar("T")
+
+VISIBLE_POLL_S = 0.05
+
+
+class KafkaAdmin:
+    """See ``streamstate.engine.ports.Admin``.
+
+    Args:
+        properties: of the client.
+        timeout_ms: of each call.
+    """
+
+    def __init__(self, properties: Mapping[str, Any], timeout_ms: int = 15_000) -> None:
+        self._timeout_s = timeout_ms / 1000
+        self._client = AdminClient(dict(properties), logger=logging.getLogger("streamstate.librdkafka"))
+
+    def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
+        """See the port."""
+        wanted = list(names)
+        if not wanted:
+            return {}
+        found = {}
+        futures = self._asked(lambda: self._client.describe_topics(TopicCollection(wanted), **self._limits()))
+        for name, future in futures.items():
+            try:
+                described = future.result(self._timeout_s)
+            except KafkaException as error:
+                if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    continue
+                raise general(error) from error
+            found[name] = TopicInfo(len(described.partitions), str(described.topic_id))
+        return found
+
+    def create(self, topics: Sequence[NewTopic]) -> None:
+        """See the port."""
+        if not topics:
+            return
+        requests = [
+            ClientTopic(
+                topic.name,
+                num_partitions=-1 if topic.partitions is None else topic.partitions,
+                replication_factor=-1 if topic.replication_factor is None else topic.replication_factor,
+                config=dict(topic.config),
+            )
+            for topic in topics
+        ]
+        futures = self._asked(lambda: self._client.create_topics(requests, **self._limits()))
+        for name, future in futures.items():
+            self._result(future, f"creating topic {name!r}", ignore=KafkaError.TOPIC_ALREADY_EXISTS)
+        wanted = {topic.name for topic in topics}
+        self._until(lambda: not wanted - set(self.topics(wanted)), f"topics {sorted(wanted)} did not appear")
+
+    def delete(self, names: Sequence[str]) -> None:
+        """See the port."""
+        if not names:
+            return
+        futures = self._asked(lambda: self._client.delete_topics(list(names), **self._limits()))
+        for name, future in futures.items():
+            self._result(future, f"deleting topic {name!r}", ignore=KafkaError.UNKNOWN_TOPIC_OR_PART)
+        self._until(lambda: not self.topics(names), f"topics {sorted(names)} did not disappear")
+
+    def config(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
+        """See the port."""
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        if not resources:
+            return {}
+        found = {}
+        futures = self._asked(lambda: self._client.describe_configs(resources, **self._limits()))
+        for resource, future in futures.items():
+            try:
+                entries = future.result(self._timeout_s)
+            except KafkaException as error:
+                code = kafka_error(error).code()
+                if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
+                    continue
+                raise general(error) from error
+            found[resource.name] = {key: entry.value for key, entry in entries.items() if entry.value is not None}
+        return found
+
+    def log_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """See the port."""
+        return self._offsets(partitions, OffsetSpec.latest())
+
+    def log_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        """See the port."""
+        return self._offsets(partitions, OffsetSpec.earliest())
+
+    def _offsets(self, partitions: Iterable[TopicPartition], which: Any) -> dict[TopicPartition, int]:
+        request = {ClientPartition(*partition): which for partition in partitions}
+        if not request:
+            return {}
+        futures = self._asked(
+            lambda: self._client.list_offsets(
+                request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._timeout_s
+            )
+        )
+        return {
+            TopicPartition(partition.topic, partition.partition): self._result(future, "asking for offsets").offset
+            for partition, future in futures.items()
+        }
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """See the port."""
+        request = [ClientPartition(topic, partition, offset) for (topic, partition), offset in before.items()]
+        if not request:
+            return
+        futures = self._asked(lambda: self._client.delete_records(request, **self._limits()))
+        for partition, future in futures.items():
+            self._result(future, f"deleting records of {partition.topic!r}", ignore=KafkaError.OFFSET_OUT_OF_RANGE)
+
+    def delete_group(self, group: str) -> None:
+        """Delete a consumer group with its offsets; a missing one is ignored.
+
+        Raises:
+            PortError: it still has members.
+        """
+        futures = self._asked(lambda: self._client.delete_consumer_groups([group], **self._limits()))
+        self._result(futures[group], f"deleting group {group!r}", ignore=KafkaError.GROUP_ID_NOT_FOUND)
+
+    def topic_names(self) -> list[str]:
+        """Every topic of the cluster that may be seen."""
+        try:
+            return sorted(self._client.list_topics(timeout=self._timeout_s).topics)
+        except KafkaException as error:
+            raise general(error) from error
+
+    def close(self) -> None:
+        """The client has nothing to close; its threads end with it."""
+
+    def _limits(self) -> dict[str, float]:
+        return {"request_timeout": self._timeout_s}
+
+    def _asked(self, call: Callable[[], T]) -> T:
+        try:
+            return call()
+        except KafkaException as error:
+            raise general(error) from error
+
+    def _result(self, future: Future[Any], doing: str, ignore: int | None = None) -> Any:
+        try:
+            return future.result(self._timeout_s + 1)
+        except KafkaException as error:
+            if ignore is not None and kafka_error(error).code() == ignore:
+                return None
+            mapped = general(error)
+            raise type(mapped)(f"{doing}: {mapped}") from error
+        except TimeoutError:
+            raise Unavailable(f"{doing}: no answer within {self._timeout_s:.0f} s") from None
+
+    def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
+        deadline = monotonic() + self._timeout_s
+        while not condition():
+            if monotonic() > deadline:
+                raise PortError(f"{otherwise} within {self._timeout_s:.0f} s")
+            sleep(VISIBLE_POLL_S)

@@ -1,0 +1,119 @@
+"""From the client's errors to the engine's: named by what has to be done.
+
+Rule of this module: every KafkaError maps to one port error; none is swallowed. Codes are librdkafka's.
+"""
+
+from __future__ import annotations
+
+from confluent_kafka import KafkaError, KafkaException
+
+from streamstate.engine.ports import (
+    AbortRequired,
+    Fenced,
+    NotAuthorized,
+    PortError,
+    ProducerFatal,
+    Retriable,
+    Unavailable,
+)
+
+# The group has moved on: what was read under the old generation belongs to somebody else now.
+GROUP_MOVED = frozenset(
+    code
+    for name in (
+        "ILLEGAL_GENERATION",
+        "UNKNOWN_MEMBER_ID",
+        "FENCED_INSTANCE_ID",
+        "STALE_MEMBER_EPOCH",
+        "FENCED_MEMBER_EPOCH",
+        "UNRELEASED_INSTANCE_ID",
+        "REBALANCE_IN_PROGRESS",
+    )
+    if (code := getattr(KafkaError, name, None)) is not None
+)
+PRODUCER_FENCED = frozenset(
+    code
+    for name in ("_FENCED", "PRODUCER_FENCED", "INVALID_PRODUCER_EPOCH", "TRANSACTION_COORDINATOR_FENCED")
+    if (code := getattr(KafkaError, name, None)) is not None
+)
+NO_BROKER = frozenset(
+    (
+        KafkaError._ALL_BROKERS_DOWN,
+        KafkaError._TRANSPORT,
+        KafkaError._RESOLVE,
+        KafkaError._TIMED_OUT,
+        KafkaError._TIMED_OUT_QUEUE,
+        KafkaError.BROKER_NOT_AVAILABLE,
+        KafkaError.REQUEST_TIMED_OUT,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NETWORK_EXCEPTION,
+        KafkaError.NOT_CONTROLLER,
+    )
+)
+NOT_SETTLED = frozenset((KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError.CONCURRENT_TRANSACTIONS))
+AUTHORIZATION = frozenset(
+    (
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError._AUTHENTICATION,
+    )
+)
+
+
+def kafka_error(error: KafkaException | KafkaError) -> KafkaError:
+    """The KafkaError inside."""
+    if isinstance(error, KafkaError):
+        return error
+    inner: KafkaError = error.args[0]
+    return inner
+
+
+def text(error: KafkaError) -> str:
+    """Name and message, as shown to people."""
+    return f"{error.name()}: {error.str()}"
+
+
+def transactional(error: KafkaException | KafkaError) -> PortError:
+    """An error of the transactional producer. Its flags say more than its code."""
+    inner = kafka_error(error)
+    code, message = inner.code(), text(inner)
+    if code in GROUP_MOVED:
+        return Fenced(message)
+    if code in PRODUCER_FENCED:
+        return Fenced(message)
+    if inner.fatal():
+        return ProducerFatal(message)
+    if inner.txn_requires_abort():
+        return AbortRequired(message)
+    if inner.retriable() or code in NO_BROKER or code in NOT_SETTLED:
+        return Retriable(message)
+    if code in AUTHORIZATION:
+        return NotAuthorized(message)
+    if code in (KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        # The transaction has failed before; the client refuses everything but its end.
+        return AbortRequired(message)
+    return AbortRequired(message)
+
+
+def general(error: KafkaException | KafkaError) -> PortError:
+    """An error of a consumer or admin call."""
+    inner = kafka_error(error)
+    code, message = inner.code(), text(inner)
+    if code in GROUP_MOVED:
+        return Fenced(message)
+    if code in NOT_SETTLED:
+        return Retriable(message)
+    if code in NO_BROKER:
+        return Unavailable(message)
+    if code in AUTHORIZATION:
+        return NotAuthorized(message)
+    if inner.retriable():
+        return Retriable(message)
+    return PortError(message)

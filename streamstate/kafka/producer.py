@@ -1,0 +1,158 @@
+"""The port ``Producer`` on confluent-kafka."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka import TopicPartition as ClientPartition
+
+from streamstate.engine.ports import (
+    AbortRequired,
+    DeliveryCallback,
+    GroupMetadata,
+    Output,
+    Position,
+    Retriable,
+    TopicPartition,
+)
+from streamstate.kafka.errors import text, transactional
+
+log = logging.getLogger("streamstate.kafka")
+
+FULL_QUEUE_WAIT_S = 0.05
+CLOSE_S = 5.0
+
+DEFAULTS: dict[str, Any] = {
+    "partitioner": "murmur2_random",
+    "linger.ms": 20,
+    "batch.size": 1_000_000,
+    "batch.num.messages": 50_000,
+    "queue.buffering.max.messages": 1_000_000,
+    "queue.buffering.max.kbytes": 262_144,
+    "sticky.partitioning.linger.ms": 0,
+    "retry.backoff.ms": 20,
+    "retry.backoff.max.ms": 1_000,
+}
+
+
+class KafkaProducer:
+    """See ``streamstate.engine.ports.Producer``.
+
+    Args:
+        properties: of the client; may override what is said here, but not idempotence and acknowledgements.
+        transactional_id: None for an idempotent producer without transactions.
+        transaction_timeout_ms: after which the broker aborts what a dead producer left open.
+    """
+
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        transactional_id: str | None = None,
+        transaction_timeout_ms: int = 10_000,
+    ) -> None:
+        settings = {**DEFAULTS, **properties, "enable.idempotence": True, "acks": "all"}
+        self._transactional = transactional_id is not None
+        if transactional_id is not None:
+            settings["transactional.id"] = transactional_id
+            settings["transaction.timeout.ms"] = transaction_timeout_ms
+        self._refused: AbortRequired | None = None
+        # In a transaction a refused record fails the commit; without one only its report tells.
+        self._default_callback = None if self._transactional else self._report_failure
+        self._producer = Producer(settings, logger=logging.getLogger("streamstate.librdkafka"))
+        self._initialised = False
+
+    def init(self, timeout_ms: int) -> None:
+        """See the port."""
+        if self._transactional and not self._initialised:
+            self._call(lambda: self._producer.init_transactions(timeout_ms / 1000))
+        self._initialised = True
+
+    def begin(self) -> None:
+        """See the port."""
+        if self._transactional:
+            self._call(self._producer.begin_transaction)
+
+    def send(self, outputs: Sequence[Output]) -> None:
+        """See the port."""
+        produce, default = self._producer.produce, self._default_callback
+        for topic, value, key, partition, callback, timestamp, headers in outputs:
+            report = default if callback is None else _report(callback)
+            while True:
+                try:
+                    # By position: keyword parsing costs a third of the call.
+                    produce(topic, value, key, partition, report, None, _wire_time(timestamp), headers)
+                    break
+                except BufferError:
+                    self._producer.poll(FULL_QUEUE_WAIT_S)
+                except KafkaException as error:
+                    raise transactional(error) from error
+
+    def flush(self, timeout_ms: int) -> None:
+        """See the port."""
+        left = self._producer.flush(timeout_ms / 1000)
+        if self._refused is not None:
+            refused, self._refused = self._refused, None
+            raise refused
+        if left:
+            raise Retriable(f"{left} records are not acknowledged yet")
+
+    def send_offsets(
+        self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
+    ) -> None:
+        """See the port."""
+        positions = [
+            ClientPartition(topic, partition, position.offset, position.metadata)
+            for (topic, partition), position in offsets.items()
+        ]
+        self._call(
+            lambda: self._producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000)
+        )
+
+    def commit(self, timeout_ms: int) -> None:
+        """See the port."""
+        if self._transactional:
+            self._call(lambda: self._producer.commit_transaction(timeout_ms / 1000))
+        else:
+            self.flush(timeout_ms)
+
+    def abort(self, timeout_ms: int) -> None:
+        """See the port."""
+        if self._transactional:
+            self._call(lambda: self._producer.abort_transaction(timeout_ms / 1000))
+        else:
+            self._producer.purge()
+            self._producer.flush(timeout_ms / 1000)
+        self._refused = None
+
+    def close(self) -> None:
+        """Let go. What is queued is dropped: it was not committed."""
+        self._producer.purge()
+        self._producer.flush(0)
+        close = getattr(self._producer, "close", None)
+        if close is not None:
+            close(CLOSE_S)
+
+    def _call(self, call: Callable[[], Any]) -> None:
+        try:
+            call()
+        except KafkaException as error:
+            raise transactional(error) from error
+
+    def _report_failure(self, error: Any, message: Any) -> None:
+        if error is not None:
+            self._refused = AbortRequired(f"topic {message.topic()!r}: {text(error)}")
+
+
+def _wire_time(timestamp: int | None) -> int:
+    # 0 means "now" to the client, so that the first millisecond of 1970 cannot be said: it becomes the second.
+    return 0 if timestamp is None else timestamp or 1
+
+
+def _report(callback: DeliveryCallback) -> Callable[[Any, Any], None]:
+    def delivered(error: Any, message: Any) -> None:
+        callback(None if error is None else KafkaException(error), -1 if message is None else message.offset())
+
+    return delivered
