@@ -107,9 +107,7 @@ class KafkaProducer:
             ClientPartition(topic, partition, position.offset, position.metadata)
             for (topic, partition), position in offsets.items()
         ]
-        self._call(
-            lambda: self._producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000)
-        )
+        self._call(lambda: self._producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000))
 
     def commit(self, timeout_ms: int) -> None:
         """See the port."""
