@@ -206,7 +206,7 @@ def run(
       streamstate broker run --temporary --port 19092
     """
     # SIGTERM takes the same way out as Ctrl-C: through the context manager that stops the broker.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     directory = None if temporary else data_dir.absolute()
     port = port or daemon.DEFAULT_PORT
     try:
@@ -232,6 +232,8 @@ def run(
             click.echo("The broker was stopped from outside.", err=True)
     except KeyboardInterrupt:
         click.echo("Stopped.", err=True)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _described(running: daemon.Daemon) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -46,8 +47,6 @@ class Choices:
         monkeypatch.setattr(broker_support, "await_broker", lambda address, _: self.taken.append(address))
 
     def note(self, name: str) -> Any:
-        from contextlib import nullcontext
-
         self.taken.append(name)
         return nullcontext(broker_support.ExternalBroker(name))
 
