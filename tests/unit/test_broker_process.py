@@ -125,12 +125,15 @@ def owner(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[subp
     assert process.stdout is not None
     pids = [int(word) for word in process.stdout.readline().split()]
     eventually(lambda: "ready" in console.read_text(), TIMEOUT, "the child to start")
+    identities = {pid: process_identity(pid) for pid in pids if pid}
     yield process, pids, removed
     process.kill()
     process.wait()
     process.stdout.close()
-    if pids[2]:
-        os.kill(pids[2], signal.SIGKILL)
+    # A test that failed may have left any of them.
+    for pid, identity in identities.items():
+        if identity is not None and process_identity(pid) == identity:
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("owner", [("alone", STAYS), ("forked", STAYS), ("alone", STUBBORN)], indirect=True)
