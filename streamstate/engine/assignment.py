@@ -21,7 +21,7 @@ from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.assignment")
 
-COMMITTED_MS = 1_000
+COMMITTED_MS = 300
 
 # Opens a task's state: (task id, store names, may fall back to a fresh directory). Raises Retriable while another
 # owner still holds it.
@@ -229,7 +229,7 @@ class Assignment:
         )
         if policy == "fail":
             raise OffsetOutOfRange(
-                f"{message}. To go on without them, say from where: '--out-of-range earliest' or '--out-of-range latest'"
+                f"{message}. To go on without them, say from where: --out-of-range earliest, or latest"
             )
         log.warning("%s; going on from the %s record, as told", message, policy)
         return start if policy == "earliest" else end

@@ -91,6 +91,10 @@ class AbortRequired(PortError):
     """The transaction cannot commit: abort it and process its records again."""
 
 
+class Refused(AbortRequired):
+    """A record itself is not acceptable (too large, its topic or time not allowed): sending it again cannot help."""
+
+
 class Fenced(PortError):
     """Another producer took this transactional id, or the group moved on: uncommitted work is void and the
     producer may be unusable."""
@@ -260,7 +264,7 @@ class Producer(Protocol):
 
         Raises:
             Retriable: not all within the time.
-            AbortRequired: a record was refused.
+            AbortRequired: a record was refused; some clients say so only at ``commit``.
         """
         ...
 

@@ -23,6 +23,7 @@ from streamstate.engine.ports import (
     Position,
     Producer,
     ProducerFatal,
+    Refused,
     Retriable,
     TopicPartition,
 )
@@ -37,11 +38,13 @@ class TransactionFailed(Exception):
 
     Attributes:
         migrated: true when the group or another producer has taken over.
+        refused: true when a record itself was not acceptable, so that processing it again cannot help.
     """
 
-    def __init__(self, message: str, *, migrated: bool = False) -> None:
+    def __init__(self, message: str, *, migrated: bool = False, refused: bool = False) -> None:
         super().__init__(message)
         self.migrated = migrated
+        self.refused = refused
 
 
 class State(Enum):
@@ -130,6 +133,9 @@ class Transaction:
                 self.state = State.OPEN
             self._retry(lambda left: producer.flush(left), deadline, "flushing")
             if offsets:
+                if not metadata.is_member:
+                    # A broker would take such offsets unchecked.
+                    raise Fenced("this process is not a member of the group")
                 self._retry(lambda left: producer.send_offsets(offsets, metadata, left), deadline, "sending offsets")
             self.state = State.SEALED
             # From here on a time-out leaves it unknown whether the commit took place: only repeating the same
@@ -152,12 +158,14 @@ class Transaction:
 
     def _failed(self, error: Exception, doing: str) -> TransactionFailed:
         unknown = self.state is State.SEALED and isinstance(error, Retriable)
-        if unknown or isinstance(error, Fenced | ProducerFatal):
+        if unknown or isinstance(error, ProducerFatal):
             # An unknown commit must not be aborted by this producer: that could contradict the broker.
             self._drop_producer()
         else:
             self.state = State.FAILED
-        return TransactionFailed(f"{doing}: {error}", migrated=isinstance(error, Fenced))
+        return TransactionFailed(
+            f"{doing}: {error}", migrated=isinstance(error, Fenced), refused=isinstance(error, Refused)
+        )
 
     def abort(self) -> None:
         if self.state not in (State.OPEN, State.SEALED, State.FAILED) or self._producer is None:
@@ -235,7 +243,9 @@ class AtLeastOnce:
 
     def _failed(self, error: Exception) -> TransactionFailed:
         self.abort()
-        return TransactionFailed(f"committing: {error}", migrated=isinstance(error, Fenced))
+        return TransactionFailed(
+            f"committing: {error}", migrated=isinstance(error, Fenced), refused=isinstance(error, Refused)
+        )
 
     def abort(self) -> None:
         # What is still queued may go out or not: either way its records are processed again.

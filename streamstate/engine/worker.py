@@ -40,7 +40,7 @@ from streamstate.engine.restore import RestoreProgress, Restorer
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
-from streamstate.errors import BrokerUnavailable
+from streamstate.errors import BrokerUnavailable, ProcessingError
 from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.worker")
@@ -179,11 +179,11 @@ class Worker:
                 self._punctuate()
                 if self._commit_is_due():
                     self.commit()
-                self._failing_since_ms = None
+                    self._failing_since_ms = None
             else:
                 self._outage("the broker does not let this process take its transactional id")
         except TransactionFailed as failure:
-            self._rollback(str(failure), migrated=failure.migrated)
+            self._rolled_back_by(failure)
         except Unavailable as error:
             self._outage(str(error))
         except Retriable as error:
@@ -390,7 +390,9 @@ class Worker:
         """
         fresh = self._consumer.group_metadata()
         known = self._metadata
-        if known is None or (fresh.is_member and fresh.member_id == known.member_id):
+        if known is None:
+            return fresh
+        if fresh.is_member and fresh.member_id == known.member_id:
             self._metadata = known = fresh
         return known
 
@@ -422,6 +424,22 @@ class Worker:
         self._sent_since_commit = False
         self.assignment.reset()
         self._last_commit_ms = self._clock.monotonic_ms()
+
+    def _rolled_back_by(self, failure: TransactionFailed) -> None:
+        self._rollback(str(failure), migrated=failure.migrated)
+        if failure.refused:
+            raise ProcessingError(
+                f"the broker does not accept a record of this application: {failure}. Nothing of its transaction was "
+                f"kept. Send smaller records or raise the topic's max.message.bytes (and the producer's "
+                f"message.max.bytes by --set), or see what the topic's settings say"
+            ) from failure
+        now = self._clock.monotonic_ms()
+        if self._failing_since_ms is None:
+            self._failing_since_ms = now
+        elif now - self._failing_since_ms >= self._settings.broker_timeout_ms:
+            raise BrokerUnavailable(
+                f"no transaction has succeeded for {(now - self._failing_since_ms) // 1000} s: {failure}"
+            ) from failure
 
     def _out_of_range(self, error: OutOfRange) -> None:
         task = None if error.partition is None else self.assignment.of_partition.get(error.partition)
@@ -469,7 +487,7 @@ class Worker:
             try:
                 self.commit()
             except TransactionFailed as failure:
-                self._rollback(str(failure), migrated=failure.migrated)
+                self._rolled_back_by(failure)
         self._count_closed(partitions)
         self.assignment.revoked(partitions, keep_open=self._settings.eager and not self._closing)
 
@@ -504,7 +522,7 @@ class Worker:
                 try:
                     self.commit()
                 except TransactionFailed as failure:
-                    self._rollback(str(failure), migrated=failure.migrated)
+                    self._rolled_back_by(failure)
             else:
                 self._committer.abort()
                 self.assignment.reset()

@@ -13,6 +13,7 @@ from streamstate.engine.ports import (
     NotAuthorized,
     PortError,
     ProducerFatal,
+    Refused,
     Retriable,
     Unavailable,
 )
@@ -54,6 +55,21 @@ NO_BROKER = frozenset(
         KafkaError.NOT_CONTROLLER,
     )
 )
+# The record itself is not acceptable: sending it again cannot help.
+RECORD_REFUSED = frozenset(
+    (
+        KafkaError.MSG_SIZE_TOO_LARGE,
+        KafkaError.INVALID_TIMESTAMP,
+        KafkaError.INVALID_RECORD,
+        KafkaError.INVALID_MSG,
+        KafkaError.RECORD_LIST_TOO_LARGE,
+        KafkaError.POLICY_VIOLATION,
+        KafkaError.TOPIC_EXCEPTION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._UNKNOWN_TOPIC,
+        KafkaError._UNKNOWN_PARTITION,
+    )
+)
 NOT_SETTLED = frozenset((KafkaError.UNSTABLE_OFFSET_COMMIT, KafkaError.CONCURRENT_TRANSACTIONS))
 AUTHORIZATION = frozenset(
     (
@@ -88,17 +104,17 @@ def transactional(error: KafkaException | KafkaError) -> PortError:
         return Fenced(message)
     if code in PRODUCER_FENCED:
         return Fenced(message)
-    if inner.fatal():
+    if inner.fatal() or code == KafkaError._FATAL:
         return ProducerFatal(message)
+    if code in AUTHORIZATION:
+        return NotAuthorized(message)
+    if code in RECORD_REFUSED:
+        return Refused(message)
     if inner.txn_requires_abort():
         return AbortRequired(message)
     if inner.retriable() or code in NO_BROKER or code in NOT_SETTLED:
         return Retriable(message)
-    if code in AUTHORIZATION:
-        return NotAuthorized(message)
-    if code in (KafkaError._STATE, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-        # The transaction has failed before; the client refuses everything but its end.
-        return AbortRequired(message)
+    # What is left says that the transaction has failed before; the client refuses everything but its end.
     return AbortRequired(message)
 
 

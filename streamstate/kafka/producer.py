@@ -14,11 +14,14 @@ from streamstate.engine.ports import (
     DeliveryCallback,
     GroupMetadata,
     Output,
+    PortError,
     Position,
+    ProducerFatal,
+    Refused,
     Retriable,
     TopicPartition,
 )
-from streamstate.kafka.errors import text, transactional
+from streamstate.kafka.errors import RECORD_REFUSED, text, transactional
 
 log = logging.getLogger("streamstate.kafka")
 
@@ -33,8 +36,9 @@ DEFAULTS: dict[str, Any] = {
     "queue.buffering.max.messages": 1_000_000,
     "queue.buffering.max.kbytes": 262_144,
     "sticky.partitioning.linger.ms": 0,
-    "retry.backoff.ms": 20,
-    "retry.backoff.max.ms": 1_000,
+    # Offsets-only transactions wait one back-off in send_offsets: 100 ms by default, more than all the rest.
+    "retry.backoff.ms": 10,
+    "retry.backoff.max.ms": 50,
 }
 
 
@@ -58,7 +62,7 @@ class KafkaProducer:
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
             settings["transaction.timeout.ms"] = transaction_timeout_ms
-        self._refused: AbortRequired | None = None
+        self._refused: PortError | None = None
         # In a transaction a refused record fails the commit; without one only its report tells.
         self._default_callback = None if self._transactional else self._report_failure
         self._producer = Producer(settings, logger=logging.getLogger("streamstate.librdkafka"))
@@ -83,16 +87,21 @@ class KafkaProducer:
             while True:
                 try:
                     # By position: keyword parsing costs a third of the call.
-                    produce(topic, value, key, partition, report, None, _wire_time(timestamp), headers)
+                    produce(topic, value, key, partition, report, None, _wire_time(timestamp), headers)  # type: ignore[arg-type]
                     break
                 except BufferError:
                     self._producer.poll(FULL_QUEUE_WAIT_S)
                 except KafkaException as error:
-                    raise transactional(error) from error
+                    mapped = transactional(error)
+                    raise type(mapped)(f"topic {topic!r}: {mapped}") from error
 
     def flush(self, timeout_ms: int) -> None:
         """See the port."""
-        left = self._producer.flush(timeout_ms / 1000)
+        try:
+            left = self._producer.flush(timeout_ms / 1000)
+        except SystemError as error:
+            # Seen when the producer is fenced within this very call.
+            raise ProducerFatal(f"the client failed in flush: {error}") from error
         if self._refused is not None:
             refused, self._refused = self._refused, None
             raise refused
@@ -141,7 +150,8 @@ class KafkaProducer:
 
     def _report_failure(self, error: Any, message: Any) -> None:
         if error is not None:
-            self._refused = AbortRequired(f"topic {message.topic()!r}: {text(error)}")
+            kind = Refused if error.code() in RECORD_REFUSED else AbortRequired
+            self._refused = kind(f"topic {message.topic()!r}: {text(error)}")
 
 
 def _wire_time(timestamp: int | None) -> int:

@@ -176,6 +176,9 @@ class RocksBackend:
         self._db.write(batch)
 
     def close(self) -> None:
+        # A column family that is still open keeps the database's lock.
+        for family in self._families.values():
+            family.close()
         self._families.clear()
         self._handles.clear()
         self._db.close()
