@@ -1,0 +1,300 @@
+"""The composition root: settings in, a running process out.
+
+Rule of this module: it chooses and connects; it decides nothing about records. Everything that touches the machine
+(clock, signals, state directory, Kafka clients) meets the engine here and only here.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import platformdirs
+from confluent_kafka import KafkaException
+
+from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
+from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
+from streamstate.engine.topics import prepare_topics
+from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
+from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer
+from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
+from streamstate.rocksdb import Memory, StateDirectory
+from streamstate.topology import Graph, Topology
+
+__all__ = ["Application", "Settings", "run"]
+
+log = logging.getLogger("streamstate.app")
+
+STATUS_MS = 1_000
+
+# What the guarantees rest on; saying otherwise is refused rather than ignored.
+FIXED_PROPERTIES: dict[str, Any] = {**READER_RULES, "enable.idempotence": True, "acks": "all"}
+OWNED_PROPERTIES = {
+    "group.id": "--application-id",
+    "group.instance.id": "--instance-id",
+    "group.protocol": "--group-protocol",
+    "transactional.id": "--application-id and --state-dir",
+    "bootstrap.servers": "--bootstrap-servers",
+    "partition.assignment.strategy": "the topology (range where topics must meet, cooperative-sticky elsewhere)",
+}
+CONSUMER_DEFAULTS = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 3_000}
+
+
+def default_state_dir() -> Path:
+    """The platform's directory for a user's application state."""
+    return Path(platformdirs.user_state_dir("streamstate"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """How an application runs.
+
+    Attributes:
+        bootstrap_servers: Kafka addresses, ``host:port`` and commas.
+        application_id: names the consumer group, the internal topics and the transactional ids; processes with the
+            same one share the work. None: the topology's name.
+        state_dir: local state; processes of one machine may share it.
+        processing_guarantee: ``exactly_once`` or ``at_least_once``.
+        commit_interval: longest time between commits.
+        group_protocol: ``classic``, or ``consumer`` for the protocol in which the broker assigns.
+        instance_id: a fixed name for static membership: a restart within the session time-out moves nothing.
+        replication_factor: of topics that are created; None: the broker's default.
+        transaction_timeout: after which brokers abort what a dead process left open.
+        broker_timeout: how long to go on without a broker before giving up.
+        out_of_range: what to do when a committed offset is not in the log any more.
+        max_task_idle: how long a task with several inputs waits for one that has no records.
+        cache_bytes: committed entries kept in memory per process.
+        staging_bytes: uncommitted state per process that makes it commit early.
+        block_cache_bytes, write_buffer_bytes: RocksDB's memory per process.
+        kafka: properties for every Kafka client, such as ``security.protocol``; with the prefix ``consumer.``,
+            ``producer.`` or ``admin.`` for that client only.
+    """
+
+    bootstrap_servers: str
+    application_id: str | None = None
+    state_dir: Path = field(default_factory=default_state_dir)
+    processing_guarantee: Literal["exactly_once", "at_least_once"] = "exactly_once"
+    commit_interval: timedelta = timedelta(milliseconds=100)
+    group_protocol: Literal["classic", "consumer"] = "classic"
+    instance_id: str | None = None
+    replication_factor: int | None = None
+    transaction_timeout: timedelta = timedelta(seconds=10)
+    broker_timeout: timedelta = timedelta(minutes=10)
+    out_of_range: Literal["fail", "earliest", "latest"] = "fail"
+    max_task_idle: timedelta = timedelta(0)
+    cache_bytes: int = 64 << 20
+    staging_bytes: int = 64 << 20
+    block_cache_bytes: int = 128 << 20
+    write_buffer_bytes: int = 128 << 20
+    kafka: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+
+
+class SystemClock:
+    """Real time."""
+
+    def now_ms(self) -> int:
+        """See the port ``Clock``."""
+        return time.time_ns() // 1_000_000
+
+    def monotonic_ms(self) -> int:
+        """See the port ``Clock``."""
+        return time.monotonic_ns() // 1_000_000
+
+
+class Application:
+    """One process of an application.
+
+    Args:
+        topology: what it computes.
+        settings: how it runs.
+        on_status: called about once a second, and once at the end, with the worker's numbers.
+
+    Raises:
+        TopologyError: the topology is not valid.
+        ConfigError: a setting is not valid.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | Graph,
+        settings: Settings,
+        on_status: Callable[[WorkerStatus], None] | None = None,
+    ) -> None:
+        self.graph = topology.build() if isinstance(topology, Topology) else topology
+        self.settings = settings
+        self.application_id = settings.application_id or self.graph.name
+        self._on_status = on_status
+        self._stop = threading.Event()
+        _check_properties(settings.kafka)
+        # Topics that feed one task must be assigned together, which only range assignment does.
+        self._co_partitioned = any(part.needs_copartitioning for part in self.graph.subtopologies)
+
+    def stop(self) -> None:
+        """Ask ``run`` to finish: the batch in hand is finished and committed. Safe from any thread or signal."""
+        self._stop.set()
+
+    def run(self) -> None:
+        """Process until ``stop``.
+
+        Raises:
+            StreamStateError: see its classes; uncommitted work was dropped, nothing is lost.
+        """
+        try:
+            self._run()
+        except KafkaException as error:
+            raise ConfigError(f"the Kafka client refuses its configuration: {error.args[0]}") from error
+        except Unavailable as error:
+            raise BrokerUnavailable(
+                f"no broker at {self.settings.bootstrap_servers} answers: {error}. Is it running? "
+                f"For a local one: streamstate broker start"
+            ) from error
+        except NotAuthorized as error:
+            raise ConfigError(
+                f"the broker denies access: {error}. Check the principal's ACLs and credentials"
+            ) from error
+        except PortError as error:
+            raise StreamStateError(f"the Kafka client failed: {error}") from error
+
+    def _run(self) -> None:
+        settings = self.settings
+        admin = KafkaAdmin(self.client_properties("admin"))
+        topics = prepare_topics(self.graph, self.application_id, admin, settings.replication_factor)
+        memory = Memory(settings.block_cache_bytes, settings.write_buffer_bytes)
+        directory = StateDirectory(settings.state_dir, self.application_id, settings.instance_id, memory)
+        try:
+            worker = self._worker(directory, topics.partition_counts, admin)
+            self._loop(worker)
+        finally:
+            directory.close()
+            admin.close()
+
+    def _worker(self, directory: StateDirectory, partition_counts: Mapping[str, int], admin: KafkaAdmin) -> Worker:
+        settings, clock = self.settings, SystemClock()
+        name = f"{self.application_id}-{directory.process_id}"
+        protocol: RebalanceProtocol = "eager" if self._co_partitioned else "cooperative"
+        if settings.group_protocol == "consumer":
+            protocol = "broker"
+        consumer = KafkaConsumer(
+            {**CONSUMER_DEFAULTS, **self.client_properties("consumer"), "client.id": name},
+            self.application_id,
+            protocol,
+            instance_id=settings.instance_id,
+            co_partitioned=self._co_partitioned,
+        )
+        producer_properties = {**self.client_properties("producer"), "client.id": name}
+        exactly_once = settings.processing_guarantee == "exactly_once"
+        transaction_timeout_ms = _ms(settings.transaction_timeout)
+        committer: Committer
+        if exactly_once:
+            committer = Transaction(lambda: KafkaProducer(producer_properties, name, transaction_timeout_ms), clock)
+        else:
+            committer = AtLeastOnce(lambda: KafkaProducer(producer_properties), consumer, clock)
+        restore_properties = {**self.client_properties("consumer"), "client.id": f"{name}-restore"}
+        return Worker(
+            self.graph,
+            WorkerSettings(
+                self.application_id,
+                exactly_once=exactly_once,
+                eager=protocol == "eager",
+                commit_interval_ms=_ms(settings.commit_interval),
+                broker_timeout_ms=_ms(settings.broker_timeout),
+                max_task_idle_ms=_ms(settings.max_task_idle),
+                cache_bytes=settings.cache_bytes,
+                staging_bytes=settings.staging_bytes,
+                out_of_range=settings.out_of_range,
+            ),
+            partition_counts,
+            consumer=consumer,
+            admin=admin,
+            clock=clock,
+            committer=committer,
+            restore_consumer=lambda: KafkaRestoreConsumer(restore_properties, self.application_id),
+            open_backend=directory.open_task,
+        )
+
+    def _loop(self, worker: Worker) -> None:
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        next_status = 0
+        finished = False
+        try:
+            worker.start()
+            while not self._stop.is_set():
+                worker.tick()
+                now = time.monotonic_ns() // 1_000_000
+                if self._on_status is not None and now >= next_status:
+                    next_status = now + STATUS_MS
+                    self._on_status(worker.status())
+            finished = True
+        finally:
+            worker.close(commit=finished)
+            if self._on_status is not None:
+                self._on_status(worker.status())
+
+    def client_properties(self, client: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
+        """Properties for one kind of Kafka client."""
+        found: dict[str, Any] = {
+            "bootstrap.servers": self.settings.bootstrap_servers,
+            "client.id": self.application_id,
+        }
+        if client == "consumer":
+            found["allow.auto.create.topics"] = False
+        for name, value in self.settings.kafka.items():
+            kind, _, rest = name.partition(".")
+            if kind not in ("consumer", "producer", "admin"):
+                found.setdefault(name, value)
+            elif kind == client:
+                found[rest] = value
+        return found
+
+
+def run(
+    topology: Topology | Graph, settings: Settings, on_status: Callable[[WorkerStatus], None] | None = None
+) -> None:
+    """Run one process of an application until SIGTERM or SIGINT, then finish in order.
+
+    Args:
+        topology: what it computes.
+        settings: how it runs.
+        on_status: called about once a second with the worker's numbers.
+
+    Raises:
+        StreamStateError: see its classes.
+    """
+    application = Application(topology, settings, on_status)
+
+    def finish(signal_number: int, frame: FrameType | None) -> None:
+        log.info("%s: finishing", signal.Signals(signal_number).name)
+        application.stop()
+
+    before = {number: signal.signal(number, finish) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        application.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _ms(duration: timedelta) -> int:
+    return duration // timedelta(milliseconds=1)
+
+
+def _check_properties(properties: Mapping[str, Any]) -> None:
+    for name, value in properties.items():
+        bare = name.partition(".")[2] if name.split(".", 1)[0] in ("consumer", "producer", "admin") else name
+        if bare in OWNED_PROPERTIES:
+            raise ConfigError(f"Kafka property {name!r} cannot be set: it follows from {OWNED_PROPERTIES[bare]}")
+        if bare in FIXED_PROPERTIES and str(value).lower() != str(FIXED_PROPERTIES[bare]).lower():
+            raise ConfigError(
+                f"Kafka property {name!r} cannot be {value!r}: the guarantees rest on {bare}={FIXED_PROPERTIES[bare]}"
+            )
