@@ -34,7 +34,6 @@ __all__ = ["Application", "Settings", "run"]
 
 log = logging.getLogger("streamstate.app")
 
-STATUS_MS = 1_000
 
 # What the guarantees rest on; saying otherwise is refused rather than ignored.
 FIXED_PROPERTIES: dict[str, Any] = {**READER_RULES, "enable.idempotence": True, "acks": "all"}
@@ -116,7 +115,8 @@ class Application:
     Args:
         topology: what it computes.
         settings: how it runs.
-        on_status: called about once a second, and once at the end, with the worker's numbers.
+        on_status: called regularly, and once at the end, with the worker's numbers.
+        status_interval: how often that is.
 
     Raises:
         TopologyError: the topology is not valid.
@@ -128,11 +128,13 @@ class Application:
         topology: Topology | Graph,
         settings: Settings,
         on_status: Callable[[WorkerStatus], None] | None = None,
+        status_interval: timedelta = timedelta(seconds=1),
     ) -> None:
         self.graph = topology.build() if isinstance(topology, Topology) else topology
         self.settings = settings
         self.application_id = settings.application_id or self.graph.name
         self._on_status = on_status
+        self._status_ms = _ms(status_interval)
         self._stop = threading.Event()
         _check_properties(settings.kafka)
         # Topics that feed one task must be assigned together, which only range assignment does.
@@ -233,7 +235,7 @@ class Application:
                 worker.tick()
                 now = time.monotonic_ns() // 1_000_000
                 if self._on_status is not None and now >= next_status:
-                    next_status = now + STATUS_MS
+                    next_status = now + self._status_ms
                     self._on_status(worker.status())
             finished = True
         finally:
