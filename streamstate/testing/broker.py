@@ -78,6 +78,8 @@ class MemoryBroker:
         on_wait: called with a number of milliseconds where a client would wait for something to happen; a
             test may advance its clock there, or let others work. Without it an idle poll takes no time, and a
             call that gives up after its time-out takes that long on a ``ManualClock``.
+        lost_as_revoked: members that were dropped hear ``on_revoked`` in place of ``on_lost``, as librdkafka does
+            it when a rebalance was under way as the session ended; what they commit there is refused.
         available: False while the broker is down; see ``stop`` and ``restart``.
         assignors: by protocol.
     """
@@ -87,6 +89,7 @@ class MemoryBroker:
         self.default_partitions = default_partitions
         self.on_call: OnCall | None = None
         self.on_wait: Callable[[int], None] | None = None
+        self.lost_as_revoked = False
         self.available = True
         self.assignors: dict[str, Assignor] = {
             "eager": range_assignor,
@@ -102,9 +105,7 @@ class MemoryBroker:
 
     # Levers: topics
 
-    def create_topic(
-        self, name: str, partitions: int | None = None, config: Mapping[str, str] | None = None
-    ) -> None:
+    def create_topic(self, name: str, partitions: int | None = None, config: Mapping[str, str] | None = None) -> None:
         """Create a topic.
 
         Raises:

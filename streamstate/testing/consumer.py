@@ -114,9 +114,7 @@ class MemoryConsumer(Client):
         self._paused.difference_update(partitions)
 
     @port
-    def committed(
-        self, partitions: Sequence[TopicPartition], timeout_ms: int
-    ) -> dict[TopicPartition, Position | None]:
+    def committed(self, partitions: Sequence[TopicPartition], timeout_ms: int) -> dict[TopicPartition, Position | None]:
         """See the port. Where it has to wait it lets the time-out pass once and looks again."""
         self.broker.require(timeout_ms)
         group = self._group()
@@ -141,7 +139,8 @@ class MemoryConsumer(Client):
         self.broker.require()
         group = self._group()
         member = self._member
-        group.validate(*((-1, "") if member is None else (member.generation, member.member_id)))
+        generation, member_id = (-1, "") if member is None else (member.generation, member.member_id)
+        group.validate(generation, member_id, offsets)
         group.offsets.update(offsets)
 
     @port
@@ -185,9 +184,7 @@ class MemoryConsumer(Client):
             self._lose()
             self._fenced(group)
         if self._member is None:
-            self._member = group.add(
-                self.client_id, self._topics, self._session_timeout_ms, self._instance_id, now
-            )
+            self._member = group.add(self.client_id, self._topics, self._session_timeout_ms, self._instance_id, now)
             self._adopted = -1
         self._member.last_seen_ms = now
         if group.incremental:
@@ -245,9 +242,13 @@ class MemoryConsumer(Client):
 
     def _lose(self) -> None:
         """The group went on without this member."""
-        self._member = None
         self._rejoin = False
-        self._take(self._assigned, lambda listener, gone: listener.on_lost(gone))
+        if self.broker.lost_as_revoked:
+            self._revoke(self._assigned)
+        else:
+            self._member = None
+            self._take(self._assigned, lambda listener, gone: listener.on_lost(gone))
+        self._member = None
 
     def _take(
         self,

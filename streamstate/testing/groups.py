@@ -25,6 +25,7 @@ class Member:
         assigned: what it was given in the present generation.
         joined: took part in the rebalance that goes on.
         last_seen_ms: its last heartbeat.
+        since: epoch from which on it holds each of ``owned`` (broker-side).
     """
 
     member_id: str
@@ -37,6 +38,7 @@ class Member:
     assigned: set[TopicPartition] = field(default_factory=set)
     joined: bool = False
     last_seen_ms: int = 0
+    since: dict[TopicPartition, int] = field(default_factory=dict)
 
 
 class Group:
@@ -83,9 +85,7 @@ class Group:
     ) -> Member:
         """A new member, or the successor of the static member with this instance id."""
         self._joins += 1
-        member = Member(
-            f"{client_id}-{self._joins:06d}", client_id, tuple(topics), session_timeout_ms, instance_id
-        )
+        member = Member(f"{client_id}-{self._joins:06d}", client_id, tuple(topics), session_timeout_ms, instance_id)
         member.last_seen_ms = now_ms
         before = next((m for m in self.members.values() if instance_id and m.instance_id == instance_id), None)
         if before is None:
@@ -98,7 +98,8 @@ class Group:
             for name, m in self.members.items()
         }
         member.assigned = before.assigned
-        member.owned = before.owned if self.incremental else set()
+        if self.incremental:
+            member.owned, member.since = before.owned, before.since
         self._target[member.member_id] = self._target.pop(before.member_id, set())
         if self.rebalancing or before.topics != member.topics:
             self._change()
@@ -182,6 +183,8 @@ class Group:
     def released(self, member: Member, partitions: Collection[TopicPartition]) -> None:
         """The member let go of these."""
         member.owned.difference_update(partitions)
+        for partition in partitions:
+            member.since.pop(partition, None)
 
     def advance(self, member: Member) -> set[TopicPartition]:
         """Bring a member with nothing to let go of to the group's epoch and give it what no other member holds.
@@ -190,12 +193,14 @@ class Group:
         taken = {p for other in self.members.values() if other is not member for p in other.owned}
         added = self._target.get(member.member_id, set()) - member.owned - taken
         member.owned |= added
+        member.since.update(dict.fromkeys(added, self.generation))
         return added
 
     # Offsets
 
-    def validate(self, generation: int, member_id: str) -> None:
-        """Refuse offsets that do not come from a present member under its present generation.
+    def validate(self, generation: int, member_id: str, partitions: Collection[TopicPartition]) -> None:
+        """Refuse offsets that do not come from a present member under its present generation. Under the
+        broker-side protocol an older epoch does for partitions held since then.
 
         A real broker takes offsets with generation -1 and an empty member id unchecked, also while the group has
         members. That is how a dropped member's offsets would slip in, so this model refuses them; a group without
@@ -208,14 +213,14 @@ class Group:
         if member is None:
             if not self.members and generation < 0:
                 return
-            raise Fenced(
-                f"group {self.name}: {member_id or 'no member'!r} is not a member (generation {self.generation})"
-            )
+            name = repr(member_id) if member_id else "nobody"
+            raise Fenced(f"group {self.name}: {name} is not a member (generation {self.generation})")
         present = member.generation if self.incremental else self.generation
-        if generation != present:
-            raise Fenced(
-                f"group {self.name}: generation {generation} of {member_id!r} is stale, it is {present} now"
-            )
+        if generation == present:
+            return
+        held = self.incremental and all(member.since.get(p, present) <= generation for p in partitions)
+        if generation > present or not held:
+            raise Fenced(f"group {self.name}: generation {generation} of {member_id!r} is stale, it is {present} now")
 
     def pending_for(self, partitions: Collection[TopicPartition]) -> list[TopicPartition]:
         """Those with offsets in a transaction that is not resolved."""

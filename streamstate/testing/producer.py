@@ -60,6 +60,9 @@ class MemoryProducer(Client):
         self._touched = False
         self._refused: AbortRequired | None = None
         self._dead: Fenced | ProducerFatal | None = None
+        # Partitions at which the broker refused a batch: its sequence numbers are missing there.
+        self._gaps: set[TopicPartition] = set()
+        self._out_of_order = False
 
     @port
     def init(self, timeout_ms: int) -> None:
@@ -113,7 +116,7 @@ class MemoryProducer(Client):
         group = self.broker.use_group(metadata.token)
         state = self._owned()
         try:
-            group.validate(metadata.generation, metadata.member_id)
+            group.validate(metadata.generation, metadata.member_id, offsets)
         except Fenced as error:
             # The producer itself is well: once the transaction is aborted it can go on.
             self._refused = AbortRequired(str(error))
@@ -148,6 +151,9 @@ class MemoryProducer(Client):
             self._expect("open", "aborting")
             self._end("aborting", timeout_ms, commit=False)
         self._refused = None
+        if self._out_of_order:
+            self._gaps.clear()
+            self._out_of_order = False
 
     @port
     def close(self) -> None:
@@ -198,9 +204,12 @@ class MemoryProducer(Client):
         for at, (_, value, key, _, _, timestamp, headers) in queued:
             if at not in refused:
                 try:
+                    self._check_sequence(at)
                     self.broker.check(at, key, value, timestamp, headers)
                 except RecordRefused as error:
                     refused[at] = error
+        if self._transactional_id is not None:
+            self._gaps.update(at for at, error in refused.items() if error.reason != "UNKNOWN_TOPIC_OR_PART")
         for index, (at, output) in enumerate(queued):
             if at in refused:
                 self._refused = AbortRequired(str(refused[at]))
@@ -216,6 +225,13 @@ class MemoryProducer(Client):
                 raise
             self._touched = True
             _acknowledge(output, None, offset)
+
+    def _check_sequence(self, at: TopicPartition) -> None:
+        """librdkafka goes on counting after a refused batch, so that the next transaction that writes to the
+        partition fails too; aborting that one raises the epoch and starts the count anew."""
+        if self._refused is None and at in self._gaps:
+            self._out_of_order = True
+            raise RecordRefused("OUT_OF_ORDER_SEQUENCE_NUMBER", f"after a refused batch for {at.topic}[{at.partition}]")
 
     def _end(self, phase: str, timeout_ms: int, commit: bool) -> None:
         self._phase = phase

@@ -105,9 +105,7 @@ class TransactionCoordinator:
         if state.state == "open":
             self._decide(state, commit)
         elif state.state not in ("empty", wanted):
-            raise ProducerFatal(
-                f"{state.transactional_id}: cannot {wanted}: the transaction ended with {state.state}"
-            )
+            raise ProducerFatal(f"{state.transactional_id}: cannot {wanted}: the transaction ended with {state.state}")
 
     def expire(self) -> None:
         """Abort transactions past their time-out and write the markers that are due."""
@@ -132,9 +130,7 @@ class TransactionCoordinator:
         """Transactional ids with an undecided transaction, with the ms since it was opened."""
         now = self._monotonic_ms()
         return {
-            state.transactional_id: now - state.opened_ms
-            for state in self._producers.values()
-            if state.state == "open"
+            state.transactional_id: now - state.opened_ms for state in self._producers.values() if state.state == "open"
         }
 
     def waiting_markers(self) -> Iterable[Marker]:
