@@ -227,6 +227,7 @@ class Application:
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
         next_status = 0
         finished = False
         try:

@@ -235,18 +235,18 @@ class Task:
         assert entry is not None, "processing before it was opened"
         decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
         forward, outputs, schedules = entry.forward, context.outputs, context.schedules
-        next_offset = input_.next_offset
-        assert next_offset is not None, "running without a position"
-        stream_time = context.stream_time
-        done = mark = 0
+        assert input_.next_offset is not None, "running without a position"
+        if messages[0].offset() < input_.next_offset:
+            messages = [message for message in messages if message.offset() >= input_.next_offset]
+            if not messages:
+                return
+        stream_time = before = context.stream_time
+        mark = 0
         for message in messages:
-            offset = message.offset()
-            if offset < next_offset:
-                continue
             context.record = message
             if undo is not None:
                 undo.clear()
-                mark = len(outputs)
+                mark, before = len(outputs), stream_time
             key: Any = message.key()
             value: Any = message.value()
             try:
@@ -260,18 +260,20 @@ class Task:
                     raise OperatorFailed(entry.name, "decoding the record or its event time") from error
                 if type(timestamp) is not int or timestamp < 0:
                     raise _bad_event_time(entry, timestamp)
-                if timestamp > stream_time:
-                    context.stream_time = stream_time = timestamp
+                if timestamp <= stream_time:
+                    forward(key, value, timestamp)
+                    continue
+                context.stream_time = stream_time = timestamp
                 forward(key, value, timestamp)
             except OperatorFailed as failure:
                 self._record_failed(failure, message, entry, mark)
-            next_offset = offset + 1
-            done += 1
-            if stream_time >= schedules.next_stream_ms:
-                self._punctuate(stream_time, False)
-        input_.next_offset = next_offset
-        self.processed += done
-        self.uncommitted += done
+                context.stream_time = stream_time = before
+                continue
+            if timestamp >= schedules.next_stream_ms:
+                self._punctuate(timestamp, False)
+        input_.next_offset = messages[-1].offset() + 1
+        self.processed += len(messages)
+        self.uncommitted += len(messages)
 
     def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
         """Keep records of one of several inputs until their turn comes."""
@@ -339,21 +341,22 @@ class Task:
         input_.head = None
         context = self.context
         context.record = message
-        mark = len(context.outputs)
+        mark, before = len(context.outputs), context.stream_time
         if self._undo is not None:
             self._undo.clear()
         try:
             if failure is not None:
                 raise failure
-            if timestamp > context.stream_time:
+            if timestamp > before:
                 context.stream_time = timestamp
             entry.forward(key, value, timestamp)
         except OperatorFailed as raised:
             self._record_failed(raised, message, entry, mark)
+            context.stream_time = before
         input_.next_offset = message.offset() + 1
         self.processed += 1
         self.uncommitted += 1
-        if context.stream_time >= context.schedules.next_stream_ms:
+        if context.stream_time > before and context.stream_time >= context.schedules.next_stream_ms:
             self._punctuate(context.stream_time, False)
 
     def punctuate_wall_clock(self, now_ms: int) -> int:

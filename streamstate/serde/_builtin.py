@@ -20,7 +20,8 @@ def _bytes(value: bytes) -> bytes:
     raise TypeError(f"the bytes serde takes bytes, not {type(value).__name__}")
 
 
-_BYTES: Serde[bytes] = Serde("bytes", _bytes, _bytes, immutable=True)
+# Given bytes, the type itself returns the same object.
+_BYTES: Serde[bytes] = Serde("bytes", _bytes, bytes, immutable=True)
 _STRING: Serde[str] = Serde("string", str.encode, bytes.decode, immutable=True)
 
 
