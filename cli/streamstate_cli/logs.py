@@ -1,0 +1,69 @@
+"""Log lines for people, on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+__all__ = ["configure_logging", "logging_options"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+LEVELS = ("debug", "info", "warning", "error")
+VARIABLE = "STREAMSTATE_LOG_LEVEL"
+
+
+def _concerns_somebody(record: logging.LogRecord) -> bool:
+    # The client warns about every property that another kind of client understands; settings are shared by all.
+    return "CONFWARN" not in record.getMessage()
+
+
+def configure_logging(level: str, name: str | None = None) -> None:
+    """Send log lines with time, level and logger to stderr.
+
+    Args:
+        level: one of ``LEVELS``.
+        name: of this process among several that share a terminal.
+    """
+    handler = logging.StreamHandler(sys.stderr)
+    process = f" [{name}]" if name else ""
+    line = f"%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s{process}: %(message)s"
+    handler.setFormatter(logging.Formatter(line, "%Y-%m-%d %H:%M:%S"))
+    handler.addFilter(_concerns_somebody)
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+
+
+def logging_options(default: str) -> Callable[[F], F]:
+    """Options ``--log-level`` and ``-v``; the command gets ``log_level``.
+
+    Args:
+        default: the level when nothing is said.
+    """
+
+    def add(command: F) -> F:
+        def verbose(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+            if value:
+                ctx.params["log_level"] = "debug"
+
+        command = click.option(
+            "-v", "--verbose", is_flag=True, expose_value=False, callback=verbose, help="The same as --log-level debug."
+        )(command)
+        return click.option(
+            "--log-level",
+            type=click.Choice(LEVELS),
+            default=default,
+            show_default=True,
+            envvar=VARIABLE,
+            is_eager=True,
+            help="Least severe log lines that are written to stderr.",
+        )(command)
+
+    return add
