@@ -1,0 +1,143 @@
+"""Topologies that integration tests run, as functions of topic names."""
+
+from __future__ import annotations
+
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from streamstate import ErrorPolicy, Processor, ProcessorContext, Topology, dead_letter, serde, stores
+
+
+def word_count(lines: str, counts: str, emit: Any = "update", gate: str | None = None) -> Topology:
+    """The word count of ``topologies/word_count.py``, on other topics.
+
+    Args:
+        lines, counts: topics.
+        emit: of the table.
+        gate: a path; a line "gate" holds the worker, in the middle of its batch, until it exists.
+    """
+    topology = Topology("word-count")
+    source = topology.stream(lines, value=serde.string())
+    if gate is not None:
+        source = source.peek(lambda key, line: _held(Path(gate)) if line == "gate" else None)
+    (
+        source.flat_map_values(str.split)
+        .group_by(lambda key, word: word, key=serde.string(), value=serde.string())
+        .count(store="word-counts")
+        .to_stream(emit=emit)
+        .map_values(str)
+        .to(counts, value=serde.string())
+    )
+    return topology
+
+
+def _held(gate: Path) -> None:
+    (gate.parent / f"{gate.name}.reached").touch()
+    while not gate.exists():
+        time.sleep(0.01)
+
+
+def merged_count(left: str, right: str, counts: str, order: str | None = None) -> Topology:
+    """Counts words that are the keys of two topics, in one task per partition of both."""
+    topology = Topology("merged-count")
+    merged = topology.stream(left, key=serde.string(), value=serde.string()).merge(
+        topology.stream(right, key=serde.string(), value=serde.string())
+    )
+    if order is not None:
+        merged.to(order)
+    merged.group_by_key().count(store="merged").to_stream().map_values(str).to(counts, value=serde.string())
+    return topology
+
+
+class Tally(Processor[bytes, str, str, str]):
+    """Counts words and forwards ``word=count``, one by one; fails, if at all, after it has written and sent."""
+
+    def init(self, context: ProcessorContext[str, str]) -> None:
+        super().init(context)
+        self.tally = context.store("tally")
+
+    def process(self, key: bytes, value: str) -> None:
+        for word in value.split():
+            if word == "fail!":
+                raise RuntimeError("this line says so")
+            count = (self.tally.get(word) or 0) + 1
+            self.tally.put(word, count)
+            self.context.forward(word, str(count))
+
+
+def tallied(lines: str, counts: str, action: Any = "fail", dead: str | None = None, on: str = "source") -> Topology:
+    """Counts words in a Processor under an error policy; a line with "fail!" fails after what stands before it.
+
+    Args:
+        lines, counts: topics.
+        action: fail, continue or dead_letter.
+        dead: the dead-letter topic.
+        on: where the policy is given: source or processor.
+    """
+    policy: ErrorPolicy = dead_letter(dead) if dead is not None else ErrorPolicy(action)
+    topology = Topology("tallied")
+    source = topology.stream(lines, value=serde.string(), on_error=policy if on == "source" else "fail")
+    tally = stores.key_value("tally", key=serde.string(), value=serde.long())
+    source.process(Tally, stores=[tally], name="tally", on_error=policy if on == "processor" else None).to(
+        counts, key=serde.string(), value=serde.string()
+    )
+    return topology
+
+
+class Sums(Processor[str, str, str, str]):
+    """Keeps the last value of each key; says the stream time every hour of it, and the wall clock 5 times a second."""
+
+    def init(self, context: ProcessorContext[str, str]) -> None:
+        super().init(context)
+        self.latest = context.store("latest")
+        context.schedule(timedelta(hours=1), "stream_time", self.hour)
+        context.schedule(timedelta(milliseconds=200), "wall_clock", self.tick)
+
+    def process(self, key: str, value: str) -> None:
+        self.latest.put(key, value)
+
+    def hour(self, time_ms: int) -> None:
+        entries = ",".join(f"{key}={value}" for key, value in self.latest.all())
+        self.context.forward("stream", f"{time_ms} {entries}")
+
+    def tick(self, time_ms: int) -> None:
+        ticks = int(self.latest.get("~ticks") or 0) + 1
+        self.latest.put("~ticks", str(ticks))
+        self.context.forward("wall", str(ticks), timestamp=time_ms)
+
+
+def punctuated(readings: str, out: str) -> Topology:
+    """A Processor with a store and both kinds of punctuation."""
+    topology = Topology("punctuated")
+    latest = stores.key_value("latest", key=serde.string(), value=serde.string())
+    (
+        topology.stream(readings, key=serde.string(), value=serde.string())
+        .process(Sums, stores=[latest], name="sums")
+        .to(out, key=serde.string(), value=serde.string())
+    )
+    return topology
+
+
+def timed_word_count(lines: str, counts: str, action: Any = "fail", dead: str | None = None) -> Topology:
+    """Word count of ``time text`` lines, the event time in the value."""
+    topology = Topology("timed-word-count")
+    policy: ErrorPolicy = dead_letter(dead) if dead is not None else ErrorPolicy(action)
+    (
+        topology.stream(lines, value=serde.string(), timestamp=lambda key, line: int(line.split()[0]), on_error=policy)
+        .flat_map_values(lambda line: line.split()[1:])
+        .group_by(lambda key, word: word, key=serde.string(), value=serde.string())
+        .count(store="timed")
+        .to_stream()
+        .map_values(str)
+        .to(counts, value=serde.string())
+    )
+    return topology
+
+
+def upper(lines: str, out: str) -> Topology:
+    """No state at all."""
+    topology = Topology("upper")
+    topology.stream(lines, value=serde.string()).map_values(str.upper).to(out)
+    return topology
