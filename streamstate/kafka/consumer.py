@@ -84,6 +84,7 @@ class KafkaConsumer:
             settings["partition.assignment.strategy"] = "range" if protocol == "eager" else "cooperative-sticky"
         self._eager = protocol == "eager"
         self._consumer = Consumer(settings, logger=logging.getLogger("streamstate.librdkafka"))
+        self._reader = _Reader(self._consumer)
         self._listener: RebalanceListener | None = None
         self._assigned: set[TopicPartition] = set()
 
@@ -136,7 +137,7 @@ class KafkaConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
         """See the port."""
-        return _poll(self._consumer, max_records, timeout_ms)
+        return self._reader.poll(max_records, timeout_ms)
 
     def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port."""
@@ -235,6 +236,7 @@ class KafkaRestoreConsumer:
         for member in ("group.instance.id", "group.protocol", "partition.assignment.strategy"):
             settings.pop(member, None)
         self._consumer = Consumer(settings, logger=logging.getLogger("streamstate.librdkafka"))
+        self._reader = _Reader(self._consumer)
         self._offsets: dict[TopicPartition, int] = {}
 
     def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -250,7 +252,7 @@ class KafkaRestoreConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
         """See the port."""
-        return _poll(self._consumer, max_records, timeout_ms)
+        return self._reader.poll(max_records, timeout_ms)
 
     def positions(self) -> dict[TopicPartition, int]:
         """See the port."""
@@ -288,35 +290,45 @@ def _ours(partitions: Iterable[ClientPartition]) -> list[TopicPartition]:
     return [TopicPartition(partition.topic, partition.partition) for partition in partitions]
 
 
-def _poll(consumer: Consumer, max_records: int, timeout_ms: int) -> Sequence[Message]:
-    # consume() waits until it has all it asked for; so take what is there, and wait for a first one only.
-    messages: list[Any] = consumer.consume(max_records, 0)
-    if not messages and timeout_ms > 0:
-        first = consumer.poll(timeout_ms / 1000)
-        if first is None:
-            return ()
-        messages = [first]
-        if max_records > 1:
-            messages += consumer.consume(max_records - 1, 0)
-    if any(message.error() is not None for message in messages):
-        return _checked(messages)
-    return messages
+class _Reader:
+    """Batches of records; the client's events between them are raised when their turn comes."""
 
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+        self._failure: Exception | None = None
 
-def _checked(messages: list[Any]) -> list[Message]:
-    """Records without the events among them; raises what an event asks for when nothing else is in the batch."""
-    records = []
-    failure: Exception | None = None
-    for message in messages:
-        error = message.error()
-        if error is None:
-            records.append(message)
-        else:
-            failure = _event(error, message) or failure
-    if failure is not None:
-        # Records of the same batch are read again after the engine has started over.
+    def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        # consume() waits until it has all it asked for; so take what is there, and wait for a first one only.
+        messages: list[Any] = self._consumer.consume(max_records, 0)
+        if not messages and timeout_ms > 0:
+            first = self._consumer.poll(timeout_ms / 1000)
+            if first is None:
+                return ()
+            messages = [first]
+            if max_records > 1:
+                messages += self._consumer.consume(max_records - 1, 0)
+        for message in messages:
+            if message.error() is not None:
+                return self._without_events(messages)
+        return messages
+
+    def _without_events(self, messages: list[Any]) -> list[Message]:
+        """Records of a batch with events in it. Their positions have advanced, so they must be handed over; what an
+        event asks for is raised by the next poll."""
+        records: list[Message] = []
+        for message in messages:
+            error = message.error()
+            if error is None:
+                records.append(message)
+            else:
+                self._failure = _event(error, message) or self._failure
+        if records or self._failure is None:
+            return records
+        failure, self._failure = self._failure, None
         raise failure
-    return records
 
 
 def _event(error: KafkaError, message: Any) -> Exception | None:
