@@ -11,7 +11,8 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -136,7 +137,7 @@ class Application:
         self._on_status = on_status
         self._status_ms = _ms(status_interval)
         self._stop = threading.Event()
-        _check_properties(settings.kafka)
+        check_properties(settings.kafka)
         # Topics that feed one task must be assigned together, which only range assignment does.
         self._co_partitioned = any(part.needs_copartitioning for part in self.graph.subtopologies)
 
@@ -150,21 +151,8 @@ class Application:
         Raises:
             StreamStateError: see its classes; uncommitted work was dropped, nothing is lost.
         """
-        try:
+        with explained(self.settings):
             self._run()
-        except KafkaException as error:
-            raise ConfigError(f"the Kafka client refuses its configuration: {error.args[0]}") from error
-        except Unavailable as error:
-            raise BrokerUnavailable(
-                f"no broker at {self.settings.bootstrap_servers} answers: {error}. Is it running? "
-                f"For a local one: streamstate broker start"
-            ) from error
-        except NotAuthorized as error:
-            raise ConfigError(
-                f"the broker denies access: {error}. Check the principal's ACLs and credentials"
-            ) from error
-        except PortError as error:
-            raise StreamStateError(f"the Kafka client failed: {error}") from error
 
     def _run(self) -> None:
         settings = self.settings
@@ -246,19 +234,47 @@ class Application:
 
     def client_properties(self, client: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
         """Properties for one kind of Kafka client."""
-        found: dict[str, Any] = {
-            "bootstrap.servers": self.settings.bootstrap_servers,
-            "client.id": self.application_id,
-        }
-        if client == "consumer":
-            found["allow.auto.create.topics"] = False
-        for name, value in self.settings.kafka.items():
-            kind, _, rest = name.partition(".")
-            if kind not in ("consumer", "producer", "admin"):
-                found.setdefault(name, value)
-            elif kind == client:
-                found[rest] = value
-        return found
+        return client_properties(self.settings, client, self.application_id)
+
+
+def client_properties(
+    settings: Settings, client: Literal["consumer", "producer", "admin"], name: str = "streamstate"
+) -> dict[str, Any]:
+    """Properties for one kind of Kafka client.
+
+    Args:
+        settings: where to find the cluster, and what the user wants every client to be told.
+        client: the kind.
+        name: shown in the broker's logs.
+    """
+    found: dict[str, Any] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": name}
+    if client == "consumer":
+        found["allow.auto.create.topics"] = False
+    for key, value in settings.kafka.items():
+        kind, _, rest = key.partition(".")
+        if kind not in ("consumer", "producer", "admin"):
+            found.setdefault(key, value)
+        elif kind == client:
+            found[rest] = value
+    return found
+
+
+@contextmanager
+def explained(settings: Settings) -> Iterator[None]:
+    """What Kafka clients raise within, as errors that say what to do."""
+    try:
+        yield
+    except KafkaException as error:
+        raise ConfigError(f"the Kafka client refuses its configuration: {error.args[0]}") from error
+    except Unavailable as error:
+        raise BrokerUnavailable(
+            f"no broker at {settings.bootstrap_servers} answers: {error}. Is it running? "
+            f"For a local one: streamstate broker start"
+        ) from error
+    except NotAuthorized as error:
+        raise ConfigError(f"the broker denies access: {error}. Check the principal's ACLs and credentials") from error
+    except PortError as error:
+        raise StreamStateError(f"the Kafka client failed: {error}") from error
 
 
 def run(
@@ -292,7 +308,12 @@ def _ms(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
 
 
-def _check_properties(properties: Mapping[str, Any]) -> None:
+def check_properties(properties: Mapping[str, Any]) -> None:
+    """Refuse Kafka properties that are decided elsewhere or that the guarantees rest on.
+
+    Raises:
+        ConfigError: it is one of them.
+    """
     for name, value in properties.items():
         bare = name.partition(".")[2] if name.split(".", 1)[0] in ("consumer", "producer", "admin") else name
         if bare in OWNED_PROPERTIES:
