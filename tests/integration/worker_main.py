@@ -5,7 +5,7 @@ The order: ``topology`` (a function of ``topologies.py``) with its ``arguments``
 
 - ``die_before_apply``: a path; once it exists, the process kills itself in the next commit, after Kafka has taken it
   and before the stores have, and says before how many changelog records that commit has.
-- ``out_of_sight``: a number of commits whose answer is taken away, so that they look unknown.
+- ``restore_stops_at``: after this many restored records, taken one by one, the process says so and restores no more.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any
 
 from streamstate import app
 from streamstate.engine import WorkerStatus
+from streamstate.engine.restore import Restorer
 from streamstate.engine.task import Task
 from streamstate.errors import StreamStateError
 from tests.integration import topologies
@@ -59,12 +60,28 @@ def die_before_apply(armed: Path) -> None:
     Task.committed = apply  # type: ignore[method-assign]
 
 
+def restore_stops_at(limit: int) -> None:
+    poll = Restorer.poll
+
+    def poll_until(self: Restorer, timeout_ms: int) -> list[Task]:
+        self._batch = 1
+        if self.records < limit:
+            return poll(self, timeout_ms)
+        say("restoring", records=self.records)
+        signal.pause()
+        return []
+
+    Restorer.poll = poll_until  # type: ignore[method-assign]
+
+
 def main() -> int:
     order = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     app.STATUS_MS = 100
     if "die_before_apply" in order["hooks"]:
         die_before_apply(Path(order["hooks"]["die_before_apply"]))
+    if "restore_stops_at" in order["hooks"]:
+        restore_stops_at(order["hooks"]["restore_stops_at"])
     settings = {
         name: timedelta(seconds=value) if name in DURATIONS else Path(value) if name == "state_dir" else value
         for name, value in order["settings"].items()
