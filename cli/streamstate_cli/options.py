@@ -12,7 +12,7 @@ import click
 from streamstate.config import OPTIONS, Configuration, parse_file, resolve
 from streamstate.errors import ConfigError
 
-__all__ = ["CONNECTION", "Given", "json_option", "setting_options"]
+__all__ = ["CONNECTION", "Given", "json_option", "key_value_pairs", "setting_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,7 +39,7 @@ class Given:
     def take(cls, params: dict[str, Any]) -> Given:
         """Take the parameters that ``setting_options`` added out of a command's parameters."""
         flags = {option.name: params.pop(option.name) for option in OPTIONS if option.name in params}
-        return cls(flags, params.pop("properties"), params.pop("config_file"))
+        return cls(flags, params.pop("properties", {}), params.pop("config_file"))
 
     def resolve(self) -> Configuration:
         """Decide every setting.
@@ -61,15 +61,20 @@ class Given:
         return resolve(self.flags, self.properties, os.environ, parse_file(text, path))
 
 
-def setting_options(*names: str) -> Callable[[F], F]:
+def setting_options(*names: str, kafka: bool = True) -> Callable[[F], F]:
     """An option for each of these settings (all of them when none is named), ``--config`` and ``--set``.
 
     The command gets them as keyword arguments for ``Given.take``.
+
+    Args:
+        names: of the settings.
+        kafka: false for a command that talks to no cluster: no ``--set``.
     """
 
     def add(command: F) -> F:
-        command = click.option("--set", "properties", multiple=True, metavar="KEY=VALUE", callback=_parse_properties,
-                               help="A Kafka client property, such as security.protocol=SSL. Repeatable.")(command)
+        if kafka:
+            command = click.option("--set", "properties", multiple=True, metavar="KEY=VALUE", callback=key_value_pairs,
+                                   help="A Kafka client property, such as security.protocol=SSL. Repeatable.")(command)
         command = click.option("--config", "config_file", metavar="FILE.toml", type=click.Path(dir_okay=False),
                                help="Settings by the names of the options with _ for -, Kafka client properties in the "
                                f"table [kafka]. By default ${CONFIG_VARIABLE}.")(command)  # fmt: skip
@@ -97,12 +102,13 @@ def json_option(text: str) -> Callable[[F], F]:
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
-def _parse_properties(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
-    properties = {}
+def key_value_pairs(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """Callback of a repeatable option whose values are ``key=value``."""
+    pairs = {}
     for value in values:
         key, separator, setting = value.partition("=")
         if not separator or not key.strip():
             # Not the value itself: it may be a secret.
             raise click.BadParameter(f"{key!r} is not of the form key=value.")
-        properties[key.strip()] = setting
-    return properties
+        pairs[key.strip()] = setting
+    return pairs

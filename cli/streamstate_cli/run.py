@@ -29,7 +29,7 @@ log = logging.getLogger("streamstate.run")
 
 
 @click.command()
-@click.argument("target", metavar="PATH[:ATTRIBUTE]")
+@click.argument("target", metavar="PATH[:ATTRIBUTE]", type=click.Path())
 @setting_options()
 @json_option("Print events, one JSON object per line: started, status (once a second), stopped, error; with --workers "
              "also worker_started and worker_exited.")  # fmt: skip
