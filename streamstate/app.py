@@ -28,6 +28,7 @@ from streamstate.engine.topics import prepare_topics
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
+from streamstate.kafka.errors import kafka_error
 from streamstate.rocksdb import Memory, StateDirectory
 from streamstate.topology import Graph, Topology
 
@@ -265,7 +266,10 @@ def explained(settings: Settings) -> Iterator[None]:
     try:
         yield
     except KafkaException as error:
-        raise ConfigError(f"the Kafka client refuses its configuration: {error.args[0]}") from error
+        raise ConfigError(
+            f"the Kafka client refuses its configuration: {kafka_error(error).str()}. `streamstate config` shows every "
+            f"setting and where it comes from"
+        ) from error
     except Unavailable as error:
         raise BrokerUnavailable(
             f"no broker at {settings.bootstrap_servers} answers: {error}. Is it running? "
