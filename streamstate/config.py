@@ -63,6 +63,7 @@ class Option:
         help: one line.
         choices: the only values, when there are few.
         default: of an option that ``Settings`` has no default for.
+        unset: what it means when there is no value.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Option:
     help: str
     choices: tuple[str, ...] = ()
     default: Any = None
+    unset: str = ""
 
     @property
     def flag(self) -> str:
@@ -188,8 +190,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("bootstrap_servers", "bootstrap_servers", _text, str, "HOST:PORT,...", "Kafka addresses.",
            default=DEFAULT_BOOTSTRAP_SERVERS),
     Option("application_id", "application_id", _text, str, "NAME",
-           "Names the consumer group, the internal topics and the state; processes with the same one share the work. "
-           "By default the topology's name."),
+           "Names the consumer group, the internal topics and the state; processes with the same one share the work.",
+           unset="the topology's name"),
     Option("state_dir", "state_dir", lambda value: Path(_text(value)).expanduser(), str, "DIRECTORY",
            "Local state; processes of one machine may share it."),
     Option("workers", None, _count, str, "N", "Processes to run on this machine.", default=1),
@@ -199,7 +201,7 @@ OPTIONS: tuple[Option, ...] = (
            "A fixed name for static membership: a restart within the session time-out moves nothing."),
     _choice("group_protocol", "Who assigns partitions: a member, or the broker.", "classic", "consumer"),
     Option("replication_factor", "replication_factor", _count, str, "N",
-           "Of topics that are created. By default the broker's."),
+           "Of topics that are created.", unset="the broker's"),
     _duration("broker_timeout", "How long to go on without a broker before giving up."),
     _duration("transaction_timeout", "After which brokers abort what a dead process left open."),
     _choice("out_of_range", "When a committed offset is not in the log any more.", "fail", "earliest", "latest"),
@@ -313,7 +315,7 @@ def _decide(
         origin = f"{file.name}: {option.name}"
         value = _parsed(option, file.values[option.name], origin)
         return (file.directory / value if isinstance(value, Path) else value), origin
-    return option.default_value(), "default"
+    return option.default_value(), f"default: {option.unset}" if option.unset else "default"
 
 
 def _parsed(option: Option, given: Any, origin: str) -> Any:

@@ -103,6 +103,7 @@ class Summary:
         self._since = clock()
         self._seen = 0
         self.rate = 0.0
+        self._any = False
 
     def take(self, event: Event) -> None:
         """Note what an event says."""
@@ -113,6 +114,7 @@ class Summary:
         if name in ("started", "worker_started") and worker.pid != pid:
             self.workers[index] = worker = _Worker(pid, before=_added(worker.before, worker.totals))
         if name == "status":
+            self._any = True
             worker.state = "running"
             worker.totals = {key: int(event[key]) for key in SUMMED}
             worker.lag = event["lag"]
@@ -133,6 +135,15 @@ class Summary:
     def total(self, key: str) -> int:
         """Sum over all workers and their predecessors."""
         return sum(worker.totals[key] + worker.before[key] for worker in self.workers.values())
+
+    @property
+    def anything(self) -> bool:
+        """Whether a worker has come so far as to have numbers."""
+        return self._any
+
+    def last_line(self) -> str:
+        """What is left to say at the end."""
+        return f"ended: {self.total('processed'):,} records in, {self.total('sent'):,} out"
 
     def line(self) -> str:
         """All workers in a line."""
@@ -183,8 +194,6 @@ class LogReporter:
     def emit(self, event: Event) -> None:
         """See ``Reporter``."""
         self._summary.take(event)
-        if event["event"] == "started":
-            log.info("worker %d started, process %d", event["worker"], event["pid"])
         if event["event"] == "status" and self._clock() >= self._next:
             self._next = self._clock() + LOG_EVERY_S
             self._summary.measure()
@@ -192,8 +201,8 @@ class LogReporter:
 
     def close(self) -> None:
         """See ``Reporter``."""
-        self._summary.measure()
-        log.info("ended: in %s, out %s", f"{self._summary.total('processed'):,}", f"{self._summary.total('sent'):,}")
+        if self._summary.anything:
+            log.info("%s", self._summary.last_line())
 
 
 class LiveReporter:
@@ -201,7 +210,8 @@ class LiveReporter:
 
     def __init__(self, console: Console) -> None:
         self._summary = Summary()
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        # Log lines that go to a file must stay there.
+        self._live = Live(console=console, auto_refresh=False, transient=True, redirect_stderr=sys.stderr.isatty())
         self._live.start()
 
     def emit(self, event: Event) -> None:
@@ -217,4 +227,5 @@ class LiveReporter:
     def close(self) -> None:
         """See ``Reporter``."""
         self._live.stop()
-        print(f"Ended: in {self._summary.total('processed'):,}, out {self._summary.total('sent'):,}", file=sys.stderr)
+        if self._summary.anything:
+            print(self._summary.last_line(), file=sys.stderr)

@@ -22,6 +22,19 @@ def _concerns_somebody(record: logging.LogRecord) -> bool:
     return "CONFWARN" not in record.getMessage()
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to what ``sys.stderr`` is at the moment: a live display puts itself there."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            # In one piece, because several processes may write to the same terminal or file.
+            sys.stderr.write(self.format(record) + "\n")
+            sys.stderr.flush()
+        except OSError:
+            # Nobody reads any more: no reason to stop the work.
+            return
+
+
 def configure_logging(level: str, name: str | None = None) -> None:
     """Send log lines with time, level and logger to stderr.
 
@@ -29,7 +42,7 @@ def configure_logging(level: str, name: str | None = None) -> None:
         level: one of ``LEVELS``.
         name: of this process among several that share a terminal.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     process = f" [{name}]" if name else ""
     line = f"%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s{process}: %(message)s"
     handler.setFormatter(logging.Formatter(line, "%Y-%m-%d %H:%M:%S"))

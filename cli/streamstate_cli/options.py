@@ -83,8 +83,8 @@ def setting_options(*names: str, kafka: bool = True) -> Callable[[F], F]:
                 continue
             default = option.default_value()
             text = option.help
-            if default is not None:
-                text += f"  [default: {option.show(default)}]"
+            if default is not None or option.unset:
+                text += f"  [default: {option.unset or option.show(default)}]"
             command = click.option(
                 option.flag,
                 option.name,

@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -17,6 +19,7 @@ from streamstate.app import run as run_application
 from streamstate.config import Configuration
 from streamstate.engine import WorkerStatus
 from streamstate.errors import StreamStateError
+from streamstate.units import show_duration
 from streamstate_cli.events import JsonReporter, LiveReporter, LogReporter, Reporter, event, status_fields
 from streamstate_cli.loader import load_topology
 from streamstate_cli.logs import configure_logging, logging_options
@@ -66,20 +69,24 @@ def run(target: str, as_json: bool, supervised: bool, log_level: str, **options:
       8  a committed offset is not in its log any more
     """
     given = Given.take(options)
-    if supervised:
-        _run_supervised(target, log_level)
-        return
-    configure_logging(log_level)
-    configuration = given.resolve()
-    reporter = _reporter(as_json)
-    # In this mode nothing but events may stand on stdout, whatever the topology prints.
-    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(), contextlib.closing(reporter):
-        if configuration.workers == 1:
-            _run_worker(target, configuration.settings, reporter, 0)
-        else:
-            status = _supervise(target, given, configuration, reporter, as_json, log_level)
-            if status:
-                sys.exit(status)
+    with _ended_by_signals():
+        if supervised:
+            _run_supervised(target, log_level)
+            return
+        configure_logging(log_level)
+        configuration = given.resolve()
+        # Nothing but events may stand on stdout then, whatever the topology prints.
+        with (
+            contextlib.closing(_reporter(as_json)) as reporter,
+            contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext(),
+        ):
+            status = 0
+            if configuration.workers == 1:
+                _run_worker(target, configuration.settings, reporter, 0)
+            else:
+                status = _supervise(target, given, configuration, reporter, as_json, log_level)
+    if status:
+        sys.exit(status)
 
 
 def _reporter(as_json: bool) -> Reporter:
@@ -101,12 +108,36 @@ def _run_worker(target: str, settings: Settings, reporter: Reporter, index: int)
 
     try:
         graph = load_topology(target)
+        if index == 0:
+            log.info("application %s, %s", settings.application_id or graph.name, _described(settings))
         run_application(graph, settings, on_status)
     except Exception as error:
         code = error.exit_code if isinstance(error, StreamStateError) else 1
         reporter.emit(event("error", index, error=type(error).__name__, message=str(error), exit_code=code))
         raise
     reporter.emit(event("stopped", index, exit_code=0))
+
+
+def _described(settings: Settings) -> str:
+    return (
+        f"Kafka at {settings.bootstrap_servers}, state in {settings.state_dir}, {settings.processing_guarantee}, "
+        f"commits every {show_duration(settings.commit_interval)}"
+    )
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end this process in order also before and after the application takes care of them."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(0)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _run_supervised(target: str, log_level: str) -> None:

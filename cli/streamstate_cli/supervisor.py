@@ -192,15 +192,26 @@ class Supervisor:
         reading, writing = os.pipe()
         relayed = subprocess.PIPE if self._relay is not None else None
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"} if self._relay is not None else None
-        process = subprocess.Popen(
-            self._command,
-            stdin=subprocess.PIPE,
-            stdout=relayed or self._stdout,
-            stderr=relayed,
-            pass_fds=(writing,),
-            env=environment,
-        )
-        os.close(writing)
+        # Signals wait until the worker has its handlers: a Ctrl-C reaches every process of a terminal at once.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        try:
+            process = subprocess.Popen(
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=relayed or self._stdout,
+                stderr=relayed,
+                pass_fds=(writing,),
+                env=environment,
+            )
+        except OSError as error:
+            os.close(reading)
+            delay_s = slot.backoff.delay_s(0)
+            slot.due = self._clock() + delay_s
+            log.warning("worker %d cannot be started (%s); tried again in %.1f s", slot.index, error, delay_s)
+            return
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(writing)
         slot.process, slot.started, slot.due = process, self._clock(), None
         self._watch(slot, reading, self._event_of(slot))
         for stream in (process.stdout, process.stderr):
@@ -222,7 +233,11 @@ class Supervisor:
 
     def _event_of(self, slot: _Slot) -> Callable[[str], None]:
         def take(line: str) -> None:
-            told = json.loads(line)
+            try:
+                told = json.loads(line)
+            except ValueError:
+                log.debug("worker %d was killed in the middle of a line", slot.index)
+                return
             if told["event"] == "started" and not self._first_is_up:
                 self._first_is_up = True
                 for other in self._slots:
@@ -329,7 +344,8 @@ class Supervised:
 
     @classmethod
     def begin(cls) -> Supervised:
-        """Read the order, and from now on finish in order when the supervisor is gone."""
+        """Read the order, and from now on finish in order when the supervisor is gone. Signals must be handled by
+        now: they are let in here."""
         line = b""
         while not line.endswith(b"\n"):
             piece = os.read(0, 1)
@@ -337,6 +353,7 @@ class Supervised:
                 raise SystemExit(1)
             line += piece
         order = json.loads(line)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
         # Out of the way of a topology that reads stdin or starts processes.
         lifeline = os.dup(0)
         null = os.open(os.devnull, os.O_RDONLY)
