@@ -5,7 +5,8 @@ as they are, so that the engine calls them without a Python frame in between. ``
 a null key or value is null on the wire.
 """
 
+from streamstate.serde._avro import avro
 from streamstate.serde._base import Serde
 from streamstate.serde._builtin import bytes_, double, float_, integer, json, long, string
 
-__all__ = ["Serde", "bytes_", "double", "float_", "integer", "json", "long", "string"]
+__all__ = ["Serde", "avro", "bytes_", "double", "float_", "integer", "json", "long", "string"]
