@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
 from io import BytesIO
 from typing import Any
 
@@ -16,7 +15,7 @@ MAGIC = 0
 FRAME = struct.Struct(">bI")
 
 
-def avro(schema: Mapping[str, Any] | Sequence[Any] | str, *, schema_id: int | None = None) -> Serde[Any]:
+def avro(schema: dict[str, Any] | list[Any] | str, *, schema_id: int | None = None) -> Serde[Any]:
     """Avro binary encoding of one schema.
 
     Args:
