@@ -10,12 +10,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition
+from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of
 from streamstate.errors import OffsetOutOfRange
-from streamstate.operators import internal_topic
+from streamstate.operators import TaskInterrupted, internal_topic
 from streamstate.state import Backend
 from streamstate.topology.specs import Graph, SubTopology
 
@@ -203,7 +203,10 @@ class Assignment:
             log.debug("task %s: %s", task.id, error)
             return False
         task.lock_wait_since_ms = None
-        task.open(backend)
+        try:
+            task.open(backend)
+        except TaskInterrupted as error:
+            raise Unavailable(str(error)) from error
         return True
 
     def _reset_offset(self, input_: Input, start: int, end: int) -> int:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from streamstate.engine.ports import Admin
-from streamstate.operators import NO_LIMIT_MS
+from streamstate.engine.ports import Admin, Retriable
+from streamstate.operators import NO_LIMIT_MS, TaskInterrupted
 
 
 class TopicLimits:
@@ -27,12 +27,19 @@ class TopicLimits:
         self._limited: list[tuple[list[int], int]] = []
 
     def latest(self, topic: str) -> list[int]:
-        """A one-element list that always holds the latest timestamp (ms) ``topic`` takes now."""
+        """A one-element list that always holds the latest timestamp (ms) ``topic`` takes now.
+
+        Raises:
+            TaskInterrupted: no broker answers; what was under way starts over.
+        """
         cell = self._cells.get(topic)
         if cell is not None:
             return cell
+        try:
+            config = self._admin.config([topic]).get(topic, {})
+        except Retriable as error:
+            raise TaskInterrupted(f"the limits of topic {topic!r} are not known: {error}") from error
         cell = self._cells[topic] = [NO_LIMIT_MS]
-        config = self._admin.config([topic]).get(topic, {})
         after_ms = int(config.get("message.timestamp.after.max.ms", NO_LIMIT_MS))
         if config.get("message.timestamp.type") != "LogAppendTime" and after_ms < NO_LIMIT_MS - self._now_ms():
             self._limited.append((cell, after_ms))

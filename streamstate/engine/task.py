@@ -20,6 +20,7 @@ from streamstate.operators import (
     OperatorFailed,
     SourceEntry,
     TaskContext,
+    TaskInterrupted,
     compile_task,
     internal_topic,
 )
@@ -137,7 +138,12 @@ class Task:
     def open(self, backend: Backend) -> None:
         """Take the backend and compile the chain of operators."""
         self.backend = backend
-        self._compile()
+        try:
+            self._compile()
+        except TaskInterrupted:
+            self.backend = None
+            backend.close()
+            raise
 
     def _compile(self) -> None:
         assert self.backend is not None, "compiled before it was opened"

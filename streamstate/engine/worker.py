@@ -41,6 +41,7 @@ from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
 from streamstate.errors import BrokerUnavailable, ProcessingError
+from streamstate.operators import TaskInterrupted
 from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.worker")
@@ -184,6 +185,10 @@ class Worker:
                 self._outage("the broker does not let this process take its transactional id")
         except TransactionFailed as failure:
             self._rolled_back_by(failure)
+        except TaskInterrupted as interruption:
+            # Records were in hand: those not processed would be skipped.
+            self._rollback(str(interruption))
+            self._outage(str(interruption))
         except Unavailable as error:
             self._outage(str(error))
         except Retriable as error:
@@ -488,6 +493,8 @@ class Worker:
                 self.commit()
             except TransactionFailed as failure:
                 self._rolled_back_by(failure)
+            except TaskInterrupted as interruption:
+                self._rollback(str(interruption))
         self._count_closed(partitions)
         self.assignment.revoked(partitions, keep_open=self._settings.eager and not self._closing)
 
@@ -523,6 +530,8 @@ class Worker:
                     self.commit()
                 except TransactionFailed as failure:
                     self._rolled_back_by(failure)
+                except TaskInterrupted as interruption:
+                    self._rollback(str(interruption))
             else:
                 self._committer.abort()
                 self.assignment.reset()

@@ -1,7 +1,7 @@
 """The runtime of each operator: closures compiled once per task, no IO but the store interface."""
 
 from streamstate.operators.compile import CompiledTask, SourceEntry, compile_task, internal_topic
-from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext
+from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext, TaskInterrupted
 
 __all__ = ["NEVER_MS", "NO_LIMIT_MS", "CompiledTask", "OperatorFailed", "SourceEntry", "TaskContext",
-           "compile_task", "internal_topic"]  # fmt: skip
+           "TaskInterrupted", "compile_task", "internal_topic"]  # fmt: skip

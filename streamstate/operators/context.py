@@ -40,6 +40,11 @@ class OperatorFailed(Exception):
         self.doing = doing
 
 
+class TaskInterrupted(Exception):
+    """What a record needs is not to be had now, through no fault of the record: no error policy applies, and what
+    was done since the last commit starts over."""
+
+
 class RecordWithHeaders:
     """A record whose headers a processor has replaced."""
 

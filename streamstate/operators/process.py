@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from streamstate.errors import TopologyError
-from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext
+from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
 from streamstate.state import StagedStore, TypedStore
 
@@ -110,7 +110,7 @@ class ProcessorContext:
             context.timestamp = time_ms
             try:
                 callback(time_ms)
-            except OperatorFailed:
+            except (OperatorFailed, TaskInterrupted):
                 raise
             except Exception as error:
                 raise OperatorFailed(name, "in a punctuation") from error
@@ -143,7 +143,7 @@ class ProcessorOperator:
         try:
             processor = self._supplier()
             processor.init(self._context)
-        except TopologyError:
+        except (TopologyError, TaskInterrupted):
             raise
         except Exception as error:
             raise OperatorFailed(self._name, "in init") from error
@@ -164,7 +164,7 @@ class ProcessorOperator:
         self._task.timestamp = timestamp
         try:
             self._process(key, value)  # type: ignore[misc]
-        except OperatorFailed:
+        except (OperatorFailed, TaskInterrupted):
             raise
         except Exception as error:
             raise OperatorFailed(self._name) from error
