@@ -39,12 +39,20 @@ def _held(gate: Path) -> None:
         time.sleep(0.01)
 
 
-def merged_count(left: str, right: str, counts: str, order: str | None = None) -> Topology:
-    """Counts words that are the keys of two topics, in one task per partition of both."""
+def merged_count(left: str, right: str, counts: str, order: str | None = None, slow: float = 0) -> Topology:
+    """Counts words that are the keys of two topics, in one task per partition of both.
+
+    Args:
+        left, right, counts: topics.
+        order: a topic that gets all records as they are processed.
+        slow: seconds that each record takes.
+    """
     topology = Topology("merged-count")
     merged = topology.stream(left, key=serde.string(), value=serde.string()).merge(
         topology.stream(right, key=serde.string(), value=serde.string())
     )
+    if slow:
+        merged = merged.peek(lambda key, value: time.sleep(slow))
     if order is not None:
         merged.to(order)
     merged.group_by_key().count(store="merged").to_stream().map_values(str).to(counts, value=serde.string())

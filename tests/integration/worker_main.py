@@ -27,6 +27,7 @@ from streamstate.engine.task import Task
 from streamstate.errors import StreamStateError
 from tests.integration import topologies
 
+STATUS_INTERVAL = timedelta(milliseconds=100)
 DURATIONS = {"commit_interval", "transaction_timeout", "broker_timeout", "max_task_idle"}
 
 
@@ -77,7 +78,6 @@ def restore_stops_at(limit: int) -> None:
 def main() -> int:
     order = json.loads(sys.argv[1])
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    app.STATUS_MS = 100
     if "die_before_apply" in order["hooks"]:
         die_before_apply(Path(order["hooks"]["die_before_apply"]))
     if "restore_stops_at" in order["hooks"]:
@@ -88,7 +88,9 @@ def main() -> int:
     }
     try:
         topology = getattr(topologies, order["topology"])(**order["arguments"])
-        app.run(topology, app.Settings(**settings), on_status)
+        application = app.Application(topology, app.Settings(**settings), on_status, STATUS_INTERVAL)
+        signal.signal(signal.SIGTERM, lambda *_: application.stop())
+        application.run()
     except StreamStateError as error:
         say("error", type=type(error).__name__, message=str(error), exit_code=error.exit_code)
         return error.exit_code
