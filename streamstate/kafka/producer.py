@@ -87,7 +87,7 @@ class KafkaProducer:
             while True:
                 try:
                     # By position: keyword parsing costs a third of the call.
-                    produce(topic, value, key, partition, report, None, _wire_time(timestamp), headers)  # type: ignore[arg-type]
+                    produce(topic, value, key, partition, report, None, timestamp or _wire_time(timestamp), headers)  # type: ignore[arg-type]
                     break
                 except BufferError:
                     self._producer.poll(FULL_QUEUE_WAIT_S)
