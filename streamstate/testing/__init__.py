@@ -1,6 +1,21 @@
 """A Kafka broker in memory, the engine's ports on it, and a clock that stands still.
 
 Rule of this package: deterministic, single-threaded, no real time. Whatever happens was asked for by a test.
+
+>>> broker = MemoryBroker(ManualClock())
+>>> broker.create_topic("in", partitions=2)
+>>> broker.create_topic("out")
+>>> broker.pipe("in", [(b"a", b"1"), (b"b", b"2")])
+>>> producer = MemoryProducer(broker, "transactional-id")
+>>> producer.init(1_000)
+>>> producer.begin()
+>>> producer.send([("out", b"value", b"key", -1, None, None, None)])
+>>> producer.flush(1_000)
+>>> broker.pairs("out")
+[]
+>>> producer.commit(1_000)
+>>> broker.pairs("out")
+[(b'key', b'value')]
 """
 
 from __future__ import annotations

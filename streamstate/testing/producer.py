@@ -16,6 +16,7 @@ from streamstate.engine.ports import (
     Output,
     Position,
     ProducerFatal,
+    Refused,
     Retriable,
     TopicPartition,
 )
@@ -24,6 +25,8 @@ from streamstate.testing.client import Client, port
 from streamstate.testing.transactions import ProducerState
 
 __all__ = ["MemoryProducer"]
+
+_OUT_OF_ORDER = "OUT_OF_ORDER_SEQUENCE_NUMBER"
 
 
 class MemoryProducer(Client):
@@ -212,7 +215,8 @@ class MemoryProducer(Client):
             self._gaps.update(at for at, error in refused.items() if error.reason != "UNKNOWN_TOPIC_OR_PART")
         for index, (at, output) in enumerate(queued):
             if at in refused:
-                self._refused = AbortRequired(str(refused[at]))
+                lasting = refused[at].reason != _OUT_OF_ORDER
+                self._refused = (Refused if lasting else AbortRequired)(str(refused[at]))
                 _acknowledge(output, refused[at], -1)
                 continue
             _, value, key, _, _, timestamp, headers = output
@@ -231,7 +235,7 @@ class MemoryProducer(Client):
         partition fails too; aborting that one raises the epoch and starts the count anew."""
         if self._refused is None and at in self._gaps:
             self._out_of_order = True
-            raise RecordRefused("OUT_OF_ORDER_SEQUENCE_NUMBER", f"after a refused batch for {at.topic}[{at.partition}]")
+            raise RecordRefused(_OUT_OF_ORDER, f"after a refused batch for {at.topic}[{at.partition}]")
 
     def _end(self, phase: str, timeout_ms: int, commit: bool) -> None:
         self._phase = phase

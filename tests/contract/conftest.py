@@ -21,11 +21,21 @@ if kafka_side is not None:
     SIDES.append(pytest.param("kafka", id="kafka", marks=pytest.mark.broker))
 
 
+# What a broker does every few seconds, faster.
+BROKER_PROPERTIES = {
+    "group.consumer.heartbeat.interval.ms": "500",
+    "group.consumer.min.heartbeat.interval.ms": "500",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
+}
+
+
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
     """A real broker, started when the first test needs it."""
     support = import_module("tests.broker_support")
-    with support.acquire_broker() as broker:
+    with support.acquire_broker(properties=BROKER_PROPERTIES) as broker:
         yield broker.bootstrap_servers
 
 

@@ -31,6 +31,8 @@ class Side(Protocol):
     name: str
     # How long a poll may wait for a first record.
     poll_ms: int
+    # The test is over: listeners may be called from close.
+    closing: bool
 
     def consumer(self, group: str, protocol: str = "cooperative", *, instance_id: str | None = None) -> Consumer: ...
     def restore_consumer(self) -> RestoreConsumer: ...
@@ -90,7 +92,7 @@ class Member:
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
         self._note("revoked", partitions)
-        if self.on_revoking is not None:
+        if self.on_revoking is not None and not self.side.closing:
             self.on_revoking(partitions)
         self._drop(partitions)
 
@@ -99,7 +101,7 @@ class Member:
         self._drop(partitions)
 
     def _note(self, kind: str, partitions: Sequence[TopicPartition]) -> None:
-        assert self._polling, f"{kind} outside poll and close"
+        assert self._polling or self.side.closing, f"{kind} outside poll and close"
         self.events.append((kind, sorted(partitions)))
 
     def _drop(self, partitions: Sequence[TopicPartition]) -> None:
@@ -136,8 +138,10 @@ class Member:
 
 def new_topic(side: Side, partitions: int = 1, config: Mapping[str, str] | None = None) -> str:
     """Create a topic nobody knows."""
-    name = side.unique("topic")
-    side.admin().create([NewTopic(name, partitions, 1, config or {})])
+    name, admin = side.unique("topic"), side.admin()
+    admin.create([NewTopic(name, partitions, 1, config or {})])
+    every = [TopicPartition(name, number) for number in range(partitions)]
+    side.until(repeated(lambda: admin.log_ends(every)), "leaders of a new topic")
     return name
 
 

@@ -30,6 +30,7 @@ class MemorySide:
         self.clock = ManualClock()
         self.broker = MemoryBroker(self.clock)
         self._names = 0
+        self.closing = False
 
     def consumer(self, group: str, protocol: str = "cooperative", *, instance_id: str | None = None) -> Consumer:
         return MemoryConsumer(
@@ -65,4 +66,4 @@ class MemorySide:
         return f"{word}-{self._names}"
 
     def close(self) -> None:
-        pass
+        self.closing = True

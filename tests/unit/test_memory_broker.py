@@ -16,6 +16,7 @@ from streamstate.engine.ports import (
     Output,
     Position,
     ProducerFatal,
+    Refused,
     Retriable,
     TopicPartition,
     Unavailable,
@@ -226,6 +227,29 @@ def test_a_refused_record_takes_its_batch_with_it(broker: MemoryBroker, clock: M
     assert heard == ["good False", "bad False", "apart True"]
     producer.abort(100)
     assert broker.read("other") == broker.read("topic") == []
+
+
+def test_after_a_refused_batch_one_more_transaction_fails(broker: MemoryBroker, clock: ManualClock) -> None:
+    broker.create_topic("other")
+    producer = producer_of(broker)
+    producer.begin()
+    producer.send([("topic", b"v", b"k", 0, None, clock.now_ms() + 2 * 3_600_000, None)])
+    with pytest.raises(Refused, match="INVALID_TIMESTAMP"):
+        producer.commit(100)
+    producer.abort(100)
+    producer.begin()
+    producer.send([output(topic="other")])
+    producer.commit(100)
+    for expected in (True, False):
+        producer.begin()
+        producer.send([output()])
+        if expected:
+            with pytest.raises(AbortRequired, match="OUT_OF_ORDER_SEQUENCE_NUMBER"):
+                producer.commit(100)
+            producer.abort(100)
+        else:
+            producer.commit(100)
+    assert (len(broker.read("topic")), len(broker.read("other"))) == (1, 1)
 
 
 def test_a_deleted_topic_takes_records_and_offsets_with_it(broker: MemoryBroker) -> None:
@@ -566,6 +590,48 @@ def test_an_expelled_member_hears_of_it_in_its_next_poll(broker: MemoryBroker) -
     consumer.poll(1, 0)
     assert listener.events == [("assigned", [0]), ("lost", [0]), ("assigned", [0])]
     assert consumer.group_metadata().member_id != member_id
+
+
+def test_a_lost_member_may_be_told_that_it_gives_up(broker: MemoryBroker) -> None:
+    broker.lost_as_revoked = True
+    consumer, listener = member_of(broker)
+    consumer.poll(1, 0)
+    refused: list[type[Exception]] = []
+
+    class Committing(Listener):
+        def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
+            super().on_revoked(partitions)
+            try:
+                consumer.commit({AT: Position(1)})
+            except Fenced as error:
+                refused.append(type(error))
+
+    listener = Committing()
+    consumer.subscribe(["topic"], listener)
+    broker.expel("a")
+    consumer.poll(1, 0)
+    assert listener.events == [("revoked", [0]), ("assigned", [0])]
+    assert refused == [Fenced]
+    assert broker.committed("group") == {}
+
+
+def test_an_older_epoch_does_for_what_is_still_held(broker: MemoryBroker) -> None:
+    broker.add_partitions("topic", 2)
+    first, _ = member_of(broker, "a", protocol="broker")
+    first.poll(1, 0)
+    old = first.group_metadata()
+    second, _ = member_of(broker, "b", protocol="broker")
+    for _ in range(3):
+        second.poll(1, 0)
+        first.poll(1, 0)
+    assert first.group_metadata().generation > old.generation
+    producer = producer_of(broker)
+    producer.begin()
+    producer.send_offsets({AT: Position(1)}, old, 100)
+    producer.commit(100)
+    producer.begin()
+    with pytest.raises(Fenced, match="stale"):
+        producer.send_offsets({TopicPartition("topic", 1): Position(1)}, old, 100)
 
 
 def test_closing_after_the_session_ended_loses(broker: MemoryBroker, clock: ManualClock) -> None:
