@@ -19,9 +19,7 @@ class ProcessorContext:
 
     __slots__ = ("_context", "_forward", "_name", "_stores")
 
-    def __init__(
-        self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward
-    ) -> None:
+    def __init__(self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward) -> None:
         self._name = name
         self._context = context
         self._forward = forward
@@ -78,9 +76,7 @@ class ProcessorContext:
                 f"pass it: process(..., stores=[stores.key_value({name!r}, ...)])"
             ) from None
 
-    def forward(
-        self, key: Any, value: Any, *, timestamp: int | None = None, headers: Headers | None = None
-    ) -> None:
+    def forward(self, key: Any, value: Any, *, timestamp: int | None = None, headers: Headers | None = None) -> None:
         context = self._context
         mine = context.timestamp
         if headers is None:

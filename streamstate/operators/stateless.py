@@ -208,9 +208,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -
             if not 0 <= timestamp <= limit[0]:
                 raise _bad_timestamp(name, chosen, timestamp, limit[0])
             record = context.record
-            append(
-                (chosen, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers())
-            )
+            append((chosen, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 
         return dynamic
 

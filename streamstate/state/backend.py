@@ -21,9 +21,7 @@ class Backend(Protocol):
         """A function that looks a key up; valid until ``close`` or ``clear(store)``."""
         ...
 
-    def scan(
-        self, store: str, start: bytes | None, end: bytes | None, reverse: bool
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, store: str, start: bytes | None, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         """Entries with ``start <= key < end`` as they are now, in key order or reversed."""
         ...
 
@@ -79,9 +77,7 @@ class MemoryBackend:
     def reader(self, store: str) -> Callable[[bytes], bytes | None]:
         return self._data[store].get
 
-    def scan(
-        self, store: str, start: bytes | None, end: bytes | None, reverse: bool
-    ) -> Iterator[tuple[bytes, bytes]]:
+    def scan(self, store: str, start: bytes | None, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         order, data = self._order[store], self._data[store]
         low = 0 if start is None else bisect_left(order, start)
         high = len(order) if end is None else bisect_left(order, end)

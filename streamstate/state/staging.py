@@ -79,10 +79,6 @@ class StagedStore:
         """Stage an entry; a None value deletes."""
         raise AssertionError("abstract")
 
-    def encode(self, entry: Any) -> bytes:
-        """An internal entry as it is stored."""
-        raise AssertionError("abstract")
-
     def _from_stored(self, stored: bytes) -> Any:
         raise AssertionError("abstract")
 
@@ -143,8 +139,7 @@ class StagedStore:
 
     def seal(self) -> dict[bytes, bytes | None]:
         """What the transaction writes: stored bytes per changed key, None for a tombstone."""
-        encode = self.encode
-        return {key: None if entry is None else encode(entry) for key, entry in self.staged.items()}
+        raise AssertionError("abstract")
 
     def committed(self) -> None:
         """The transaction is committed and its writes are in the backend."""
@@ -192,8 +187,12 @@ class DecodedStore(StagedStore):
             self.staged_bytes += ENTRY_BYTES + len(key) + size
         staged[key] = None if value is None else (value, timestamp)
 
-    def encode(self, entry: Any) -> bytes:
-        return pack_header(VERSION, entry[1]) + self._serialize(entry[0])
+    def seal(self) -> dict[bytes, bytes | None]:
+        serialize = self._serialize
+        return {
+            key: None if entry is None else pack_header(VERSION, entry[1]) + serialize(entry[0])
+            for key, entry in self.staged.items()
+        }
 
     def _from_stored(self, stored: bytes) -> Any:
         payload, timestamp = decode(stored, self.spec.name)
@@ -228,8 +227,8 @@ class EncodedStore(StagedStore):
         self.staged_bytes += ENTRY_BYTES + len(key) + (0 if stored is None else len(stored))
         staged[key] = stored
 
-    def encode(self, entry: Any) -> bytes:
-        return entry  # type: ignore[no-any-return]
+    def seal(self) -> dict[bytes, bytes | None]:
+        return dict(self.staged)
 
     def _from_stored(self, stored: bytes) -> Any:
         decode(stored, self.spec.name)

@@ -75,9 +75,7 @@ class MemoryApplication:
             transactional_id = f"{application_id}-{name}"
             committer = Transaction(lambda: MemoryProducer(self.broker, transactional_id, client_id=name), self.clock)
         else:
-            committer = AtLeastOnce(
-                lambda: MemoryProducer(self.broker, None, client_id=name), consumer, self.clock
-            )
+            committer = AtLeastOnce(lambda: MemoryProducer(self.broker, None, client_id=name), consumer, self.clock)
         worker = Worker(
             self.graph,
             self.settings,
