@@ -126,7 +126,7 @@ class Supervisor:
         self._relay = relay
         self._clock = clock
         self._slots = [_Slot(index, backoff()) for index in range(count)]
-        self._selector = selectors.DefaultSelector()
+        self._selector: selectors.BaseSelector
         self._stopping = False
         self._forced = False
         self._first_is_up = False
@@ -141,6 +141,7 @@ class Supervisor:
         reading, writing = os.pipe()
         os.set_blocking(reading, False)
         os.set_blocking(writing, False)
+        self._selector = selectors.DefaultSelector()
         self._selector.register(reading, selectors.EVENT_READ)
         # Handlers only make the signals readable on the pipe, so that all is done in one place.
         before = {number: signal.signal(number, lambda *_: None) for number in (*STOP_SIGNALS, signal.SIGCHLD)}
@@ -149,8 +150,8 @@ class Supervisor:
         self._slots[0].due = self._clock()
         try:
             while not (self._stopping and all(slot.process is None for slot in self._slots)):
-                self._start_due()
                 self._wait(reading)
+                self._start_due()
                 self._reap()
         finally:
             self._end_all()
