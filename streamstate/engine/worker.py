@@ -236,6 +236,13 @@ class Worker:
             raise failure
         if not messages:
             return
+        try:
+            self._process(messages)
+        except Retriable as error:
+            # Taken from the client, these records come again only after a roll-back.
+            raise TransactionFailed(f"with records in hand: {error}") from error
+
+    def _process(self, messages: Sequence[Message]) -> None:
         # The membership under which these records were read; offsets are sent with it.
         metadata = self._consumer.group_metadata()
         if metadata.is_member:
@@ -485,15 +492,16 @@ class Worker:
             for p in partitions
             if p in self.assignment.of_partition
         ):
-            # Revoked, not lost: the group still holds these for us, so its present generation is ours.
-            fresh = self._consumer.group_metadata()
-            if fresh.is_member:
-                self._metadata = fresh
             try:
+                # Revoked, not lost: the group still holds these for us, so its present generation is ours.
+                fresh = self._consumer.group_metadata()
+                if fresh.is_member:
+                    self._metadata = fresh
                 self.commit()
             except TransactionFailed as failure:
                 self._rolled_back_by(failure)
-            except TaskInterrupted as interruption:
+            except (TaskInterrupted, Retriable) as interruption:
+                # There is no second try: whatever it was, these partitions go now.
                 self._rollback(str(interruption))
         self._count_closed(partitions)
         self.assignment.revoked(partitions, keep_open=self._settings.eager and not self._closing)
@@ -530,7 +538,7 @@ class Worker:
                     self.commit()
                 except TransactionFailed as failure:
                     self._rolled_back_by(failure)
-                except TaskInterrupted as interruption:
+                except (TaskInterrupted, Retriable) as interruption:
                     self._rollback(str(interruption))
             else:
                 self._committer.abort()
