@@ -25,9 +25,9 @@ class Serde(Generic[T]):
         serialize: value to bytes; never called with ``None``. It may raise anything on a value it cannot
             encode: the engine reports it with the record's topic, partition, offset and key.
         deserialize: bytes to value; never called with ``None``.
-        immutable: true when no decoded value can be changed in place (numbers, strings, bytes). Stores keep
-            decoded values only of such serdes; of all others they keep bytes, so that changing a dict that a
-            store handed out cannot reach the store.
+        immutable: true when no decoded value can be changed in place (numbers, strings, bytes) and a value that
+            was encoded decodes to an equal one. Stores keep decoded values only of such serdes; of all others they
+            keep bytes, so that changing a dict that a store handed out cannot reach the store.
     """
 
     name: str

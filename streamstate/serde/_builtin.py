@@ -43,7 +43,7 @@ def string() -> Serde[str]:
     return _STRING
 
 
-def _number(name: str, layout: str) -> Serde[Any]:
+def _number(name: str, layout: str, *, exact: bool = True) -> Serde[Any]:
     packer = struct.Struct(layout)
     unpack, size = packer.unpack, packer.size
 
@@ -53,13 +53,14 @@ def _number(name: str, layout: str) -> Serde[Any]:
         return unpack(data)[0]
 
     # Its refusals are struct.error with a clear text ("required argument is not an integer").
-    return Serde(name, packer.pack, deserialize, immutable=True)
+    return Serde(name, packer.pack, deserialize, immutable=exact)
 
 
 _LONG = _number("long", ">q")
 _INTEGER = _number("integer", ">i")
 _DOUBLE = _number("double", ">d")
-_FLOAT = _number("float", ">f")
+# Encoding rounds: a store that kept the decoded value would show it unrounded until it left the cache.
+_FLOAT = _number("float", ">f", exact=False)
 
 
 def long() -> Serde[int]:

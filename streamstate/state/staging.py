@@ -165,12 +165,13 @@ class StagedStore:
 class DecodedStore(StagedStore):
     """Keeps decoded values; for serdes whose values cannot change in place."""
 
-    __slots__ = ("_deserialize", "_serialize")
+    __slots__ = ("_deserialize", "_kind", "_serialize")
 
     def __init__(self, spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> None:
         super().__init__(spec, backend, cache_bytes, undo)
         self._serialize = spec.value.serialize
         self._deserialize = spec.value.deserialize
+        self._kind: type | None = None
 
     def get(self, key: bytes) -> Entry | None:
         entry = self.staged.get(key, MISSING)
@@ -179,6 +180,8 @@ class DecodedStore(StagedStore):
         return entry  # type: ignore[no-any-return]
 
     def put(self, key: bytes, value: Any, timestamp: int) -> None:
+        if type(value) is not self._kind and value is not None:
+            value = self._as_read(value)
         staged = self.staged
         if self.undo is not None:
             self.undo.append((staged, key, staged.get(key, MISSING)))
@@ -186,6 +189,14 @@ class DecodedStore(StagedStore):
         if size or key not in staged:
             self.staged_bytes += ENTRY_BYTES + len(key) + size
         staged[key] = None if value is None else (value, timestamp)
+
+    def _as_read(self, value: Any) -> Any:
+        """What reading the value back would give. A bytearray for bytes could change in place, a whole number for a
+        double would show as one until it left the cache; what a crash leaves must read as what it interrupted."""
+        read = self._deserialize(self._serialize(value))
+        if type(read) is type(value):
+            self._kind = type(value)
+        return read
 
     def seal(self) -> dict[bytes, bytes | None]:
         serialize = self._serialize
