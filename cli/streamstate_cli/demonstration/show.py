@@ -128,6 +128,7 @@ class Show:
             stop_all(self._workers)
             for worker in self._workers:
                 worker.check()
+            self._view.show(Snapshot(self._elapsed(), self._total, self._total, self._total, 0, self._rows()))
             restored = sum(worker.status.restored for worker in self._workers) - self._restored_before
             self._say("comparing every output with the source file")
             checked = [check(topic, cluster.outputs(topic), expected[topic]) for topic in GROUPINGS]

@@ -129,7 +129,7 @@ def results(title: str, rows: Mapping[str, Mapping[str, Any]], names: Mapping[st
 
 
 class View:
-    """Shows snapshots and events as they come.
+    """Shows snapshots and events as they come. The picture on a terminal is there within its context.
 
     Args:
         console: where.
@@ -142,10 +142,11 @@ class View:
         self._events: list[str] = []
         self._snapshot: Snapshot | None = None
         self._next_line = clock()
-        self._live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self._live: Live | None = None
 
     def __enter__(self) -> Self:
-        if self._live is not None:
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, auto_refresh=False)
             self._live.start()
         return self
 
@@ -154,13 +155,16 @@ class View:
     ) -> None:
         if self._live is not None:
             self._live.stop()
+            self._live = None
 
     def event(self, elapsed_s: float, text: str) -> None:
         """Something happened."""
-        self._events.append(f"{elapsed_s:4.0f} s  {text}")
+        text = f"{elapsed_s:4.0f} s  {text}"
         if self._live is None:
-            self._print(self._events[-1])
-        elif self._snapshot is not None:
+            self._print(text)
+            return
+        self._events.append(text)
+        if self._snapshot is not None:
             self.show(self._snapshot)
 
     def show(self, snapshot: Snapshot) -> None:
