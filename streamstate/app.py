@@ -139,6 +139,7 @@ class Application:
         self._status_ms = _ms(status_interval)
         self._stop = threading.Event()
         check_properties(settings.kafka)
+        _check_durations(settings)
         # Topics that feed one task must be assigned together, which only range assignment does.
         self._co_partitioned = any(part.needs_copartitioning for part in self.graph.subtopologies)
 
@@ -310,6 +311,17 @@ def run(
 
 def _ms(duration: timedelta) -> int:
     return duration // timedelta(milliseconds=1)
+
+
+def _check_durations(settings: Settings) -> None:
+    if settings.commit_interval < timedelta(milliseconds=1):
+        raise ConfigError(f"the commit interval is {settings.commit_interval}; it must be at least 1 ms")
+    if settings.processing_guarantee == "exactly_once" and settings.commit_interval >= settings.transaction_timeout:
+        raise ConfigError(
+            f"the commit interval ({settings.commit_interval}) must be shorter than the transaction time-out "
+            f"({settings.transaction_timeout}), after which brokers abort: shorten --commit-interval or lengthen "
+            f"--transaction-timeout"
+        )
 
 
 def check_properties(properties: Mapping[str, Any]) -> None:

@@ -193,7 +193,8 @@ class Consumer(Protocol):
         ...
 
     def lag(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
-        """Records behind the log's end as last seen, without a round trip; partitions not seen are left out."""
+        """Records behind the logs' ends as last seen, without a round trip. Those that ``poll`` has handed over do not
+        count, nor do transaction markers; partitions not seen yet are left out."""
         ...
 
     def close(self) -> None:

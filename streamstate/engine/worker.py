@@ -581,7 +581,8 @@ class Worker:
             rollbacks=self._rollbacks,
             failed=self._closed_counters[1] + sum(c.failed for c in counters),
             dropped=self._closed_counters[2] + sum(c.dropped for c in counters),
-            lag=sum(self._consumer.lag(positions).values()),
+            lag=sum(self._consumer.lag(positions).values())
+            + sum(len(input_.buffer) for task in tasks for input_ in task.inputs.values()),
             tasks={str(task.id): task.phase.value for task in tasks},
             restore=self._restorer.progress(),
         )

@@ -67,7 +67,21 @@ class KafkaAdmin:
         for name, future in futures.items():
             self._result(future, f"creating topic {name!r}", ignore=KafkaError.TOPIC_ALREADY_EXISTS)
         wanted = {topic.name for topic in topics}
-        self._until(lambda: not wanted - set(self.topics(wanted)), f"topics {sorted(wanted)} did not appear")
+        self._until(lambda: self._led(wanted), f"topics {sorted(wanted)} did not appear")
+
+    def _led(self, names: set[str]) -> bool:
+        """True when all of ``names`` exist and each of their partitions has a leader."""
+        futures = self._asked(lambda: self._client.describe_topics(TopicCollection(list(names)), **self._limits()))
+        for future in futures.values():
+            try:
+                described = future.result(self._timeout_s)
+            except KafkaException as error:
+                if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                    return False
+                raise general(error) from error
+            if any(partition.leader is None for partition in described.partitions):
+                return False
+        return True
 
     def delete(self, names: Sequence[str]) -> None:
         """See the port."""

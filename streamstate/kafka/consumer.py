@@ -22,7 +22,7 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
-from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, general, text
+from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, general, kafka_error, text
 
 log = logging.getLogger("streamstate.kafka")
 
@@ -90,6 +90,7 @@ class KafkaConsumer:
         self._reader = _Reader(self._consumer)
         self._listener: RebalanceListener | None = None
         self._assigned: set[TopicPartition] = set()
+        self._started: set[TopicPartition] = set()
 
     def subscribe(self, topics: Sequence[str], listener: RebalanceListener) -> None:
         """See the port."""
@@ -131,6 +132,7 @@ class KafkaConsumer:
 
     def _drop(self, consumer: Consumer, partitions: list[ClientPartition], gone: list[TopicPartition]) -> None:
         self._assigned.difference_update(gone)
+        self._started.difference_update(gone)
         if self._eager:
             consumer.unassign()
         else:
@@ -140,7 +142,13 @@ class KafkaConsumer:
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
         """See the port."""
-        return self._reader.poll(max_records, timeout_ms)
+        try:
+            return self._reader.poll(max_records, timeout_ms)
+        except OutOfRange as error:
+            if error.partition is not None and error.partition not in self._started:
+                # The offset it was assigned with, which was only there to be replaced by ``start``.
+                return ()
+            raise
 
     def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """See the port."""
@@ -152,7 +160,29 @@ class KafkaConsumer:
             for partition in partitions:
                 self._consumer.seek(partition)
         except KafkaException as error:
-            raise Retriable(f"seeking: {error}") from error
+            if kafka_error(error).code() != KafkaError._STATE:
+                raise Retriable(f"seeking: {error}") from error
+            # Its fetcher has stopped, as after an offset that was out of range: a seek would never succeed.
+            self._assign_anew(offsets)
+        self._started.update(offsets)
+
+    def _assign_anew(self, offsets: Mapping[TopicPartition, int]) -> None:
+        partitions = [ClientPartition(*partition, offset) for partition, offset in offsets.items()]
+        try:
+            if self._eager:
+                others = [ClientPartition(*p) for p in self._assigned if p not in offsets]
+                # Records up to these positions were handed over; what was only fetched is fetched again.
+                kept = self._consumer.position(others)
+                for position in kept:
+                    position.offset = max(0, position.offset)
+                self._consumer.assign([*partitions, *kept])
+            else:
+                self._consumer.incremental_unassign(partitions)
+                self._consumer.incremental_assign(partitions)
+            # A pause outlives an assignment.
+            self._consumer.resume(partitions)
+        except KafkaException as error:
+            raise Retriable(f"assigning anew: {error}") from error
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """See the port."""
@@ -212,7 +242,8 @@ class KafkaConsumer:
                 continue
             if end >= 0:
                 behind[partition] = max(0, end - offset)
-        # The client's own position has passed transaction markers, which the last record's offset has not.
+        # The client's own position has passed what was handed over, and transaction markers, which the last
+        # record's offset has not.
         asked = [ClientPartition(*partition) for partition in behind if behind[partition]]
         for position in self._consumer.position(asked) if asked else ():
             partition = TopicPartition(position.topic, position.partition)

@@ -53,6 +53,10 @@ NO_BROKER = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.NETWORK_EXCEPTION,
         KafkaError.NOT_CONTROLLER,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.KAFKA_STORAGE_ERROR,
+        KafkaError.PREFERRED_LEADER_NOT_AVAILABLE,
     )
 )
 # The record itself is not acceptable: sending it again cannot help.

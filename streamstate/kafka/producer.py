@@ -26,7 +26,6 @@ from streamstate.kafka.errors import RECORD_REFUSED, text, transactional
 log = logging.getLogger("streamstate.kafka")
 
 FULL_QUEUE_WAIT_S = 0.05
-CLOSE_S = 5.0
 
 DEFAULTS: dict[str, Any] = {
     "partitioner": "murmur2_random",
@@ -67,6 +66,7 @@ class KafkaProducer:
         self._default_callback = None if self._transactional else self._report_failure
         self._producer = Producer(settings, logger=logging.getLogger("streamstate.librdkafka"))
         self._initialised = False
+        self._closed = False
 
     def init(self, timeout_ms: int) -> None:
         """See the port."""
@@ -83,7 +83,7 @@ class KafkaProducer:
         """See the port."""
         produce, default = self._producer.produce, self._default_callback
         for topic, value, key, partition, callback, timestamp, headers in outputs:
-            report = default if callback is None else _report(callback)
+            report = default if callback is None else self._reporting(callback)
             while True:
                 try:
                     # By position: keyword parsing costs a third of the call.
@@ -136,17 +136,34 @@ class KafkaProducer:
 
     def close(self) -> None:
         """Let go. What is queued is dropped: it was not committed."""
+        if self._closed:
+            return
+        self._closed = True
         self._producer.purge()
-        self._producer.flush(0)
-        close = getattr(self._producer, "close", None)
-        if close is not None:
-            close(CLOSE_S)
+        try:
+            self._producer.flush(0)
+        except (KafkaException, SystemError) as error:
+            log.debug("a producer that failed is closed: %s", error)
+        # Not by the client's close(): with a transaction open it aborts that first, and waits for a broker without
+        # any limit, whatever time-out it is given. Without its last reference the client is destroyed at once.
+        del self._producer
 
     def _call(self, call: Callable[[], Any]) -> None:
         try:
             call()
         except KafkaException as error:
             raise transactional(error) from error
+
+    def _reporting(self, callback: DeliveryCallback) -> Callable[[Any, Any], None]:
+        if self._transactional:
+            return _report(callback)
+        report = _report(callback)
+
+        def delivered(error: Any, message: Any) -> None:
+            self._report_failure(error, message)
+            report(error, message)
+
+        return delivered
 
     def _report_failure(self, error: Any, message: Any) -> None:
         if error is not None:

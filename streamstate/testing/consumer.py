@@ -146,8 +146,8 @@ class MemoryConsumer(Client):
     @port
     def lag(self, positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """See the port."""
-        seen = self._fetcher.seen_ends
-        return {p: max(0, seen[p] - position) for p, position in positions.items() if p in seen}
+        seen, read = self._fetcher.seen_ends, self._fetcher.positions
+        return {p: max(0, seen[p] - max(at, read.get(p, 0))) for p, at in positions.items() if p in seen}
 
     @port
     def close(self) -> None:
