@@ -7,6 +7,7 @@ run, then the committed offsets, then local state.
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -178,7 +179,7 @@ class _Group:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._name = name
-        self._client = AdminClient(client_properties(settings, "admin"))
+        self._client = AdminClient(client_properties(settings, "admin"), logger=logging.getLogger("streamstate.librdkafka"))
 
     def refuse_members(self) -> None:
         described = self._answer(self._client.describe_consumer_groups([self._name], request_timeout=TIMEOUT_S))
