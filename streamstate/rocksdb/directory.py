@@ -79,6 +79,8 @@ class StateDirectory:
         file = self.path / "process.json"
         try:
             known = json.loads(file.read_text())
+            if not isinstance(known, dict) or "process_id" not in known:
+                raise ValueError("it names no process")
         except FileNotFoundError:
             known = {"format": FORMAT, "application_id": application_id, "process_id": uuid.uuid4().hex[:12]}
             draft = file.with_suffix(".draft")

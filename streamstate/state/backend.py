@@ -87,6 +87,9 @@ class MemoryBackend:
         return iter([(key, data[key]) for key in keys])
 
     def apply(self, writes: Writes, positions: Mapping[str, int], offsets: Mapping[InputPartition, int]) -> None:
+        unknown = writes.keys() - self._data.keys()
+        if unknown:
+            raise KeyError(f"no such store: {sorted(unknown)}")
         for store, entries in writes.items():
             for key, value in entries.items():
                 self._set(store, key, value)
