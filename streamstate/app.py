@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any, Literal
 
 import platformdirs
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
 from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
@@ -28,7 +28,7 @@ from streamstate.engine.topics import prepare_topics
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
-from streamstate.kafka.errors import kafka_error
+from streamstate.kafka.errors import general, kafka_error
 from streamstate.rocksdb import Memory, StateDirectory
 from streamstate.topology import Graph, Topology
 
@@ -148,6 +148,150 @@ class Application:
         self._stop.set()
 
     def run(self) -> None:
+        """Process until ``stop``.
+
+        Raises:
+            StreamStateError: see its classes; uncommitted work was dropped, nothing is lost.
+        """
+        with explained(self.settings):
+            self._run()
+
+    def _run(self) -> None:
+        settings = self.settings
+        admin = KafkaAdmin(self.client_properties("admin"))
+        topics = prepare_topics(self.graph, self.application_id, admin, settings.replication_factor)
+        memory = Memory(settings.block_cache_bytes, settings.write_buffer_bytes)
+        directory = StateDirectory(settings.state_dir, self.application_id, settings.instance_id, memory)
+        try:
+            worker = self._worker(directory, topics.partition_counts, admin)
+            self._loop(worker)
+        finally:
+            directory.close()
+            admin.close()
+
+    def _worker(self, directory: StateDirectory, partition_counts: Mapping[str, int], admin: KafkaAdmin) -> Worker:
+        settings, clock = self.settings, SystemClock()
+        name = f"{self.application_id}-{directory.process_id}"
+        protocol: RebalanceProtocol = "eager" if self._co_partitioned else "cooperative"
+        if settings.group_protocol == "consumer":
+            protocol = "broker"
+        consumer = KafkaConsumer(
+            {**CONSUMER_DEFAULTS, **self.client_properties("consumer"), "client.id": name},
+            self.application_id,
+            protocol,
+            instance_id=settings.instance_id,
+            co_partitioned=self._co_partitioned,
+        )
+        producer_properties = {**self.client_properties("producer"), "client.id": name}
+        exactly_once = settings.processing_guarantee == "exactly_once"
+        transaction_timeout_ms = _ms(settings.transaction_timeout)
+        committer: Committer
+        if exactly_once:
+            committer = Transaction(lambda: KafkaProducer(producer_properties, name, transaction_timeout_ms), clock)
+        else:
+            committer = AtLeastOnce(lambda: KafkaProducer(producer_properties), consumer, clock)
+        restore_properties = {**self.client_properties("consumer"), "client.id": f"{name}-restore"}
+        return Worker(
+            self.graph,
+            WorkerSettings(
+                self.application_id,
+                exactly_once=exactly_once,
+                eager=protocol == "eager",
+                commit_interval_ms=_ms(settings.commit_interval),
+                broker_timeout_ms=_ms(settings.broker_timeout),
+                max_task_idle_ms=_ms(settings.max_task_idle),
+                cache_bytes=settings.cache_bytes,
+                staging_bytes=settings.staging_bytes,
+                out_of_range=settings.out_of_range,
+            ),
+            partition_counts,
+            consumer=consumer,
+            admin=admin,
+            clock=clock,
+            committer=committer,
+            restore_consumer=lambda: KafkaRestoreConsumer(restore_properties, self.application_id),
+            open_backend=directory.open_task,
+        )
+
+    def _loop(self, worker: Worker) -> None:
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
+        next_status = 0
+        finished = False
+        try:
+            worker.start()
+            while not self._stop.is_set():
+                worker.tick()
+                now = time.monotonic_ns() // 1_000_000
+                if self._on_status is not None and now >= next_status:
+                    next_status = now + self._status_ms
+                    self._on_status(worker.status())
+            finished = True
+        finally:
+            worker.close(commit=finished)
+            if self._on_status is not None:
+                self._on_status(worker.status())
+
+    def client_properties(self, client: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
+        """Properties for one kind of Kafka client."""
+        return client_properties(self.settings, client, self.application_id)
+
+
+def client_properties(
+    settings: Settings, client: Literal["consumer", "producer", "admin"], name: str = "streamstate"
+) -> dict[str, Any]:
+    """Properties for one kind of Kafka client.
+
+    Args:
+        settings: where to find the cluster, and what the user wants every client to be told.
+        client: the kind.
+        name: shown in the broker's logs.
+    """
+    found: dict[str, Any] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": name}
+    if client == "consumer":
+        found["allow.auto.create.topics"] = False
+    for key, value in settings.kafka.items():
+        kind, _, rest = key.partition(".")
+        if kind not in ("consumer", "producer", "admin"):
+            found.setdefault(key, value)
+        elif kind == client:
+            found[rest] = value
+    return found
+
+
+@contextmanager
+def explained(settings: Settings) -> Iterator[None]:
+    """What Kafka clients raise within, as errors that say what to do."""
+    try:
+        yield
+    except TimeoutError as error:
+        # Of a client's future; what user code raises comes as ProcessingError.
+        raise _explanation(Unavailable(str(error) or "no answer in time"), settings) from error
+    except KafkaException as error:
+        if kafka_error(error).code() != KafkaError._INVALID_ARG:
+            raise _explanation(general(error), settings) from error
+        raise ConfigError(
+            f"the Kafka client refuses its configuration: {kafka_error(error).str()}. `streamstate config` shows every "
+            f"setting and where it comes from"
+        ) from error
+    except PortError as error:
+        raise _explanation(error, settings) from error
+
+
+def _explanation(error: PortError, settings: Settings) -> StreamStateError:
+    if isinstance(error, Unavailable):
+        return BrokerUnavailable(
+            f"no broker at {settings.bootstrap_servers} answers: {error}. Is it running? "
+            f"For a local one: streamstate broker start"
+        )
+    if isinstance(error, NotAuthorized):
+        return ConfigError(f"the broker denies access: {error}. Check the principal's ACLs and credentials")
+    return StreamStateError(f"the Kafka client failed: {error}")
+
+
+def run(self) -> None:
         """Process until ``stop``.
 
         Raises:

@@ -179,7 +179,8 @@ class _Group:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._name = name
-        self._client = AdminClient(client_properties(settings, "admin"), logger=logging.getLogger("streamstate.librdkafka"))
+        logger = logging.getLogger("streamstate.librdkafka")
+        self._client = AdminClient(client_properties(settings, "admin"), logger=logger)
 
     def refuse_members(self) -> None:
         described = self._answer(self._client.describe_consumer_groups([self._name], request_timeout=TIMEOUT_S))

@@ -10,11 +10,14 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
+from confluent_kafka import KafkaError, KafkaException
 from streamstate_cli import main
 from streamstate_cli.lazy import LazyCommand, LazyGroup
 
 import streamstate
 from streamstate import errors
+from streamstate.app import Settings, explained
+from streamstate.engine.ports import PortError, Unavailable
 
 COMMANDS = [
     ["run"], ["describe"], ["config"], ["reset"], ["topics"], ["topics", "create"], ["topics", "list"], ["produce"],
@@ -133,3 +136,21 @@ def test_another_error_keeps_its_traceback() -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "a bug of ours" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "message"),
+    [
+        (TimeoutError(), errors.BrokerUnavailable, "no broker at kafka:9092 answers: no answer in time"),
+        (Unavailable("down"), errors.BrokerUnavailable, "streamstate broker start"),
+        (KafkaException(KafkaError(KafkaError._TRANSPORT)), errors.BrokerUnavailable, "no broker at kafka:9092"),
+        (KafkaException(KafkaError(KafkaError._INVALID_ARG, "no such thing")), errors.ConfigError, "no such thing"),
+        (KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED)), errors.ConfigError, "denies access"),
+        (PortError("odd"), errors.StreamStateError, "the Kafka client failed: odd"),
+    ],
+)
+def test_what_clients_raise_is_explained(raised: Exception, kind: type[errors.StreamStateError], message: str) -> None:
+    with pytest.raises(kind) as caught, explained(Settings(bootstrap_servers="kafka:9092")):
+        raise raised
+    assert type(caught.value) is kind
+    assert message in str(caught.value)
