@@ -1,0 +1,76 @@
+# Everything a newcomer and the checks need. `make help` lists it.
+#
+# PYTHON=   interpreter for a new .venv (3.11 or newer)
+# ARGS=     arguments of the demonstration, such as ARGS="--limit 50000"
+# TESTS=    arguments of pytest, such as TESTS="tests/unit -k plan"
+
+PYTHON ?= python3
+ARGS ?=
+TESTS ?= tests
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+# The steps of `make test` come one after the other, also under -j.
+.NOTPARALLEL:
+.PHONY: help demo test venv lint types imports doctests pytest format clean
+
+define say
+	@printf '\n== %s\n' "$(1)"
+endef
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: $(INSTALLED) ## count 336,776 flights exactly once on a local Kafka, while a process is killed
+	@$(BIN)/python -m streamstate_cli demo $(ARGS)
+
+test: lint types imports doctests pytest ## everything: lint, types, import contract, doctests, all tests
+	@printf '\nAll checks passed.\n'
+
+venv: $(INSTALLED) ## create .venv and install the project for development
+
+# Made anew when pyproject.toml changes.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "streamstate needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>/dev/null || echo "not installed")." >&2; \
+		echo "Name one that is: make $(or $(MAKECMDGOALS),venv) PYTHON=python3.12" >&2; \
+		exit 1; }
+	@test -x $(BIN)/python || { echo "Creating $(VENV) with $$($(PYTHON) --version) ..."; $(PYTHON) -m venv $(VENV); }
+	@echo "Installing streamstate and what its checks need into $(VENV); a minute or two the first time ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+	@echo "Installed."
+
+lint: $(INSTALLED) ## ruff: rules and format
+	$(call say,ruff check)
+	@$(BIN)/ruff check .
+	$(call say,ruff format --check)
+	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED) ## mypy, strict
+	$(call say,mypy)
+	@$(BIN)/mypy
+	@$(BIN)/mypy topologies
+
+imports: $(INSTALLED) ## import-linter: who may import whom
+	$(call say,lint-imports)
+	@$(BIN)/lint-imports
+
+doctests: $(INSTALLED) ## the examples in the library's docstrings
+	$(call say,pytest --doctest-modules streamstate)
+	@$(BIN)/python -m pytest --quiet --doctest-modules streamstate
+
+pytest: $(INSTALLED) ## all tests, those on a real broker included; TESTS= for some
+	$(call say,pytest $(TESTS))
+	@$(BIN)/python -m pytest $(TESTS)
+
+format: $(INSTALLED) ## mend what ruff can mend
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+clean: ## delete .venv, caches and builds
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find streamstate cli topologies tests benchmarks -type d -name __pycache__ -prune -exec rm -rf {} +
