@@ -83,7 +83,7 @@ class ProcessorContext:
             self._forward(key, value, mine if timestamp is None else timestamp)
         else:
             record = context.record
-            context.record = RecordWithHeaders(record, headers)
+            context.record = RecordWithHeaders(record, list(headers))
             try:
                 self._forward(key, value, mine if timestamp is None else timestamp)
             finally:
