@@ -1,9 +1,10 @@
 """The engine: a deterministic worker behind ports; no Kafka, no RocksDB, no threads, no clock of its own."""
 
 from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.status import WorkerStatus
 from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.engine.transaction import AtLeastOnce, Committer, Transaction
-from streamstate.engine.worker import Worker, WorkerStatus
+from streamstate.engine.worker import Worker
 
 __all__ = [
     "AtLeastOnce",

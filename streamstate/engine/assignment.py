@@ -96,7 +96,7 @@ class Assignment:
 
     def revoked(self, partitions: Iterable[TopicPartition], *, keep_open: bool) -> None:
         """Give these up; what could be committed is. ``keep_open``: they may come back within this rebalance."""
-        for task in self._tasks_of(partitions):
+        for task in self.tasks_of(partitions):
             self._restorer.remove(task)
             kept = [partition for partition in task.inputs if partition not in set(partitions)]
             for partition in task.inputs:
@@ -110,7 +110,8 @@ class Assignment:
                 self._consumer.pause(kept)
                 self.assigned(kept)
 
-    def _tasks_of(self, partitions: Iterable[TopicPartition]) -> list[Task]:
+    def tasks_of(self, partitions: Iterable[TopicPartition]) -> list[Task]:
+        """The tasks that hold any of these."""
         return list({id(task): task for p in partitions if (task := self.of_partition.get(p))}.values())
 
     def _close(self, task: Task) -> None:

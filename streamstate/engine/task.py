@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from streamstate.engine.ports import Message, Output, Position, TopicPartition
-from streamstate.errors import ProcessingError, SerdeError
+from streamstate.engine.poison import PoisonLog, bad_event_time, dead_letter, has_policy, processing_error
+from streamstate.engine.ports import Message, Position, TopicPartition
+from streamstate.errors import ProcessingError
 from streamstate.operators import (
     CompiledTask,
     OperatorFailed,
@@ -25,12 +26,11 @@ from streamstate.operators import (
     internal_topic,
 )
 from streamstate.state import Backend, StagedStore, UndoLog, rollback, staged_store
-from streamstate.topology.specs import FAIL, ErrorPolicy, Graph, Process, SubTopology
+from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
 
 STREAM_TIME_METADATA = "t="
-POISON_LOG_INTERVAL_MS = 1_000
 
 
 class TaskId(NamedTuple):
@@ -122,11 +122,10 @@ class Task:
         self._now_ms = now_ms
         self._latest_timestamp = latest_timestamp
         self._cache_bytes = cache_bytes
-        self._undo: UndoLog | None = [] if _has_policy(graph, subtopology) else None
+        self._undo: UndoLog | None = [] if has_policy(graph, subtopology) else None
         self._compiled: CompiledTask | None = None
         self._initialised = False
-        self._poison_logged_ms = -POISON_LOG_INTERVAL_MS
-        self._poison_unlogged = 0
+        self._poison_log = PoisonLog(str(task_id), now_ms)
         self._dropped_before = 0
         self.context = self._new_context()
 
@@ -188,7 +187,7 @@ class Task:
             try:
                 self._compiled.init()
             except OperatorFailed as failure:
-                raise _processing_error(failure, None, str(self.id)) from failure.__cause__
+                raise processing_error(failure, None, str(self.id)) from failure.__cause__
         self.phase = Phase.RUNNING
 
     def reset(self) -> None:
@@ -265,7 +264,7 @@ class Task:
                 except Exception as error:
                     raise OperatorFailed(entry.name, "decoding the record or its event time") from error
                 if type(timestamp) is not int or timestamp < 0:
-                    raise _bad_event_time(entry, timestamp)
+                    raise bad_event_time(entry, timestamp)
                 if timestamp <= stream_time:
                     forward(key, value, timestamp)
                     continue
@@ -332,7 +331,7 @@ class Task:
             except Exception as error:
                 raise OperatorFailed(entry.name, "decoding the record or its event time") from error
             if type(timestamp) is not int or timestamp < 0:
-                raise _bad_event_time(entry, timestamp)
+                raise bad_event_time(entry, timestamp)
         except OperatorFailed as failure:
             # Its turn comes by the time it was sent; the policy is applied then, in order.
             return None, None, max(0, message.timestamp()[1]), failure
@@ -377,7 +376,7 @@ class Task:
         try:
             return self.context.schedules.run(time_ms, wall_clock)
         except OperatorFailed as failure:
-            raise _processing_error(failure, None, str(self.id)) from failure.__cause__
+            raise processing_error(failure, None, str(self.id)) from failure.__cause__
 
     # -- failures ------------------------------------------------------------------------------------------
 
@@ -385,28 +384,14 @@ class Task:
         assert self._compiled is not None, "not compiled"
         policy = self._compiled.policies.get(failure.operator, entry.on_error)
         if policy.action == "fail" or self._undo is None:
-            raise _processing_error(failure, message, str(self.id)) from failure.__cause__
+            raise processing_error(failure, message, str(self.id)) from failure.__cause__
         del self.context.outputs[mark:]
         rollback(self._undo)
         self.failed += 1
         if policy.action == "dead_letter":
             assert policy.topic is not None, "a dead-letter policy without a topic"
-            self.context.outputs.append(_dead_letter(policy.topic, failure, message, self.context))
-        self._log_poison(failure, message, policy)
-
-    def _log_poison(self, failure: OperatorFailed, message: Message, policy: ErrorPolicy) -> None:
-        now_ms = self._now_ms()
-        if now_ms - self._poison_logged_ms < POISON_LOG_INTERVAL_MS:
-            self._poison_unlogged += 1
-            return
-        log.warning(
-            "%s; policy %s%s; %d more since the last such line",
-            _describe(failure, message, str(self.id)),
-            policy.action,
-            f" to {policy.topic!r}" if policy.topic else "",
-            self._poison_unlogged,
-        )
-        self._poison_logged_ms, self._poison_unlogged = now_ms, 0
+            self.context.outputs.append(dead_letter(policy.topic, failure, message, self.context))
+        self._poison_log.record(failure, message, policy)
 
     # -- the transaction -----------------------------------------------------------------------------------
 
@@ -419,7 +404,7 @@ class Task:
         try:
             self._compiled.flush()
         except OperatorFailed as failure:
-            raise _processing_error(failure, None, str(self.id)) from failure.__cause__
+            raise processing_error(failure, None, str(self.id)) from failure.__cause__
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
         """Staged writes by store, encoded; stores without any are left out."""
@@ -485,71 +470,3 @@ def stream_time_of(metadata: str) -> int:
         return int(metadata[len(STREAM_TIME_METADATA) :])
     except ValueError:
         return -1
-
-
-def _has_policy(graph: Graph, subtopology: SubTopology) -> bool:
-    for name in subtopology.nodes:
-        spec = graph.nodes[name].spec
-        policy = getattr(spec, "on_error", None)
-        if policy is not None and policy.action != FAIL.action and (isinstance(spec, Process) or policy is not FAIL):
-            return True
-    return False
-
-
-def _bad_event_time(entry: SourceEntry, timestamp: object) -> OperatorFailed:
-    failure = OperatorFailed(entry.name, "reading the event time")
-    failure.__cause__ = ValueError(
-        f"an event time is a whole number of milliseconds since 1970, not {timestamp!r}"
-        + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
-    )
-    return failure
-
-
-def _shown(data: bytes | None) -> str:
-    if data is None:
-        return "None"
-    return repr(data) if len(data) <= 80 else f"{data[:80]!r}... ({len(data)} bytes)"
-
-
-def _describe(failure: OperatorFailed, message: Message | None, task: str) -> str:
-    where = f"task {task}: operator {failure.operator!r} failed"
-    if failure.doing:
-        where += f" {failure.doing}"
-    if message is not None:
-        where += (
-            f" at topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, "
-            f"key {_shown(message.key())}"
-        )
-    return f"{where}: {failure.__cause__!r}"
-
-
-def _processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
-    kind = SerdeError if failure.doing.startswith(("decoding", "encoding")) else ProcessingError
-    hint = ""
-    if message is not None:
-        hint = (
-            ". Nothing of this record was kept. Mend the topology, or let such records pass: "
-            "on_error='continue' or on_error=dead_letter('topic') on the source or the processor"
-        )
-    return kind(_describe(failure, message, task) + hint)
-
-
-def _dead_letter(topic: str, failure: OperatorFailed, message: Message, context: TaskContext) -> Any:
-    cause = failure.__cause__
-    headers: list[tuple[str, bytes | None]] = list(message.headers() or ())
-    facts = {
-        "application": context.application_id,
-        "task": context.task_id,
-        "operator": failure.operator,
-        "topic": message.topic(),
-        "partition": str(message.partition()),
-        "offset": str(message.offset()),
-        "error": type(cause).__name__,
-        "message": str(cause)[:1_000],
-    }
-    headers += [(f"streamstate.error.{name}", text.encode("utf-8", "replace")) for name, text in facts.items()]
-    timestamp = message.timestamp()[1]
-    fits = 0 <= timestamp <= context.latest_timestamp(topic)[0]
-    # Original bytes; its own time where the topic takes it, else the time of writing.
-    output: Output = (topic, message.value(), message.key(), -1, None, timestamp if fits else None, headers)
-    return output

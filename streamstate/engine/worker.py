@@ -18,29 +18,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from streamstate.engine.assignment import Assignment, OpenBackend
+from streamstate.engine.changelog import Acknowledged, changelog_records, positions_of
 from streamstate.engine.limits import TopicLimits
+from streamstate.engine.membership import Membership
+from streamstate.engine.patience import Patience
 from streamstate.engine.ports import (
     Admin,
     Clock,
     Consumer,
-    GroupMetadata,
     Message,
     OutOfRange,
-    Output,
     Position,
     RestoreConsumer,
     Retriable,
     TopicPartition,
     Unavailable,
 )
-from streamstate.engine.restore import RestoreProgress, Restorer
+from streamstate.engine.restore import Restorer
 from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.status import Numbers, WorkerStatus
 from streamstate.engine.task import Input, Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
-from streamstate.errors import BrokerUnavailable, ProcessingError
+from streamstate.errors import ProcessingError
 from streamstate.operators import TaskInterrupted
 from streamstate.topology.specs import Graph, SubTopology
 
@@ -49,35 +50,6 @@ log = logging.getLogger("streamstate.worker")
 MIN_BATCH = 1
 FIRST_BATCH = 100
 WAITING_POLL_MS = 10
-OUTAGE_LOG_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerStatus:
-    """What the worker has done and where it stands.
-
-    Attributes:
-        processed: records processed, rolled-back ones included.
-        sent: records sent to topics, changelogs not included.
-        committed: records that are committed.
-        commits, rollbacks: transactions.
-        failed: records that failed under ``continue`` or ``dead_letter``.
-        dropped: records that keyed operators left out.
-        lag: records behind the logs' ends, as far as known.
-        tasks: phase by task.
-        restore: progress of restoring.
-    """
-
-    processed: int
-    sent: int
-    committed: int
-    commits: int
-    rollbacks: int
-    failed: int
-    dropped: int
-    lag: int
-    tasks: dict[str, str]
-    restore: RestoreProgress
 
 
 class Worker:
@@ -128,20 +100,15 @@ class Worker:
         self._repartitions = {
             f"{settings.application_id}-{name}" for part in graph.subtopologies for name in part.repartition_sources
         }
-        self._metadata: GroupMetadata | None = None
+        self._membership = Membership(consumer)
+        self._patience = Patience(clock, settings.broker_timeout_ms)
+        self._numbers = Numbers()
         self._callback_failure: BaseException | None = None
         self._batch = min(FIRST_BATCH, settings.max_poll_records)
         now = clock.monotonic_ms()
         self._last_commit_ms = now
         self._last_purge_ms = now
-        self._failing_since_ms: int | None = None
-        self._outage_logged_ms = 0
-        self._sent = 0
         self._sent_since_commit = False
-        self._commits = 0
-        self._rollbacks = 0
-        self._committed = 0
-        self._closed_counters = [0, 0, 0]
         self._started = False
         self._closing = False
 
@@ -180,30 +147,25 @@ class Worker:
                 self._punctuate()
                 if self._commit_is_due():
                     self.commit()
-                    self._failing_since_ms = None
+                    self._patience.success()
             else:
-                self._outage("the broker does not let this process take its transactional id")
+                self._patience.outage("the broker does not let this process take its transactional id")
         except TransactionFailed as failure:
             self._rolled_back_by(failure)
         except TaskInterrupted as interruption:
             # Records were in hand: those not processed would be skipped.
             self._rollback(str(interruption))
-            self._outage(str(interruption))
+            self._patience.outage(str(interruption))
         except Unavailable as error:
-            self._outage(str(error))
+            self._patience.outage(str(error))
         except Retriable as error:
             log.info("trying again: %s", error)
 
     def _poll(self, ready: bool) -> None:
-        if not ready:
-            self._take(self._consumer.poll(1, WAITING_POLL_MS))
-            return
-        buffered = [
-            t for t in self.assignment.running() if len(t.inputs) > 1 and any(i.buffer for i in t.inputs.values())
-        ]
+        buffered = any(i.buffer for t in self.assignment.running() if len(t.inputs) > 1 for i in t.inputs.values())
         if buffered or self._restorer.busy:
             timeout_ms = 0
-        elif self.assignment.waiting:
+        elif self.assignment.waiting or not ready:
             timeout_ms = WAITING_POLL_MS
         else:
             timeout_ms = self._idle_ms()
@@ -243,10 +205,7 @@ class Worker:
             raise TransactionFailed(f"with records in hand: {error}") from error
 
     def _process(self, messages: Sequence[Message]) -> None:
-        # The membership under which these records were read; offsets are sent with it.
-        metadata = self._consumer.group_metadata()
-        if metadata.is_member:
-            self._metadata = metadata
+        self._membership.records_taken()
         began = self._clock.monotonic_ms()
         for partition, group in _by_partition(messages):
             task = self.assignment.of_partition.get(partition)
@@ -275,7 +234,7 @@ class Worker:
         outputs = task.context.outputs
         if outputs:
             self._committer.send(outputs)
-            self._sent += len(outputs)
+            self._numbers.sent += len(outputs)
             self._sent_since_commit = True
             outputs.clear()
 
@@ -350,63 +309,26 @@ class Worker:
             task.flush()
             self._send(task)
         sealed = [(task, task.seal()) for task in tasks]
-        acknowledged: dict[tuple[TaskId, str], int] = {}
-        changes = self._changelog_records(sealed, acknowledged)
+        acknowledged: Acknowledged = {}
+        changes = changelog_records(sealed, acknowledged)
         if changes:
             self._committer.send(changes)
         offsets: dict[TopicPartition, Position] = {}
         for task in tasks:
             offsets.update(task.offsets())
-        self._committer.commit(offsets, self._current_metadata(), timeout_ms or self._settings.commit_timeout_ms)
+        self._committer.commit(
+            offsets, self._membership.to_commit_under(), timeout_ms or self._settings.commit_timeout_ms
+        )
         # Kafka is the truth. Crashing here leaves stores behind their changelogs, which restore repairs; the
         # reverse order would leave them ahead.
         for task, writes in sealed:
-            positions = {
-                store: acknowledged[task.id, store] + 1 for store in writes if (task.id, store) in acknowledged
-            }
             advanced = {partition: offsets[partition] for partition in task.inputs if partition in offsets}
-            self._committed += task.uncommitted
-            task.committed(writes, positions, advanced)
-        self._commits += 1
+            self._numbers.committed += task.uncommitted
+            task.committed(writes, positions_of(task, writes, acknowledged), advanced)
+        self._numbers.commits += 1
         self._sent_since_commit = False
         self._last_commit_ms = self._clock.monotonic_ms()
         self._purge(offsets)
-
-    def _changelog_records(
-        self,
-        sealed: Sequence[tuple[Task, dict[str, dict[bytes, bytes | None]]]],
-        acknowledged: dict[tuple[TaskId, str], int],
-    ) -> list[Output]:
-        """One record per changed key; the last of each store reports the offset it got."""
-        changes: list[Output] = []
-        for task, writes in sealed:
-            changelogs = task.changelogs()
-            for store, entries in writes.items():
-                changelog = changelogs.get(store)
-                if changelog is None:
-                    continue
-                topic, number = changelog
-                # No timestamp: event times would be deleted by retention or refused; they are in the values.
-                changes.extend([(topic, value, key, number, None, None, None) for key, value in entries.items()])
-                last = changes[-1]
-                report = _report(acknowledged, (task.id, store))
-                changes[-1] = (last[0], last[1], last[2], last[3], report, None, None)
-        return changes
-
-    def _current_metadata(self) -> GroupMetadata:
-        """Membership to commit under: that of the records, or a newer one of the same unbroken membership.
-
-        A rebalance that left our partitions with us has raised the generation since. The client keeps its member
-        id through such a change and can only come back from being dropped after ``on_lost`` ran, which voids what
-        is uncommitted. Metadata of a client that is not a member is never sent: brokers do not check it.
-        """
-        fresh = self._consumer.group_metadata()
-        known = self._metadata
-        if known is None:
-            return fresh
-        if fresh.is_member and fresh.member_id == known.member_id:
-            self._metadata = known = fresh
-        return known
 
     def _purge(self, offsets: Mapping[TopicPartition, Position]) -> None:
         """Delete repartition records that are committed as processed."""
@@ -430,7 +352,7 @@ class Worker:
 
     def _rollback(self, reason: str, *, migrated: bool = False) -> None:
         """Nothing uncommitted ever was: drop it and start over from what Kafka has."""
-        self._rollbacks += 1
+        self._numbers.rollbacks += 1
         log.warning("rolling back%s: %s", " (partitions moved)" if migrated else "", reason)
         self._committer.abort()
         self._sent_since_commit = False
@@ -445,13 +367,7 @@ class Worker:
                 f"kept. Send smaller records or raise the topic's max.message.bytes (and the producer's "
                 f"message.max.bytes by --set), or see what the topic's settings say"
             ) from failure
-        now = self._clock.monotonic_ms()
-        if self._failing_since_ms is None:
-            self._failing_since_ms = now
-        elif now - self._failing_since_ms >= self._settings.broker_timeout_ms:
-            raise BrokerUnavailable(
-                f"no transaction has succeeded for {(now - self._failing_since_ms) // 1000} s: {failure}"
-            ) from failure
+        self._patience.rollback(str(failure))
 
     def _out_of_range(self, error: OutOfRange) -> None:
         task = None if error.partition is None else self.assignment.of_partition.get(error.partition)
@@ -460,21 +376,6 @@ class Worker:
         # What was processed is valid: commit it, then let the start-up checks say what happened.
         self.commit()
         self.assignment.reset_task(task)
-
-    def _outage(self, reason: str) -> None:
-        now = self._clock.monotonic_ms()
-        if self._failing_since_ms is None:
-            self._failing_since_ms = now
-            self._outage_logged_ms = now - OUTAGE_LOG_MS
-        waited_ms = now - self._failing_since_ms
-        if waited_ms >= self._settings.broker_timeout_ms:
-            raise BrokerUnavailable(
-                f"no broker has answered for {waited_ms // 1000} s (limit: --broker-timeout): {reason}. Nothing is "
-                f"lost; start again when the brokers are back"
-            )
-        if now - self._outage_logged_ms >= OUTAGE_LOG_MS:
-            self._outage_logged_ms = now
-            log.warning("no progress for %d s, still trying: %s", waited_ms // 1000, reason)
 
     # -- what the group says (called within consumer.poll and consumer.close) ------------------------------
 
@@ -493,17 +394,14 @@ class Worker:
             if p in self.assignment.of_partition
         ):
             try:
-                # Revoked, not lost: the group still holds these for us, so its present generation is ours.
-                fresh = self._consumer.group_metadata()
-                if fresh.is_member:
-                    self._metadata = fresh
+                self._membership.revoking()
                 self.commit()
             except TransactionFailed as failure:
                 self._rolled_back_by(failure)
             except (TaskInterrupted, Retriable) as interruption:
                 # There is no second try: whatever it was, these partitions go now.
                 self._rollback(str(interruption))
-        self._count_closed(partitions)
+        self._numbers.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=self._settings.eager and not self._closing)
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
@@ -511,9 +409,9 @@ class Worker:
         self._guarded(lambda: self._lost(partitions))
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
-        self._count_closed(partitions)
+        self._numbers.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=False)
-        self._metadata = None
+        self._membership.lost()
         self._rollback(f"{len(partitions)} partitions were lost", migrated=True)
 
     def _guarded(self, callback: Callable[[], None]) -> None:
@@ -544,7 +442,7 @@ class Worker:
                 self._committer.abort()
                 self.assignment.reset()
         finally:
-            self._count_closed(list(self.assignment.of_partition))
+            self._numbers.closing(self.assignment.tasks.values())
             self.assignment.close()
             self._restorer.close()
             if self._started:
@@ -556,47 +454,9 @@ class Worker:
 
     # -- numbers -------------------------------------------------------------------------------------------
 
-    def _count_closed(self, partitions: Sequence[TopicPartition]) -> None:
-        for task in {id(t): t for p in partitions if (t := self.assignment.of_partition.get(p))}.values():
-            counters = task.counters
-            self._closed_counters[0] += counters.processed
-            self._closed_counters[1] += counters.failed
-            self._closed_counters[2] += counters.dropped
-
     def status(self) -> WorkerStatus:
         """Numbers for people and programs; cheap, without a round trip."""
-        tasks = list(self.assignment.tasks.values())
-        counters = [task.counters for task in tasks]
-        positions = {
-            partition: input_.next_offset
-            for task in tasks
-            for partition, input_ in task.inputs.items()
-            if input_.next_offset is not None
-        }
-        return WorkerStatus(
-            processed=self._closed_counters[0] + sum(c.processed for c in counters),
-            sent=self._sent,
-            committed=self._committed,
-            commits=self._commits,
-            rollbacks=self._rollbacks,
-            failed=self._closed_counters[1] + sum(c.failed for c in counters),
-            dropped=self._closed_counters[2] + sum(c.dropped for c in counters),
-            lag=sum(self._consumer.lag(positions).values())
-            + sum(len(input_.buffer) for task in tasks for input_ in task.inputs.values()),
-            tasks={str(task.id): task.phase.value for task in tasks},
-            restore=self._restorer.progress(),
-        )
-
-
-def _report(
-    acknowledged: dict[tuple[TaskId, str], int], store: tuple[TaskId, str]
-) -> Callable[[Exception | None, int], None]:
-    def delivered(error: Exception | None, offset: int) -> None:
-        # A refused record fails the transaction by itself; its offset is of no use.
-        if error is None:
-            acknowledged[store] = offset
-
-    return delivered
+        return self._numbers.status(self.assignment.tasks.values(), self._consumer, self._restorer.progress())
 
 
 def _by_partition(messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:

@@ -2,6 +2,7 @@
 
 from streamstate.operators.compile import CompiledTask, SourceEntry, compile_task, internal_topic
 from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext, TaskInterrupted
+from streamstate.operators.context import Output as TaskOutput
 
 __all__ = ["NEVER_MS", "NO_LIMIT_MS", "CompiledTask", "OperatorFailed", "SourceEntry", "TaskContext",
-           "TaskInterrupted", "compile_task", "internal_topic"]  # fmt: skip
+           "TaskInterrupted", "TaskOutput", "compile_task", "internal_topic"]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 Headers = list[tuple[str, bytes | None]]
 
 # (topic, value, key, partition, delivery callback, timestamp in ms, headers): the producer's argument order.
-Output = tuple[str, bytes | None, bytes | None, int, None, int, Headers | None]
+Output = tuple[str, bytes | None, bytes | None, int, None, int | None, Headers | None]
 
 # Further ahead than any timestamp: the limit of topics that take every timestamp.
 NO_LIMIT_MS = (1 << 63) - 1

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine import Transaction
+from streamstate.engine import Transaction, worker
 from streamstate.engine.assignment import Assignment
 from streamstate.engine.restore import Restorer
 from streamstate.engine.task import Task
@@ -159,13 +159,13 @@ def do_not_discard_on_lost(patch: Patch) -> Iterator[Fault]:
 
 
 def do_not_flush_a_changelog(patch: Patch) -> Iterator[Fault]:
-    patch.setattr(Worker, "_changelog_records", lambda self, sealed, acknowledged: [])
+    patch.setattr(worker, "changelog_records", lambda sealed, acknowledged: [])
     return faults("none", "consumer.subscribe")
 
 
 def leave_the_last_changed_key_out_of_the_changelog(patch: Patch) -> Iterator[Fault]:
-    records = Worker._changelog_records
-    patch.setattr(Worker, "_changelog_records", lambda self, *arguments: records(self, *arguments)[1:])
+    records = worker.changelog_records
+    patch.setattr(worker, "changelog_records", lambda *arguments: records(*arguments)[1:])
     return faults("none", "consumer.subscribe")
 
 

@@ -1,0 +1,120 @@
+"""Records that fail: what is said of them, and where they go.
+
+Rule of this module: a message names the topic, partition, offset, key and operator, and what lets such records pass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from streamstate.engine.ports import Message
+from streamstate.errors import ProcessingError, SerdeError
+from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TaskOutput
+from streamstate.topology.specs import ErrorPolicy, Graph, SubTopology
+
+log = logging.getLogger("streamstate.task")
+
+LOG_INTERVAL_MS = 1_000
+
+
+class PoisonLog:
+    """Logs failed records at a bounded rate.
+
+    Args:
+        task: shown in each line.
+        now_ms: wall clock.
+    """
+
+    def __init__(self, task: str, now_ms: Callable[[], int]) -> None:
+        self._task = task
+        self._now_ms = now_ms
+        self._logged_ms = -LOG_INTERVAL_MS
+        self._unlogged = 0
+
+    def record(self, failure: OperatorFailed, message: Message, policy: ErrorPolicy) -> None:
+        """A record failed and was left out."""
+        now_ms = self._now_ms()
+        if now_ms - self._logged_ms < LOG_INTERVAL_MS:
+            self._unlogged += 1
+            return
+        log.warning(
+            "%s; policy %s%s; %d more since the last such line",
+            describe(failure, message, self._task),
+            policy.action,
+            f" to {policy.topic!r}" if policy.topic else "",
+            self._unlogged,
+        )
+        self._logged_ms, self._unlogged = now_ms, 0
+
+
+def has_policy(graph: Graph, subtopology: SubTopology) -> bool:
+    """True when a record of this part may fail without stopping the worker, so that it needs an undo log."""
+    for name in subtopology.nodes:
+        spec = graph.nodes[name].spec
+        policy = getattr(spec, "on_error", None)
+        if policy is not None and policy.action != "fail":
+            return True
+    return False
+
+
+def bad_event_time(entry: SourceEntry, timestamp: object) -> OperatorFailed:
+    """The failure of a record without a usable event time."""
+    failure = OperatorFailed(entry.name, "reading the event time")
+    failure.__cause__ = ValueError(
+        f"an event time is a whole number of milliseconds since 1970, not {timestamp!r}"
+        + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
+    )
+    return failure
+
+
+def _shown(data: bytes | None) -> str:
+    if data is None:
+        return "None"
+    return repr(data) if len(data) <= 80 else f"{data[:80]!r}... ({len(data)} bytes)"
+
+
+def describe(failure: OperatorFailed, message: Message | None, task: str) -> str:
+    """What failed, where, on which record, and why."""
+    where = f"task {task}: operator {failure.operator!r} failed"
+    if failure.doing:
+        where += f" {failure.doing}"
+    if message is not None:
+        where += (
+            f" at topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, "
+            f"key {_shown(message.key())}"
+        )
+    return f"{where}: {failure.__cause__!r}"
+
+
+def processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
+    """The error that ends the worker under the policy ``fail``."""
+    kind = SerdeError if failure.doing.startswith(("decoding", "encoding")) else ProcessingError
+    hint = ""
+    if message is not None:
+        hint = (
+            ". Nothing of this record was kept. Mend the topology, or let such records pass: "
+            "on_error='continue' or on_error=dead_letter('topic') on the source or the processor"
+        )
+    return kind(describe(failure, message, task) + hint)
+
+
+def dead_letter(topic: str, failure: OperatorFailed, message: Message, context: TaskContext) -> TaskOutput:
+    """The output that takes a failed record to its dead-letter topic: original bytes and headers, and what failed."""
+    cause = failure.__cause__
+    headers: list[tuple[str, bytes | None]] = list(message.headers() or ())
+    facts = {
+        "application": context.application_id,
+        "task": context.task_id,
+        "operator": failure.operator,
+        "topic": message.topic(),
+        "partition": str(message.partition()),
+        "offset": str(message.offset()),
+        "error": type(cause).__name__,
+        "message": str(cause)[:1_000],
+    }
+    headers += [(f"streamstate.error.{name}", text.encode("utf-8", "replace")) for name, text in facts.items()]
+    timestamp = message.timestamp()[1]
+    fits = 0 <= timestamp <= context.latest_timestamp(topic)[0]
+    # Original bytes; its own time where the topic takes it, else the time of writing.
+    return topic, message.value(), message.key(), -1, None, timestamp if fits else None, headers
