@@ -310,8 +310,22 @@ def test_events_come_whole_and_in_order_however_long() -> None:
 
 
 def test_what_a_worker_told_before_it_ended_comes_before_its_end() -> None:
-    watch = Watch(stop_when=lambda watch: watch.of("worker_exited"))
-    assert supervise(1, "ready(); tell('error', exit_code=6); sys.exit(6)", watch) == 0
+    def on(watch: Watch) -> None:
+        if watch.names()[-1] == "started":
+            pid = watch.events[-1]["pid"]
+            os.kill(pid, signal.SIGUSR1)
+            # Its end is seen in the same turn as its last words.
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+    script = """
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+ready()
+signal.sigwait([signal.SIGUSR1])
+tell("error", exit_code=6)
+sys.exit(6)
+"""
+    watch = Watch(on, stop_when=lambda watch: watch.of("worker_exited"))
+    assert supervise(1, script, watch) == 0
     assert watch.names() == ["worker_started", "started", "error", "worker_exited"]
 
 
