@@ -123,7 +123,7 @@ class Report:
         return [
             f"{self.flights:,} flights in {self.processing_s:.1f} s, a killed process included: {per_s:,.0f} "
             f"flights/s; {per_s * READS_PER_FLIGHT:,.0f} records/s read, {per_s * WRITES_PER_FLIGHT:,.0f} written.",
-            f"{recovery.killed} (pid {recovery.killed_pid}) was killed with {recovery.tasks} tasks; "
+            f"{recovery.killed.capitalize()} (pid {recovery.killed_pid}) was killed with {recovery.tasks} tasks; "
             f"{recovery.replacement} (pid {recovery.replacement_pid}) ran {recovery.running_after_s:.1f} s later.",
             f"{recovery.restored:,} records were restored, of {recovery.changelog_records:,} in the changelogs at the "
             f"end: {source}.",

@@ -238,7 +238,7 @@ def _delete_abandoned(state: Path) -> None:
 def _row(worker: Worker) -> WorkerRow:
     status = worker.status
     return WorkerRow(
-        worker.name,
+        worker.number,
         worker.pid,
         worker.state,
         status.processed,

@@ -21,6 +21,8 @@ __all__ = ["Snapshot", "View", "WorkerRow", "draw", "line", "results"]
 
 LINE_EVERY_S = 2.0
 EVENTS_SHOWN = 8
+BAR_WIDTH = 24
+WIDE = 92
 STYLES = {"running": "green", "restoring": "yellow", "starting": "yellow", "killed": "red", "failed": "bold red"}
 
 
@@ -28,7 +30,7 @@ STYLES = {"running": "green", "restoring": "yellow", "starting": "yellow", "kill
 class WorkerRow:
     """One worker at one moment."""
 
-    name: str
+    number: int
     pid: int
     state: str
     records_in: int
@@ -58,29 +60,33 @@ class Snapshot:
     workers: Sequence[WorkerRow]
 
 
-def draw(snapshot: Snapshot, events: Sequence[str]) -> RenderableType:
-    """The picture."""
-    bars = Table.grid(padding=(0, 2))
-    bars.add_column(no_wrap=True)
-    bars.add_column(width=28)
-    bars.add_column(justify="right", no_wrap=True)
-    bars.add_column(no_wrap=True)
+def draw(snapshot: Snapshot, events: Sequence[str], width: int = WIDE) -> RenderableType:
+    """The picture.
+
+    Args:
+        snapshot: what is shown.
+        events: what happened, the newest last.
+        width: of the terminal; it fits into 80 columns.
+    """
+    gap = 2 if width >= WIDE else 1
+    bars = Table.grid(padding=(0, gap))
+    for justify in ("left", "left", "right", "left"):
+        bars.add_column(justify=justify, no_wrap=True)
     for name, done, note in (
         ("Flights fed", snapshot.fed, f"{snapshot.elapsed_s:.0f} s"),
         ("Flights processed", snapshot.processed, f"lag {snapshot.lag:,}"),
     ):
-        bar = ProgressBar(total=max(1, snapshot.total), completed=done, width=28)
+        bar = ProgressBar(total=max(1, snapshot.total), completed=done, width=BAR_WIDTH)
         bars.add_row(name, bar, f"{done:,} of {snapshot.total:,}", Text(note, style="dim"))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("Worker")
-    for heading in ("Process", "State"):
+    table = Table(box=None, pad_edge=False, padding=(0, gap, 0, 0), header_style="dim")
+    for heading in ("\nWorker", "\nProcess", "\nState"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("Records in", "Out", "Commits", "Tasks running", "Restoring", "Restored"):
-        table.add_column(heading, justify="right")
+    for heading in ("Records\nin", "\nout", "\nCommits", "Tasks\nrunning", "\nrestoring", "Records\nrestored"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in snapshot.workers:
         numbers = (row.records_in, row.records_out, row.commits, row.running, row.restoring, row.restored)
         table.add_row(
-            row.name,
+            str(row.number),
             str(row.pid),
             Text(row.state, style=STYLES.get(row.state, "")),
             *(f"{number:,}" for number in numbers),
@@ -100,9 +106,9 @@ def line(snapshot: Snapshot) -> str:
 
 def _in_words(row: WorkerRow) -> str:
     if not row.running and not row.restoring:
-        return f"{row.name} {row.state}"
+        return f"worker {row.number} {row.state}"
     restoring = f" + {row.restoring} restoring" if row.restoring else ""
-    return f"{row.name} {row.state}, {row.running} tasks{restoring}"
+    return f"worker {row.number} {row.state}, {row.running} tasks{restoring}"
 
 
 def results(title: str, rows: Mapping[str, Mapping[str, Any]], names: Mapping[str, str]) -> Table:
@@ -171,7 +177,7 @@ class View:
         """This is how it stands."""
         self._snapshot = snapshot
         if self._live is not None:
-            self._live.update(draw(snapshot, self._events), refresh=True)
+            self._live.update(draw(snapshot, self._events, self.console.width), refresh=True)
         elif self._clock() >= self._next_line:
             self._next_line = self._clock() + LINE_EVERY_S
             self._print(line(snapshot))
