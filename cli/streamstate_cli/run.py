@@ -152,7 +152,9 @@ def _run_supervised(target: str, log_level: str) -> None:
 def _supervise(
     target: str, given: Given, configuration: Configuration, reporter: Reporter, as_json: bool, log_level: str
 ) -> int:
-    command = [sys.executable, "-m", "streamstate_cli", "run", target, "--supervised", "--log-level", log_level]
+    # What this process does not import from the working directory, its workers must not either.
+    safe = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
+    command = [sys.executable, *safe, "-m", "streamstate_cli", "run", target, "--supervised", "--log-level", log_level]
 
     def order(index: int) -> dict[str, Any]:
         flags = {**given.flags, "workers": "1"}

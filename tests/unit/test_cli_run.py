@@ -211,7 +211,8 @@ def test_several_workers_get_their_settings_by_a_pipe(ran: Ran, path: str, monke
     result = run(path, "--workers", "3", "--instance-id", "node", "--cache-size", "1k", *secret)
     assert result.exit_code == 0, result.output
     assert made["count"] == 3
-    assert made["command"][1:5] == ["-m", "streamstate_cli", "run", path]
+    assert made["command"][0] == sys.executable
+    assert ["-m", "streamstate_cli", "run", path] == [word for word in made["command"][1:] if word != "-P"][:4]
     assert "hunter2" not in str(made["command"])
     order = json.loads(json.dumps(made["order"](2)))
     assert order["properties"] == {"sasl.password": "hunter2"}
