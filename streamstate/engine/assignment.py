@@ -89,6 +89,8 @@ class Assignment:
                 task = self.tasks[task_id] = self._make_task(task_id, part)
             if task.phase is Phase.SUSPENDED:
                 task.phase = Phase.CREATED
+            if partition in task.inputs:
+                continue  # told twice
             task.add_input(partition)
             self.of_partition[partition] = task
         for task in [task for task in self.tasks.values() if task.phase is Phase.SUSPENDED]:
@@ -185,7 +187,10 @@ class Assignment:
                 position = committed.get(partition)
                 if position is None:
                     input_.committed = None
-                    input_.next_offset = self._reset_offset(input_, starts[partition], ends[partition])
+                    # Decided once: after a roll-back "latest" is still where it was.
+                    if input_.origin is None:
+                        input_.origin = self._reset_offset(input_, starts[partition], ends[partition])
+                    input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
                 else:
                     input_.committed = position.offset
                     input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])

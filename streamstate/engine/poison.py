@@ -84,7 +84,9 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
             f" at topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, "
             f"key {_shown(message.key())}"
         )
-    return f"{where}: {failure.__cause__!r}"
+    # Some errors quote the data they could not decode, all of it.
+    cause = repr(failure.__cause__)
+    return f"{where}: {cause if len(cause) <= 600 else f'{cause[:300]} ... {cause[-300:]}'}"
 
 
 def processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
