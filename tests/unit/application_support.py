@@ -55,7 +55,8 @@ class Run:
 
     def ticks(self, count: int = 4, step_ms: int = 50) -> None:
         """Let every worker have so many turns."""
-        assert self.worker
+        if not self.workers:
+            self.start()
         for _ in range(count):
             self.clock.advance(step_ms)
             for worker in list(self.workers.values()):
