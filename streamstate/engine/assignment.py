@@ -69,6 +69,8 @@ class Assignment:
             topics += [internal_topic(settings.application_id, name) for name in part.repartition_sources]
             self._topics[part] = tuple(topics)
             self._reader.update(dict.fromkeys(topics, part))
+        # Why committed offsets are not known yet, while they are not.
+        self.unsettled = ""
         self.tasks: dict[TaskId, Task] = {}
         self.of_partition: dict[TopicPartition, Task] = {}
 
@@ -171,13 +173,16 @@ class Assignment:
         created = [t for t in self.tasks.values() if t.phase is Phase.CREATED and self._complete(t)]
         ready = [task for task in created if task.backend is not None or self._open(task)]
         if not ready:
+            self.unsettled = ""
             return
         partitions = [partition for task in ready for partition in task.inputs]
         try:
             committed = self._consumer.committed(partitions, COMMITTED_MS)
         except Retriable as error:
             log.debug("committed offsets are not settled yet: %s", error)
+            self.unsettled = f"committed offsets are not settled: {error}"
             return
+        self.unsettled = ""
         changelogs = [changelog for task in ready for changelog in task.changelogs().values()]
         ends = self._admin.log_ends([*partitions, *changelogs])
         starts = self._admin.log_starts([*partitions, *changelogs])

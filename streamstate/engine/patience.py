@@ -10,6 +10,9 @@ from streamstate.errors import BrokerUnavailable
 log = logging.getLogger("streamstate.worker")
 
 LOG_MS = 60_000
+# Failures further apart than this are not one outage: between them there was nothing to commit. Longer than a commit
+# is tried.
+STREAK_MS = 180_000
 
 
 class Patience:
@@ -23,27 +26,42 @@ class Patience:
     def __init__(self, clock: Clock, limit_ms: int) -> None:
         self._clock = clock
         self._limit_ms = limit_ms
-        self._since_ms: int | None = None
+        self._silent_since_ms: int | None = None
+        self._failing_since_ms: int | None = None
+        self._failed_ms = 0
         self._logged_ms = 0
 
-    def success(self) -> None:
-        """Something was committed, or there was nothing to commit."""
-        self._since_ms = None
+    def answered(self) -> None:
+        """Every question of this turn was answered."""
+        self._silent_since_ms = None
 
-    def outage(self, reason: str) -> None:
+    def committed(self) -> None:
+        """A transaction succeeded. An idle turn does not say so: after a failed one there is nothing to commit."""
+        self._silent_since_ms = self._failing_since_ms = None
+
+    def outage(self, reason: str, *, expected: bool = False) -> None:
         """No broker answered.
+
+        Args:
+            reason: what failed.
+            expected: it happens for some seconds when others end; worth a line only when it lasts.
 
         Raises:
             BrokerUnavailable: it has been so for too long.
         """
-        waited_ms = self._waited()
+        now = self._clock.monotonic_ms()
+        first = self._silent_since_ms is None
+        if self._silent_since_ms is None:
+            self._silent_since_ms = now
+        waited_ms = now - self._silent_since_ms
         if waited_ms >= self._limit_ms:
             raise BrokerUnavailable(
                 f"no broker has answered for {waited_ms // 1000} s (limit: --broker-timeout): {reason}. Nothing is "
                 f"lost; start again when the brokers are back"
             )
-        now = self._clock.monotonic_ms()
-        if waited_ms == 0 or now - self._logged_ms >= LOG_MS:
+        if first and expected:
+            self._logged_ms = now
+        elif first or now - self._logged_ms >= LOG_MS:
             self._logged_ms = now
             log.warning("no progress for %d s, still trying: %s", waited_ms // 1000, reason)
 
@@ -53,14 +71,12 @@ class Patience:
         Raises:
             BrokerUnavailable: none has succeeded for too long.
         """
-        waited_ms = self._waited()
+        now = self._clock.monotonic_ms()
+        if self._failing_since_ms is None or now - self._failed_ms > STREAK_MS:
+            self._failing_since_ms = now
+        self._failed_ms = now
+        waited_ms = now - self._failing_since_ms
         if waited_ms >= self._limit_ms:
             raise BrokerUnavailable(
                 f"no transaction has succeeded for {waited_ms // 1000} s (limit: --broker-timeout): {reason}"
             )
-
-    def _waited(self) -> int:
-        now = self._clock.monotonic_ms()
-        if self._since_ms is None:
-            self._since_ms = now
-        return now - self._since_ms

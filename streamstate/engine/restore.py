@@ -135,6 +135,11 @@ class Restorer:
         if gone:
             self._reassign()
 
+    def tasks_reading(self, changelog: TopicPartition | None) -> list[Task]:
+        """Tasks that are restored from this changelog; from any, when it is not known which."""
+        found = [item.task for partition, item in self._active.items() if changelog in (None, partition)]
+        return list({id(task): task for task in found}.values())
+
     def _reassign(self) -> None:
         if self._consumer is None:
             self._consumer = self._make_consumer()

@@ -422,13 +422,13 @@ class Task:
                     ) from error
         return writes
 
-    def offsets(self) -> dict[TopicPartition, Position]:
-        """Positions that are ahead of what is committed."""
+    def offsets(self, *, unmoved: bool = False) -> dict[TopicPartition, Position]:
+        """Positions that are ahead of what is committed; the others too when ``unmoved``."""
         metadata = f"{STREAM_TIME_METADATA}{self.context.stream_time}"
         return {
             partition: Position(input_.next_offset, metadata)
             for partition, input_ in self.inputs.items()
-            if input_.next_offset is not None and input_.next_offset != input_.committed
+            if input_.next_offset is not None and (unmoved or input_.next_offset != input_.committed)
         }
 
     def committed(

@@ -147,7 +147,10 @@ class Worker:
                 self._punctuate()
                 if self._commit_is_due():
                     self.commit()
-                    self._patience.success()
+                if self.assignment.unsettled:
+                    self._patience.outage(self.assignment.unsettled, expected=True)
+                else:
+                    self._patience.answered()
             else:
                 self._patience.outage("the broker does not let this process take its transactional id")
         except TransactionFailed as failure:
@@ -265,7 +268,14 @@ class Worker:
         if not self._restorer.busy:
             return
         busy_elsewhere = bool(self.assignment.running())
-        for task in self._restorer.poll(0 if busy_elsewhere else WAITING_POLL_MS):
+        try:
+            complete = self._restorer.poll(0 if busy_elsewhere else WAITING_POLL_MS)
+        except OutOfRange as error:
+            log.warning("a changelog was cut off while it was read, its store is rebuilt: %s", error)
+            for task in self._restorer.tasks_reading(error.partition):
+                self.assignment.reset_task(task)
+            return
+        for task in complete:
             log.info("task %s is restored", task.id)
             self.assignment.run(task)
 
@@ -316,6 +326,10 @@ class Worker:
         offsets: dict[TopicPartition, Position] = {}
         for task in tasks:
             offsets.update(task.offsets())
+        if not offsets:
+            # Punctuations only. The group checks a generation only where offsets come with it: send those there are.
+            for task in tasks:
+                offsets.update(task.offsets(unmoved=True))
         self._committer.commit(
             offsets, self._membership.to_commit_under(), timeout_ms or self._settings.commit_timeout_ms
         )
@@ -326,6 +340,7 @@ class Worker:
             self._numbers.committed += task.uncommitted
             task.committed(writes, positions_of(task, writes, acknowledged), advanced)
         self._numbers.commits += 1
+        self._patience.committed()
         self._sent_since_commit = False
         self._last_commit_ms = self._clock.monotonic_ms()
         self._purge(offsets)
