@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from streamstate.errors import TopologyError
+from streamstate.errors import TaskCorrupted, TopologyError
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
 from streamstate.state import StagedStore, TypedStore
 
 Headers = list[tuple[str, bytes | None]]
+
+# Failures that pass through a processor: of an operator further down, of what a record needs, of the store.
+NOT_THE_RECORDS = (OperatorFailed, TaskInterrupted, TaskCorrupted)
 
 
 class ProcessorContext:
@@ -106,7 +109,7 @@ class ProcessorContext:
             context.timestamp = time_ms
             try:
                 callback(time_ms)
-            except (OperatorFailed, TaskInterrupted):
+            except NOT_THE_RECORDS:
                 raise
             except Exception as error:
                 raise OperatorFailed(name, "in a punctuation") from error
@@ -139,7 +142,7 @@ class ProcessorOperator:
         try:
             processor = self._supplier()
             processor.init(self._context)
-        except (TopologyError, TaskInterrupted):
+        except (TopologyError, TaskInterrupted, TaskCorrupted):
             raise
         except Exception as error:
             raise OperatorFailed(self._name, "in init") from error
@@ -160,7 +163,7 @@ class ProcessorOperator:
         self._task.timestamp = timestamp
         try:
             self._process(key, value)  # type: ignore[misc]
-        except (OperatorFailed, TaskInterrupted):
+        except NOT_THE_RECORDS:
             raise
         except Exception as error:
             raise OperatorFailed(self._name) from error
