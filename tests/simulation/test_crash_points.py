@@ -146,3 +146,18 @@ def test_a_commit_whose_time_runs_out_is_unknown_not_failed(protocol: Protocol) 
         if call in TIMED
     )
     assert not found, report(found)
+
+
+@EVERY_PROTOCOL
+def test_at_least_once_nothing_is_missing(protocol: Protocol) -> None:
+    guarantee = "at_least_once"
+    calls = calls_of(protocol, guarantee=guarantee)
+    assert "producer.commit" not in calls
+    found = violations(
+        Fault(kind, protocol, number, phase, guarantee=guarantee)
+        for number, call in enumerate(calls, 1)
+        for phase in ("before", "after")
+        for kind in ("crash", *(error.__name__ for error in ERRORS.get(call, {}).get(phase, ())))
+        if phase == "before" or call in CHANGING or call == "consumer.commit"
+    )
+    assert not found, report(found)

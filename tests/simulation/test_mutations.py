@@ -221,7 +221,7 @@ def do_not_commit_before_a_revocation(patch: Patch) -> Iterator[Fault]:
 
 
 def send_no_input_offsets(patch: Patch) -> Iterator[Fault]:
-    patch.setattr(Task, "offsets", lambda self: {})
+    patch.setattr(Task, "offsets", lambda self, **unmoved: {})
     return faults("crash")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamstate import ProcessingError, Processor, SerdeError, Topology, dead_letter, serde, stores
+from streamstate import ProcessingError, Processor, SerdeError, TaskCorrupted, Topology, dead_letter, serde, stores
 from tests.unit.application_support import START_MS, Run
 
 TEXT = serde.string()
@@ -246,6 +246,22 @@ def test_a_value_no_serde_can_encode_is_named() -> None:
     run.send(b"a")
     with pytest.raises((SerdeError, ProcessingError), match=r"in\.map_values"):
         run.ticks()
+
+
+def test_a_damaged_store_entry_is_not_the_records_failure() -> None:
+    topology = Topology("t")
+    kept = stores.key_value("kept", key=TEXT, value=TEXT)
+
+    class Read(Processor[str, str, str, str]):
+        def process(self, key: str, value: str) -> None:
+            self.context.store("kept").get(key)
+
+    topology.stream("in", key=TEXT, value=TEXT, on_error="continue").process(Read, stores=[kept])
+    run = Run(topology)
+    run.broker.append("app-kept-changelog", key=b"k", value=b"\x02 of a newer version")
+    run.send(b"1")
+    with pytest.raises(TaskCorrupted, match="store 'kept'"):
+        run.ticks(8)
 
 
 # -- whose policy ------------------------------------------------------------------------------------------------
