@@ -47,7 +47,8 @@ OWNED_PROPERTIES = {
     "bootstrap.servers": "--bootstrap-servers",
     "partition.assignment.strategy": "the topology (range where topics must meet, cooperative-sticky elsewhere)",
 }
-CONSUMER_DEFAULTS = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 3_000}
+# A rebalance is noticed with a heartbeat: at the client's default of 3 s, tasks that move rest for several.
+CONSUMER_DEFAULTS = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 500}
 
 
 def default_state_dir() -> Path:
