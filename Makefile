@@ -57,7 +57,7 @@ types: $(INSTALLED) ## mypy, strict
 
 imports: $(INSTALLED) ## import-linter: who may import whom
 	$(call say,lint-imports)
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 doctests: $(INSTALLED) ## the examples in the library's docstrings
 	$(call say,pytest --doctest-modules streamstate)

@@ -112,7 +112,7 @@ class Show:
         command = [
             *self._command, str(topology), "--json", "--bootstrap-servers", broker.bootstrap_servers,
             "--application-id", APPLICATION, "--state-dir", str(directory / STATE), "--workers", "1",
-            "--set", f"session.timeout.ms={SESSION_TIMEOUT_MS}", "--set", "heartbeat.interval.ms=1000",
+            "--set", f"session.timeout.ms={SESSION_TIMEOUT_MS}",
         ]  # fmt: skip
         stack.callback(lambda: stop_all(self._workers))
         for _ in range(2):
