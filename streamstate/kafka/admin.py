@@ -31,7 +31,11 @@ class KafkaAdmin:
 
     def __init__(self, properties: Mapping[str, Any], timeout_ms: int = 15_000) -> None:
         self._timeout_s = timeout_ms / 1000
-        self._client = AdminClient(dict(properties), logger=logging.getLogger("streamstate.librdkafka"))
+        self._properties = dict(properties)
+        self._client = self._new_client()
+
+    def _new_client(self) -> AdminClient:
+        return AdminClient(dict(self._properties), logger=logging.getLogger("streamstate.librdkafka"))
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """See the port."""
@@ -41,13 +45,9 @@ class KafkaAdmin:
         found = {}
         futures = self._asked(lambda: self._client.describe_topics(TopicCollection(wanted), **self._limits()))
         for name, future in futures.items():
-            try:
-                described = future.result(self._timeout_s)
-            except KafkaException as error:
-                if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    continue
-                raise general(error) from error
-            found[name] = TopicInfo(len(described.partitions), str(described.topic_id))
+            described = self._result(future, f"describing topic {name!r}", KafkaError.UNKNOWN_TOPIC_OR_PART)
+            if described is not None:
+                found[name] = TopicInfo(len(described.partitions), str(described.topic_id))
         return found
 
     def create(self, topics: Sequence[NewTopic]) -> None:
@@ -65,7 +65,7 @@ class KafkaAdmin:
         ]
         futures = self._asked(lambda: self._client.create_topics(requests, **self._limits()))
         for name, future in futures.items():
-            self._result(future, f"creating topic {name!r}", ignore=KafkaError.TOPIC_ALREADY_EXISTS)
+            self._result(future, f"creating topic {name!r}", KafkaError.TOPIC_ALREADY_EXISTS)
         wanted = {topic.name for topic in topics}
         self._until(lambda: self._led(wanted), f"topics {sorted(wanted)} did not appear")
 
@@ -89,7 +89,7 @@ class KafkaAdmin:
             return
         futures = self._asked(lambda: self._client.delete_topics(list(names), **self._limits()))
         for name, future in futures.items():
-            self._result(future, f"deleting topic {name!r}", ignore=KafkaError.UNKNOWN_TOPIC_OR_PART)
+            self._result(future, f"deleting topic {name!r}", KafkaError.UNKNOWN_TOPIC_OR_PART)
         self._until(lambda: not self.topics(names), f"topics {sorted(names)} did not disappear")
 
     def config(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -100,14 +100,11 @@ class KafkaAdmin:
         found = {}
         futures = self._asked(lambda: self._client.describe_configs(resources, **self._limits()))
         for resource, future in futures.items():
-            try:
-                entries = future.result(self._timeout_s)
-            except KafkaException as error:
-                code = kafka_error(error).code()
-                if code in (KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART):
-                    continue
-                raise general(error) from error
-            found[resource.name] = {key: entry.value for key, entry in entries.items() if entry.value is not None}
+            doing = f"asking for the configuration of topic {resource.name!r}"
+            hidden = KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.UNKNOWN_TOPIC_OR_PART
+            entries = self._result(future, doing, *hidden)
+            if entries is not None:
+                found[resource.name] = {key: entry.value for key, entry in entries.items() if entry.value is not None}
         return found
 
     def log_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
@@ -139,7 +136,7 @@ class KafkaAdmin:
             return
         futures = self._asked(lambda: self._client.delete_records(request, **self._limits()))
         for partition, future in futures.items():
-            self._result(future, f"deleting records of {partition.topic!r}", ignore=KafkaError.OFFSET_OUT_OF_RANGE)
+            self._result(future, f"deleting records of {partition.topic!r}", KafkaError.OFFSET_OUT_OF_RANGE)
 
     def delete_group(self, group: str) -> None:
         """Delete a consumer group with its offsets; a missing one is ignored.
@@ -148,7 +145,7 @@ class KafkaAdmin:
             PortError: it still has members.
         """
         futures = self._asked(lambda: self._client.delete_consumer_groups([group], **self._limits()))
-        self._result(futures[group], f"deleting group {group!r}", ignore=KafkaError.GROUP_ID_NOT_FOUND)
+        self._result(futures[group], f"deleting group {group!r}", KafkaError.GROUP_ID_NOT_FOUND)
 
     def topic_names(self) -> list[str]:
         """Every topic of the cluster that may be seen."""
@@ -169,15 +166,20 @@ class KafkaAdmin:
         except KafkaException as error:
             raise general(error) from error
 
-    def _result(self, future: Future[Any], doing: str, ignore: int | None = None) -> Any:
+    def _result(self, future: Future[Any], doing: str, *ignored: int) -> Any:
+        """What the broker answered; None for an error among ``ignored``."""
         try:
             return future.result(self._timeout_s + 1)
         except KafkaException as error:
-            if ignore is not None and kafka_error(error).code() == ignore:
+            if kafka_error(error).code() in ignored:
                 return None
             mapped = general(error)
+            if isinstance(mapped, Unavailable):
+                # After a broker's restart the client can go on for ever with the leaders that it knew before.
+                self._client = self._new_client()
             raise type(mapped)(f"{doing}: {mapped}") from error
         except TimeoutError:
+            self._client = self._new_client()
             raise Unavailable(f"{doing}: no answer within {self._timeout_s:.0f} s") from None
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -26,6 +27,8 @@ from streamstate.kafka.errors import RECORD_REFUSED, text, transactional
 log = logging.getLogger("streamstate.kafka")
 
 FULL_QUEUE_WAIT_S = 0.05
+# How much longer than asked a call may take before the client counts as stuck.
+OVERTIME_MS = 5_000
 
 DEFAULTS: dict[str, Any] = {
     "partitioner": "murmur2_random",
@@ -116,7 +119,12 @@ class KafkaProducer:
             ClientPartition(topic, partition, position.offset, position.metadata)
             for (topic, partition), position in offsets.items()
         ]
-        self._call(lambda: self._producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000))
+        producer = self._producer
+        self._bounded(
+            lambda: producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000),
+            timeout_ms + OVERTIME_MS,
+            "sending offsets",
+        )
 
     def commit(self, timeout_ms: int) -> None:
         """See the port."""
@@ -148,6 +156,26 @@ class KafkaProducer:
         # any limit, whatever time-out it is given. Without its last reference the client is destroyed at once.
         del self._producer
 
+    def _bounded(self, call: Callable[[], Any], limit_ms: int, doing: str) -> None:
+        """For calls that can outlast their time-out: librdkafka (2.16) looks for the group's coordinator without
+        any limit, and for ever when that broker was missing from the cluster's metadata for a moment, as during a
+        restart. Such a client is of no more use; it is left behind with its thread."""
+        failures: list[Exception] = []
+        ended = threading.Event()
+
+        def run() -> None:
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 - raised again by the thread that waits
+                failures.append(error)
+            ended.set()
+
+        threading.Thread(target=run, name=f"streamstate {doing}", daemon=True).start()
+        if not ended.wait(limit_ms / 1000):
+            raise ProducerFatal(f"{doing}: the client does not return, {OVERTIME_MS} ms after its time-out")
+        if failures:
+            self._call(lambda: _raise(failures[0]))
+
     def _call(self, call: Callable[[], Any]) -> None:
         try:
             call()
@@ -169,6 +197,10 @@ class KafkaProducer:
         if error is not None:
             kind = Refused if error.code() in RECORD_REFUSED else AbortRequired
             self._refused = kind(f"topic {message.topic()!r}: {text(error)}")
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def _wire_time(timestamp: int | None) -> int:
