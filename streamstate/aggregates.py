@@ -24,12 +24,15 @@ class Aggregate:
         initial: the state before the first value.
         update: (state, value) to the next state; must not change the state it is given.
         result: state to what the table shows.
+        plain: true promises that states are numbers, text or lists of them which nobody else holds or changes, so
+            that stores may keep them decoded. The ready ones promise it.
     """
 
     name: str
     initial: Any
     update: Callable[[Any, Any], Any]
     result: Callable[[Any], Any]
+    plain: bool = False
 
 
 def _select(selector: Selector) -> Callable[[Any], Any]:
@@ -48,9 +51,9 @@ def _same(state: Any) -> Any:
 def count(selector: Selector = None) -> Aggregate:
     """Number of records; with a selector, of those where the selected value is not None."""
     if selector is None:
-        return Aggregate("count", 0, lambda state, value: state + 1, _same)
+        return Aggregate("count", 0, lambda state, value: state + 1, _same, True)
     select = _select(selector)
-    return Aggregate("count", 0, lambda state, value: state if select(value) is None else state + 1, _same)
+    return Aggregate("count", 0, lambda state, value: state if select(value) is None else state + 1, _same, True)
 
 
 def _fold(name: str, selector: Selector, step: Callable[[Any, Any], Any], initial: Any = None) -> Aggregate:
@@ -60,9 +63,11 @@ def _fold(name: str, selector: Selector, step: Callable[[Any, Any], Any], initia
         selected = select(value)
         if selected is None:
             return state
+        if not isinstance(selected, int | float | str):
+            raise TypeError(f"aggregates.{name} takes numbers or text, not {type(selected).__name__}")
         return selected if state is None else step(state, selected)
 
-    return Aggregate(name, initial, update, _same)
+    return Aggregate(name, initial, update, _same, True)
 
 
 def sum(selector: Selector = None) -> Aggregate:
@@ -96,4 +101,4 @@ def mean(selector: Selector = None) -> Aggregate:
         selected = select(value)
         return state if selected is None else [state[0] + selected, state[1] + 1]
 
-    return Aggregate("mean", [0, 0], update, lambda state: state[0] / state[1] if state[1] else None)
+    return Aggregate("mean", [0, 0], update, lambda state: state[0] / state[1] if state[1] else None, True)

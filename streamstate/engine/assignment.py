@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
+from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of
@@ -186,6 +186,13 @@ class Assignment:
         changelogs = [changelog for task in ready for changelog in task.changelogs().values()]
         ends = self._admin.log_ends([*partitions, *changelogs])
         starts = self._admin.log_starts([*partitions, *changelogs])
+        for partition in (*partitions, *changelogs):
+            if partition not in ends or partition not in starts:
+                # Perhaps only not known everywhere yet; if it stays away, the outage's limit ends the worker.
+                raise Unavailable(
+                    f"topic {partition.topic!r}, partition {partition.partition}, does not exist. If it was deleted, "
+                    f"stop the application and start over from the input with 'streamstate reset'"
+                )
         topic_ids = {name: info.topic_id for name, info in self._admin.topics({tp.topic for tp in changelogs}).items()}
         for task in ready:
             for partition, input_ in task.inputs.items():

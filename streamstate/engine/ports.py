@@ -321,11 +321,12 @@ class Admin(Protocol):
         ...
 
     def log_ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Offset behind the last record, read_uncommitted: records of open transactions included."""
+        """Offset behind the last record, read_uncommitted: records of open transactions included. Partitions that do
+        not exist are left out."""
         ...
 
     def log_starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
-        """Offset of the first record still there."""
+        """Offset of the first record still there; partitions that do not exist are left out."""
         ...
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> None:

@@ -28,6 +28,7 @@ from streamstate.engine.ports import (
     Admin,
     Clock,
     Consumer,
+    Fenced,
     Message,
     OutOfRange,
     Position,
@@ -41,7 +42,7 @@ from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.status import Numbers, WorkerStatus
 from streamstate.engine.task import Input, Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
-from streamstate.errors import ProcessingError
+from streamstate.errors import ConfigError, ProcessingError
 from streamstate.operators import TaskInterrupted
 from streamstate.topology.specs import Graph, SubTopology
 
@@ -177,6 +178,11 @@ class Worker:
         except OutOfRange as error:
             self._out_of_range(error)
             return
+        except Fenced as error:
+            raise ConfigError(
+                f"another process has joined the group under this one's --instance-id, so this one must stop: {error}. "
+                f"Give each process its own"
+            ) from error
         self._take(messages)
         for task in self.assignment.running():
             if len(task.inputs) > 1:

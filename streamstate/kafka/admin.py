@@ -19,6 +19,8 @@ from streamstate.kafka.errors import general, kafka_error
 T = TypeVar("T")
 
 VISIBLE_POLL_S = 0.05
+# What the client says of a partition that does not exist.
+GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)
 
 
 class KafkaAdmin:
@@ -124,10 +126,12 @@ class KafkaAdmin:
                 request, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=self._timeout_s
             )
         )
-        return {
-            TopicPartition(partition.topic, partition.partition): self._result(future, "asking for offsets").offset
-            for partition, future in futures.items()
-        }
+        found = {}
+        for partition, future in futures.items():
+            answer = self._result(future, "asking for offsets", *GONE)
+            if answer is not None:
+                found[TopicPartition(partition.topic, partition.partition)] = answer.offset
+        return found
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         """See the port."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, final
 
+from streamstate.errors import TaskCorrupted
 from streamstate.state.backend import Backend
 from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
 from streamstate.store_spec import StoreSpec
@@ -94,7 +95,14 @@ class StagedStore:
             return entry
         entry = self._old.get(key, MISSING)
         if entry is MISSING:
-            stored = self._read(key)
+            try:
+                stored = self._read(key)
+            except Exception as error:
+                # Not the record's failure: no error policy may skip it.
+                raise TaskCorrupted(
+                    f"store {self.spec.name!r} cannot be read: {error}. If the disk is sound, delete the task's state "
+                    f"directory to restore it from the changelog"
+                ) from error
             entry = None if stored is None else self._from_stored(stored)
         self._young[key] = entry
         self._young_bytes += ENTRY_BYTES + len(key)

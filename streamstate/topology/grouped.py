@@ -24,8 +24,9 @@ K = TypeVar("K")
 V = TypeVar("V")
 A = TypeVar("A")
 
-# The states of ready aggregates are never changed in place, so stores may keep them decoded.
-_STATES: Serde[Any] = Serde("aggregates", orjson.dumps, orjson.loads, immutable=True)
+# Stores may keep states decoded that nobody else holds and that are never changed in place.
+_PLAIN_STATES: Serde[Any] = Serde("aggregates", orjson.dumps, orjson.loads, immutable=True)
+_STATES: Serde[Any] = Serde("aggregates", orjson.dumps, orjson.loads)
 
 
 class GroupedStream(Generic[K, V]):
@@ -151,8 +152,9 @@ class GroupedStream(Generic[K, V]):
                     f"aggregate after {self._at.node!r} got {name}={aggregate!r}: it takes ready aggregates by "
                     f"name, as in {name}=aggregates.count()"
                 )
+        kept = _PLAIN_STATES if all(aggregate.plain for aggregate in named.values()) else _STATES
         table: Table[K, Any] = self._fold(
-            "aggregate", store, _STATES, lambda store_name: _combined(store_name, named), carried=False
+            "aggregate", store, kept, lambda store_name: _combined(store_name, named), carried=False
         )
         return table
 
