@@ -442,6 +442,7 @@ def test_a_status_is_read() -> None:
     status = Status.parse(STATUS)
     assert (status.processed, status.sent, status.commits, status.restored) == (10, 20, 2, 7)
     assert (status.running, status.restoring) == (1, 2)
+    assert (status.running_outside("a"), status.running_outside("b")) == (0, 1)
     assert Status.parse({"event": "status"}) == Status()
 
 

@@ -150,7 +150,8 @@ class Show:
             # back until one of them is killed.
             ahead = min(progress.processed + self._total // 6, self._total * 3 // 4)
             feeder.allow(self._total if self._victim else ahead)
-            if self._victim is None and progress.processed >= self._total // 2:
+            # Half way, and the stores have something to lose.
+            if self._victim is None and min(progress.processed, progress.aggregated) >= self._total // 2:
                 self._kill(progress.processed, directory / STATE)
                 self._replacement = self._start_worker(command, directory)
             elif not announced and self._replacement is not None and self._replacement.running_at is not None:
@@ -183,7 +184,8 @@ class Show:
         return worker
 
     def _kill(self, processed: int, state: Path) -> None:
-        victim = max(self._workers, key=lambda worker: (worker.status.running, worker.number))
+        # The one with the most state.
+        victim = max(self._workers, key=lambda worker: (worker.status.running_outside(SOURCE), worker.number))
         self._victim_tasks, self._killed_at_flights = victim.status.running, processed
         with self._interrupts.held():
             self._killed_at = time.monotonic()

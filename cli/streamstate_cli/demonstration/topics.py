@@ -47,11 +47,13 @@ class Progress:
 
     Attributes:
         processed: flights of the source topic that are committed as processed.
+        aggregated: records of the repartition topics that are committed as processed, two per flight.
         lag: offsets between what is committed and the ends of the source and the repartition topics.
         gaps: by partition with a lag, the committed offset and the end.
     """
 
     processed: int
+    aggregated: int
     lag: int
     gaps: dict[Partition, tuple[int, int]]
 
@@ -91,7 +93,8 @@ class Cluster:
         ends = self._admin.log_ends(partitions)
         gaps = {p: (committed.get(p, 0), end) for p, end in ends.items() if committed.get(p, 0) < end}
         processed = sum(offset for partition, offset in committed.items() if partition.topic == SOURCE)
-        return Progress(processed, sum(end - offset for offset, end in gaps.values()), gaps)
+        aggregated = sum(committed.values()) - processed
+        return Progress(processed, aggregated, sum(end - offset for offset, end in gaps.values()), gaps)
 
     def drained(self, progress: Progress) -> bool:
         """Whether nothing is left to process.

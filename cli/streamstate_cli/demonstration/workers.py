@@ -61,6 +61,12 @@ class Status:
         """Tasks that process."""
         return self.in_phase("running")
 
+    def running_outside(self, subtopology: str) -> int:
+        """Running tasks of other sub-topologies than this; a task's name is that of its sub-topology and a number."""
+        return sum(
+            1 for name, phase in self.tasks.items() if phase == "running" and name.rpartition("_")[0] != subtopology
+        )
+
     @property
     def restoring(self) -> int:
         """Tasks that do not process yet."""
