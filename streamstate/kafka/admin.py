@@ -74,14 +74,9 @@ class KafkaAdmin:
     def _led(self, names: set[str]) -> bool:
         """True when all of ``names`` exist and each of their partitions has a leader."""
         futures = self._asked(lambda: self._client.describe_topics(TopicCollection(list(names)), **self._limits()))
-        for future in futures.values():
-            try:
-                described = future.result(self._timeout_s)
-            except KafkaException as error:
-                if kafka_error(error).code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                    return False
-                raise general(error) from error
-            if any(partition.leader is None for partition in described.partitions):
+        for name, future in futures.items():
+            described = self._result(future, f"describing topic {name!r}", KafkaError.UNKNOWN_TOPIC_OR_PART)
+            if described is None or any(partition.leader is None for partition in described.partitions):
                 return False
         return True
 
