@@ -19,7 +19,7 @@ from click.testing import CliRunner
 from streamstate_cli.main import cli
 
 from streamstate import Topology, errors
-from streamstate.app import FIXED_PROPERTIES, OWNED_PROPERTIES, Settings
+from streamstate.app import CONSUMER_DEFAULTS, FIXED_PROPERTIES, OWNED_PROPERTIES, Settings
 from streamstate.config import OPTIONS, OTHER_VARIABLES, parse_file, resolve
 from streamstate.engine import Task, Worker, poison
 from streamstate.engine.assignment import Assignment
@@ -185,6 +185,7 @@ def test_the_page_names_the_properties_that_cannot_be_set() -> None:
     assert [name for name in OWNED_PROPERTIES if f"`{name}`" not in text] == []
     fixed = {f"`{name}={str(value).lower()}`" for name, value in FIXED_PROPERTIES.items()}
     assert [name for name in fixed if name not in text] == []
+    assert [name for name, value in CONSUMER_DEFAULTS.items() if f"`{name}={value}`" not in text] == []
 
 
 def test_the_page_names_every_variable() -> None:
