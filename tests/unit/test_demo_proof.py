@@ -1,4 +1,4 @@
-"""The proof of the demonstration: it holds for what its topology makes of real flights, and fails on any other output."""
+"""The proof of the demonstration: what its topology makes of real flights stands it, any other output does not."""
 
 from __future__ import annotations
 
