@@ -123,8 +123,10 @@ def _failed(doing: str, error: Exception, file: str) -> StreamStateError:
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [index for index, frame in enumerate(frames) if frame.filename == file]
     machinery = (__file__, "<frozen importlib", importlib.__file__ or "")
-    start = theirs[0] if theirs else next(
-        (i for i, frame in enumerate(frames) if not frame.filename.startswith(machinery)), len(frames)
+    start = (
+        theirs[0]
+        if theirs
+        else next((i for i, frame in enumerate(frames) if not frame.filename.startswith(machinery)), len(frames))
     )
     if isinstance(error, StreamStateError):
         where = f" ({frames[theirs[-1]].filename}, line {frames[theirs[-1]].lineno})" if theirs else ""

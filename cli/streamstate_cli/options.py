@@ -73,8 +73,14 @@ def setting_options(*names: str, kafka: bool = True) -> Callable[[F], F]:
 
     def add(command: F) -> F:
         if kafka:
-            command = click.option("--set", "properties", multiple=True, metavar="KEY=VALUE", callback=key_value_pairs,
-                                   help="A Kafka client property, such as security.protocol=SSL. Repeatable.")(command)
+            command = click.option(
+                "--set",
+                "properties",
+                multiple=True,
+                metavar="KEY=VALUE",
+                callback=key_value_pairs,
+                help="A Kafka client property, such as security.protocol=SSL. Repeatable.",
+            )(command)
         command = click.option("--config", "config_file", metavar="FILE.toml", type=click.Path(dir_okay=False),
                                help="Settings by the names of the options with _ for -, Kafka client properties in the "
                                f"table [kafka]. By default ${CONFIG_VARIABLE}.")(command)  # fmt: skip

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable, Unavailable
+from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of

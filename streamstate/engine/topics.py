@@ -23,6 +23,8 @@ REPARTITION_CONFIG = {
     "retention.ms": "-1",
     "retention.bytes": "-1",
     "segment.bytes": str(50 << 20),
+    # By event time a replay of history would roll a segment for every week of it.
+    "segment.ms": str((1 << 63) - 1),
     "message.timestamp.type": "CreateTime",
     # Event times far ahead pass through here; where they leave the application is where they are judged.
     "message.timestamp.after.max.ms": str((1 << 63) - 1),

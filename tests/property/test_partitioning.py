@@ -69,9 +69,7 @@ def test_partition_is_one_of_the_topic_and_does_not_change(key: bytes, partition
 
 
 @given(st.binary(max_size=64), st.integers(min_value=1, max_value=500), st.integers(min_value=1, max_value=20))
-def test_topics_with_a_multiple_of_the_partitions_split_partitions(
-    key: bytes, partitions: int, times: int
-) -> None:
+def test_topics_with_a_multiple_of_the_partitions_split_partitions(key: bytes, partitions: int, times: int) -> None:
     assert partition_for(key, partitions * times) % partitions == partition_for(key, partitions)
 
 
