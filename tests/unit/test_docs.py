@@ -6,6 +6,7 @@ import ast
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -230,6 +231,20 @@ def test_python_examples_compile_and_their_topologies_build(block: Block) -> Non
     topology = namespace["topology"]
     assert isinstance(topology, Topology)
     assert topology.build().subtopologies
+
+
+@pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=lambda words: words[0])
+def test_python_examples_are_in_our_own_style(arguments: list[str], tmp_path: Path) -> None:
+    """Saved in a clone, they must not fail its checks."""
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    (tmp_path / "streamstate").symlink_to(ROOT / "streamstate")
+    files = []
+    for number, block in enumerate(blocks("python")):
+        files.append("shop_revenue.py" if 'Topology("shop-revenue")' in block.text else f"example_{number}.py")
+        (tmp_path / files[-1]).write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", *files]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.fixture
