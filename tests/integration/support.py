@@ -179,8 +179,16 @@ class Cluster:
 class Reader:
     """Follows a topic outside any group, committed records only unless told otherwise."""
 
-    def __init__(self, cluster: Cluster, topic: str, *, isolation: str = "read_committed") -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        topic: str,
+        *,
+        isolation: str = "read_committed",
+        still_sensible: Callable[[], object] = lambda: None,
+    ) -> None:
         self._cluster = cluster
+        self._still_sensible = still_sensible
         self.topic = topic
         self.records: list[Record] = []
         self._consumer = Consumer(
@@ -219,8 +227,16 @@ class Reader:
         return len(self.records)
 
     def until(self, count: int, deadline: timedelta = DEADLINE) -> list[Record]:
-        """Read until there are at least this many."""
-        eventually(lambda: self.poll() >= count, deadline, f"{count} records in {self.topic} ({self.poll()} are there)")
+        """Read until there are at least this many, or one of the application's processes says that it failed."""
+
+        def there() -> bool:
+            self._still_sensible()
+            return self.poll() >= count
+
+        try:
+            eventually(there, deadline, f"{count} records in {self.topic}")
+        except TimeoutError as error:
+            raise TimeoutError(f"{error} There are {len(self.records)}.") from None
         return self.records
 
     def drain(self, deadline: timedelta = DEADLINE) -> list[Record]:
@@ -327,6 +343,7 @@ class WorkerProcess:
 
     def __init__(self, order: Mapping[str, Any], log: Path) -> None:
         self.log = log
+        self.error_expected = False
         self.events: list[dict[str, Any]] = []
         self._changed = threading.Condition()
         self._errors = log.open("ab")
@@ -419,6 +436,7 @@ class WorkerProcess:
 
     def wait_error(self, timeout_s: float = 60) -> dict[str, Any]:
         """The error with which it ends by itself."""
+        self.error_expected = True
         code = self._ended(timeout_s)
         errors = self.of_kind("error")
         assert errors, self.tail()
@@ -479,9 +497,14 @@ class Application:
         return feeder
 
     def reader(self, topic: str, *, isolation: str = "read_committed") -> Reader:
-        reader = Reader(self.cluster, topic, isolation=isolation)
+        reader = Reader(self.cluster, topic, isolation=isolation, still_sensible=self._no_errors)
         self._readers.append(reader)
         return reader
+
+    def _no_errors(self) -> None:
+        for worker in self.workers:
+            errors = [] if worker.error_expected else worker.of_kind("error")
+            assert not errors, f"a worker failed: {errors[0]}"
 
     def start(
         self,

@@ -147,5 +147,5 @@ def timed_word_count(lines: str, counts: str, action: Any = "fail", dead: str | 
 def upper(lines: str, out: str) -> Topology:
     """No state at all."""
     topology = Topology("upper")
-    topology.stream(lines, value=serde.string()).map_values(str.upper).to(out)
+    topology.stream(lines, value=serde.string()).map_values(str.upper).to(out, value=serde.string())
     return topology
