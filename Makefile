@@ -7,6 +7,8 @@
 PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
+# Test files run at once; each of them may start a broker of its own.
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -65,7 +67,7 @@ doctests: $(INSTALLED) ## the examples in the library's docstrings
 
 pytest: $(INSTALLED) ## all tests, those on a real broker included; TESTS= for some
 	$(call say,pytest $(TESTS))
-	@$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
 
 format: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
