@@ -30,7 +30,7 @@ from tests.broker_support import eventually
 ROOT = Path(__file__).resolve().parents[2]
 RUNNER = Path(__file__).with_name("worker_main.py")
 DEADLINE = timedelta(seconds=60)
-SESSION_MS = 4_000
+SESSION_MS = 3_000
 GROUP_PROPERTIES = {"session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 500}
 VOCABULARY = [f"{a}{b}{c}" for a in ("ka", "me", "ri", "so") for b in ("lo", "tu", "ne") for c in ("", "n", "s", "ü")]
 
