@@ -16,7 +16,6 @@ from streamstate.errors import (
     StateDirectoryLocked,
     StreamStateError,
     TaskCorrupted,
-    TaskMigrated,
     TopologyError,
 )
 from streamstate.serde import Serde
@@ -55,7 +54,6 @@ __all__ = [
     "StreamStateError",
     "Table",
     "TaskCorrupted",
-    "TaskMigrated",
     "Topology",
     "TopologyError",
     "__version__",

@@ -15,7 +15,6 @@ __all__ = [
     "StateDirectoryLocked",
     "StreamStateError",
     "TaskCorrupted",
-    "TaskMigrated",
     "TopologyError",
 ]
 
@@ -74,10 +73,3 @@ class OffsetOutOfRange(StreamStateError):
     """A committed input offset no longer exists (retention overtook it), or the topic was recreated."""
 
     exit_code = 8
-
-
-class TaskMigrated(StreamStateError):
-    """This process no longer owns the partitions it worked on: drop uncommitted work and rejoin.
-
-    Raised and handled inside the engine; it never ends a process.
-    """

@@ -339,7 +339,6 @@ def _quiet_admin(bootstrap_servers: str) -> Iterator[AdminClient]:
             "socket.timeout.ms": "2000",
             "reconnect.backoff.ms": "20",
             "reconnect.backoff.max.ms": "100",
-            "broker.address.family": "v4",
         },
         logger=logger,
     )

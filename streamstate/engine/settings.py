@@ -16,6 +16,7 @@ class WorkerSettings:
         eager: true when a rebalance takes all partitions away first, as the ``range`` strategy does.
         commit_interval_ms: longest time between commits while there is something to commit.
         commit_timeout_ms: how long one commit is tried before its outcome is taken as unknown.
+        revoke_timeout_ms: the same for a commit within a rebalance, which holds the whole group up.
         poll_ms: longest wait for records when there is nothing else to do.
         max_poll_records: most records taken at once.
         batch_ms: time that one batch of records should take; the batch size adapts to it, so that commits and
@@ -38,6 +39,7 @@ class WorkerSettings:
     eager: bool = False
     commit_interval_ms: int = 100
     commit_timeout_ms: int = 60_000
+    revoke_timeout_ms: int = 20_000
     poll_ms: int = 100
     max_poll_records: int = 2_000
     batch_ms: int = 30

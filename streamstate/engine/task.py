@@ -31,6 +31,8 @@ from streamstate.topology.specs import Graph, SubTopology
 log = logging.getLogger("streamstate.task")
 
 STREAM_TIME_METADATA = "t="
+# Of a store, until the worker shares its budget out.
+DEFAULT_CACHE_BYTES = 1 << 20
 
 
 class TaskId(NamedTuple):
@@ -96,7 +98,6 @@ class Task:
         application_id: prefix of its internal topics.
         now_ms: wall clock.
         latest_timestamp: see ``TaskContext``.
-        cache_bytes: for each store.
     """
 
     def __init__(
@@ -107,7 +108,6 @@ class Task:
         application_id: str,
         now_ms: Callable[[], int],
         latest_timestamp: Callable[[str], list[int]],
-        cache_bytes: int,
     ) -> None:
         self.id = task_id
         self.phase = Phase.CREATED
@@ -123,7 +123,6 @@ class Task:
         self._application_id = application_id
         self._now_ms = now_ms
         self._latest_timestamp = latest_timestamp
-        self._cache_bytes = cache_bytes
         self._undo: UndoLog | None = [] if has_policy(graph, subtopology) else None
         self._compiled: CompiledTask | None = None
         self._initialised = False
@@ -151,7 +150,7 @@ class Task:
         self._dropped_before += self.context.dropped
         self.context = self._new_context()
         self.stores = {
-            name: staged_store(self._graph.stores[name], self.backend, self._cache_bytes, self._undo)
+            name: staged_store(self._graph.stores[name], self.backend, DEFAULT_CACHE_BYTES, self._undo)
             for name in self.subtopology.stores
         }
         self._compiled = compile_task(self._graph, self.subtopology, self.context, self.stores, self._undo)

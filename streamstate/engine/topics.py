@@ -17,7 +17,14 @@ from streamstate.topology.specs import Graph
 
 log = logging.getLogger("streamstate.topics")
 
-CHANGELOG_CONFIG = {"cleanup.policy": "compact", "message.timestamp.type": "CreateTime"}
+# A local copy of a store that is older than a deletion's tombstone would bring the key back, so copies must not be
+# used for longer than tombstones are kept (see ``streamstate.rocksdb.directory``).
+TOMBSTONES_KEPT_MS = 7 * 24 * 60 * 60 * 1_000
+CHANGELOG_CONFIG = {
+    "cleanup.policy": "compact",
+    "message.timestamp.type": "CreateTime",
+    "delete.retention.ms": str(TOMBSTONES_KEPT_MS),
+}
 REPARTITION_CONFIG = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -98,6 +105,13 @@ def _check_settings(topics: list[InternalTopic], admin: Admin) -> None:
     configs = admin.config([topic.name for topic in topics]) if topics else {}
     for topic in topics:
         config = configs.get(topic.name, {})
+        kept_ms = int(config.get("delete.retention.ms", TOMBSTONES_KEPT_MS))
+        if topic.kind == "changelog" and kept_ms < TOMBSTONES_KEPT_MS:
+            raise TopologyError(
+                f"changelog {topic.name!r} has delete.retention.ms={kept_ms}: deleted keys could come back from an "
+                f"older local copy. It must be at least {TOMBSTONES_KEPT_MS}: kafka-configs.sh --alter --entity-type "
+                f"topics --entity-name {topic.name} --add-config delete.retention.ms={TOMBSTONES_KEPT_MS}"
+            )
         for setting, wanted in REQUIRED[topic.kind].items():
             found = config.get(setting)
             if found is not None and found != wanted:

@@ -31,6 +31,7 @@ from streamstate.engine.ports import (
     Fenced,
     Message,
     OutOfRange,
+    PortError,
     Position,
     RestoreConsumer,
     Retriable,
@@ -49,7 +50,7 @@ from streamstate.topology.specs import Graph, SubTopology
 log = logging.getLogger("streamstate.worker")
 
 MIN_BATCH = 1
-FIRST_BATCH = 100
+FIRST_BATCH = 10
 WAITING_POLL_MS = 10
 
 
@@ -114,7 +115,6 @@ class Worker:
         self._closing = False
 
     def _make_task(self, task_id: TaskId, part: SubTopology) -> Task:
-        stores = max(1, len(part.stores) * (len(self.assignment.tasks) + 1))
         return Task(
             task_id,
             self._graph,
@@ -122,8 +122,13 @@ class Worker:
             self._settings.application_id,
             self._clock.now_ms,
             self._limits.latest,
-            self._settings.cache_bytes // stores,
         )
+
+    def _share_cache(self) -> None:
+        """Give every store held now the same part of the budget."""
+        stores = [store for task in self.assignment.tasks.values() for store in task.stores.values()]
+        for store in stores:
+            store.cache_bytes = self._settings.cache_bytes // len(stores)
 
     # -- the loop ------------------------------------------------------------------------------------------
 
@@ -143,7 +148,9 @@ class Worker:
             self._limits.refresh(self._clock.now_ms())
             self._poll(ready)
             if ready:
-                self.assignment.initialise()
+                if self.assignment.waiting:
+                    self.assignment.initialise()
+                    self._share_cache()
                 self._restore()
                 self._punctuate()
                 if self._commit_is_due():
@@ -349,9 +356,9 @@ class Worker:
         self._patience.committed()
         self._sent_since_commit = False
         self._last_commit_ms = self._clock.monotonic_ms()
-        self._purge(offsets)
+        self._purge()
 
-    def _purge(self, offsets: Mapping[TopicPartition, Position]) -> None:
+    def _purge(self) -> None:
         """Delete repartition records that are committed as processed."""
         now = self._clock.monotonic_ms()
         if not self._repartitions or now - self._last_purge_ms < self._settings.purge_interval_ms:
@@ -366,8 +373,9 @@ class Worker:
         if before:
             try:
                 self._admin.delete_records(before)
-            except Retriable as error:
-                log.info("repartition topics are purged next time: %s", error)
+            except PortError as error:
+                # Nothing depends on it but disk space.
+                log.warning("repartition topics could not be purged, the next try is in a while: %s", error)
 
     # -- things that go wrong ------------------------------------------------------------------------------
 
@@ -385,8 +393,8 @@ class Worker:
         if failure.refused:
             raise ProcessingError(
                 f"the broker does not accept a record of this application: {failure}. Nothing of its transaction was "
-                f"kept. Send smaller records or raise the topic's max.message.bytes (and the producer's "
-                f"message.max.bytes by --set), or see what the topic's settings say"
+                f"kept. If the topic does not exist: streamstate topics create TOPIC --partitions N. If the record is "
+                f"too large: raise the topic's max.message.bytes and, by --set, the client's message.max.bytes"
             ) from failure
         self._patience.rollback(str(failure))
 
@@ -416,7 +424,7 @@ class Worker:
         ):
             try:
                 self._membership.revoking()
-                self.commit()
+                self.commit(self._settings.revoke_timeout_ms)
             except TransactionFailed as failure:
                 self._rolled_back_by(failure)
             except (TaskInterrupted, Retriable) as interruption:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ FORMAT_KEY = b"format"
 POSITION = b"position:"
 OFFSET = b"offset:"
 FACT = b"fact:"
+# When (seconds since 1970) the state last was what Kafka had: at its newest commit, or when its replay began.
+CURRENT_KEY = b"current"
 # Column families of stores are prefixed, so that a store may be called "default".
 FAMILY = "store:"
 
@@ -73,6 +76,9 @@ class RocksBackend:
         memory: shared with the process's other databases.
         release: called after the database is closed, to unlock its directory.
 
+    Attributes:
+        current_s: when (seconds since 1970) the state last was what Kafka had; None when it holds nothing.
+
     Raises:
         TaskCorrupted: it was written by a newer version.
     """
@@ -89,6 +95,8 @@ class RocksBackend:
         except TaskCorrupted:
             self._db.close()
             raise
+        known = self._db.get(CURRENT_KEY)
+        self.current_s = None if known is None else float(known)
         self._families: dict[str, Any] = {store: self._db.get_column_family(FAMILY + store) for store in stores}
         self._handles: dict[str, Any] = {store: self._db.get_column_family_handle(FAMILY + store) for store in stores}
 
@@ -127,6 +135,8 @@ class RocksBackend:
             put(POSITION + store.encode(), b"%d" % position)
         for (topic, partition), offset in offsets.items():
             put(OFFSET + f"{topic}:{partition}".encode(), b"%d" % offset)
+        self.current_s = time.time()
+        put(CURRENT_KEY, b"%d" % self.current_s)
         self._db.write(batch)
 
     def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
@@ -138,6 +148,9 @@ class RocksBackend:
             else:
                 put(key, value, handle)
         put(POSITION + store.encode(), b"%d" % position)
+        if self.current_s is None:
+            self.current_s = time.time()
+            put(CURRENT_KEY, b"%d" % self.current_s)
         self._db.write(batch)
 
     def positions(self) -> dict[str, int]:

@@ -13,18 +13,26 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
 from streamstate.engine.ports import Retriable
 from streamstate.engine.task import TaskId
-from streamstate.errors import StateDirectoryLocked, TaskCorrupted
+from streamstate.errors import ConfigError, StateDirectoryLocked, TaskCorrupted
 from streamstate.rocksdb.backend import Memory, RocksBackend
 
+log = logging.getLogger("streamstate.rocksdb")
+
 FORMAT = 1
+# Changelogs keep tombstones for seven days: a copy that was last current before that may hold keys whose deletion
+# can no longer be replayed. A day less leaves room for clocks that differ.
+USABLE_S = 6 * 24 * 60 * 60
 MAX_PROCESSES = 1_000
 
 
@@ -61,6 +69,8 @@ class StateDirectory:
 
     def _take(self, instance_id: str | None) -> tuple[Path, int]:
         if instance_id is not None:
+            if not re.fullmatch(r"[A-Za-z0-9._-]+", instance_id):
+                raise ConfigError(f"the instance id {instance_id!r} may hold letters, digits, '.', '_' and '-' only")
             path = self._application / f"process-{instance_id}"
             lock = try_lock(path)
             if lock is None:
@@ -129,7 +139,13 @@ class StateDirectory:
             os.close(held)
 
         try:
-            return RocksBackend(mine / "db", stores, self._memory, release)
+            backend = RocksBackend(mine / "db", stores, self._memory, release)
+            if backend.current_s is not None and time.time() - backend.current_s > USABLE_S:
+                log.warning("the state in %s is more than six days old and is restored from the changelog", mine)
+                for store in stores:
+                    backend.clear(store)
+                backend.current_s = None
+            return backend
         except BaseException:
             os.close(held)
             raise

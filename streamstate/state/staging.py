@@ -53,10 +53,21 @@ class StagedStore:
         spec: the store's description.
         staged: uncommitted entries by serialized key; the same dict object for the store's life.
         staged_bytes: estimate of the memory that ``staged`` holds.
+        cache_bytes: budget of the cache of committed entries; may be changed at any time.
     """
 
-    __slots__ = ("_backend", "_cache_bytes", "_old", "_read", "_young", "_young_bytes", "spec", "staged",
-                 "staged_bytes", "undo")  # fmt: skip
+    __slots__ = (
+        "_backend",
+        "_old",
+        "_read",
+        "_young",
+        "_young_bytes",
+        "cache_bytes",
+        "spec",
+        "staged",
+        "staged_bytes",
+        "undo",
+    )  # fmt: skip
 
     def __init__(self, spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> None:
         self.spec = spec
@@ -65,7 +76,7 @@ class StagedStore:
         self.undo = undo
         self._backend = backend
         self._read: Callable[[bytes], bytes | None] = backend.reader(spec.name)
-        self._cache_bytes = cache_bytes
+        self.cache_bytes = cache_bytes
         self._young: dict[bytes, Any] = {}
         self._old: dict[bytes, Any] = {}
         self._young_bytes = 0
@@ -104,9 +115,10 @@ class StagedStore:
                     f"directory to restore it from the changelog"
                 ) from error
             entry = None if stored is None else self._from_stored(stored)
+            self._young_bytes += 0 if stored is None else len(stored)
         self._young[key] = entry
         self._young_bytes += ENTRY_BYTES + len(key)
-        if self._young_bytes > self._cache_bytes:
+        if self._young_bytes > self.cache_bytes:
             self._age()
         return entry
 
@@ -155,7 +167,7 @@ class StagedStore:
         self._young_bytes += self.staged_bytes
         self.staged.clear()
         self.staged_bytes = 0
-        if self._young_bytes > self._cache_bytes:
+        if self._young_bytes > self.cache_bytes:
             self._age()
 
     def discard(self) -> None:

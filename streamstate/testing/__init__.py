@@ -21,12 +21,15 @@ Rule of this package: deterministic, single-threaded, no real time. Whatever hap
 from __future__ import annotations
 
 from streamstate.testing.adapters import MemoryAdmin, MemoryConsumer, MemoryProducer, MemoryRestoreConsumer
+from streamstate.testing.application import Disk, MemoryApplication
 from streamstate.testing.broker import MemoryBroker, RecordRefused
 from streamstate.testing.clock import ManualClock
 
 __all__ = [
+    "Disk",
     "ManualClock",
     "MemoryAdmin",
+    "MemoryApplication",
     "MemoryBroker",
     "MemoryConsumer",
     "MemoryProducer",

@@ -135,9 +135,7 @@ def _changed_count(plan: TopicPlan, topic: InternalTopic, count: int) -> str:
 def _refuse_missing(graph: Graph, partitions_of: Mapping[str, int]) -> None:
     missing = [topic for part in graph.subtopologies for topic in part.source_topics if not partitions_of.get(topic)]
     if missing:
-        commands = "\n".join(
-            f"  streamstate topics create {topic} --partitions N --bootstrap-servers ..." for topic in missing
-        )
+        commands = "\n".join(f"  streamstate topics create {topic} --partitions N" for topic in missing)
         raise TopologyError(
             f"topology {graph.name!r} reads topics that do not exist: {', '.join(missing)}. Create them with\n"
             + commands

@@ -326,7 +326,8 @@ def test_the_log_is_bounded_and_says_how_many_it_left_out(caplog: pytest.LogCapt
     run = Run(decoding("continue"))
     with caplog.at_level(logging.WARNING, logger="streamstate.task"):
         run.send(*[b"{bad"] * 500)
-        run.ticks(4)
+        run.start()
+        run.until(lambda: run.worker.status().failed == 500, step_ms=1)
         first = [record.getMessage() for record in caplog.records]
         assert len(first) == 1
         for part in ("topic 'in'", "partition 0", "offset 0", "key b'k'", "operator 'in'", "continue"):
