@@ -7,7 +7,6 @@ run, then the committed offsets, then local state.
 
 from __future__ import annotations
 
-import logging
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from streamstate.app import Settings, client_properties
 from streamstate.errors import StateDirectoryLocked, StreamStateError
 from streamstate.kafka import KafkaAdmin
 from streamstate.kafka.errors import general, kafka_error
+from streamstate.kafka.logs import client_logger
 from streamstate.rocksdb.directory import try_lock
 from streamstate.topology import Graph, sink_topics
 from streamstate.topology.names import changelog_topic, checked, repartition_topic
@@ -179,7 +179,7 @@ class _Group:
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._name = name
-        logger = logging.getLogger("streamstate.librdkafka")
+        logger = client_logger()
         self._client = AdminClient(client_properties(settings, "admin"), logger=logger)
 
     def refuse_members(self) -> None:

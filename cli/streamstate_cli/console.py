@@ -6,7 +6,6 @@ Rule of this module: nothing here joins a consumer group or commits; looking at 
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -22,6 +21,7 @@ from streamstate.engine.ports import Output, Unavailable
 from streamstate.errors import SerdeError, TopologyError
 from streamstate.kafka import KafkaAdmin, KafkaProducer
 from streamstate.kafka.errors import general
+from streamstate.kafka.logs import client_logger
 from streamstate_cli.logs import configure_logging, logging_options
 from streamstate_cli.options import CONNECTION, Given, json_option, setting_options
 
@@ -176,7 +176,7 @@ def _records(settings: Settings, topic: str, *, from_beginning: bool, follow: bo
             "enable.partition.eof": True,
             "auto.offset.reset": "earliest",
         },
-        logger=logging.getLogger("streamstate.librdkafka"),
+        logger=client_logger(),
     )
     try:
         for partition in partitions:
@@ -202,7 +202,7 @@ def _records(settings: Settings, topic: str, *, from_beginning: bool, follow: bo
 
 
 def _committed_ends(settings: Settings, partitions: list[TopicPartition]) -> dict[int, int]:
-    admin = AdminClient(client_properties(settings, "admin"), logger=logging.getLogger("streamstate.librdkafka"))
+    admin = AdminClient(client_properties(settings, "admin"), logger=client_logger())
     request = {partition: OffsetSpec.latest() for partition in partitions}  # type: ignore[no-untyped-call]
     futures = admin.list_offsets(request, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=TIMEOUT_S)
     return {partition.partition: future.result(TIMEOUT_S + 1).offset for partition, future in futures.items()}

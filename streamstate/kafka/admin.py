@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic, sleep
@@ -15,6 +14,7 @@ from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-d
 
 from streamstate.engine.ports import NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
 from streamstate.kafka.errors import general, kafka_error
+from streamstate.kafka.logs import client_logger
 
 T = TypeVar("T")
 
@@ -37,7 +37,7 @@ class KafkaAdmin:
         self._client = self._new_client()
 
     def _new_client(self) -> AdminClient:
-        return AdminClient(dict(self._properties), logger=logging.getLogger("streamstate.librdkafka"))
+        return AdminClient(dict(self._properties), logger=client_logger())
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """See the port."""

@@ -23,6 +23,7 @@ from streamstate.engine.ports import (
     Unavailable,
 )
 from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, general, kafka_error, text
+from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
 
@@ -86,7 +87,7 @@ class KafkaConsumer:
         else:
             settings["partition.assignment.strategy"] = "range" if protocol == "eager" else "cooperative-sticky"
         self._eager = protocol == "eager"
-        self._consumer = Consumer(settings, logger=logging.getLogger("streamstate.librdkafka"))
+        self._consumer = Consumer(settings, logger=client_logger())
         self._reader = _Reader(self._consumer)
         self._listener: RebalanceListener | None = None
         self._assigned: set[TopicPartition] = set()
@@ -269,7 +270,7 @@ class KafkaRestoreConsumer:
         settings = {**READER_DEFAULTS, **properties, **READER_RULES, "group.id": f"{name}-restore"}
         for member in ("group.instance.id", "group.protocol", "partition.assignment.strategy"):
             settings.pop(member, None)
-        self._consumer = Consumer(settings, logger=logging.getLogger("streamstate.librdkafka"))
+        self._consumer = Consumer(settings, logger=client_logger())
         self._reader = _Reader(self._consumer)
         self._offsets: dict[TopicPartition, int] = {}
 

@@ -23,6 +23,7 @@ from streamstate.engine.ports import (
     TopicPartition,
 )
 from streamstate.kafka.errors import RECORD_REFUSED, text, transactional
+from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
 
@@ -67,7 +68,7 @@ class KafkaProducer:
         self._refused: PortError | None = None
         # In a transaction a refused record fails the commit; without one only its report tells.
         self._default_callback = None if self._transactional else self._report_failure
-        self._producer = Producer(settings, logger=logging.getLogger("streamstate.librdkafka"))
+        self._producer = Producer(settings, logger=client_logger())
         self._initialised = False
         self._closed = False
 
