@@ -287,6 +287,7 @@ class Task:
         expected = input_.buffer[-1].offset() + 1 if input_.buffer else input_.next_offset
         assert expected is not None, "running without a position"
         input_.buffer.extend(message for message in messages if message.offset() >= expected)
+        input_.empty_since_ms = None
 
     def process_buffered(self, limit: int, may_go_on_without: Callable[[Input], bool]) -> int:
         """Process up to ``limit`` buffered records, smallest event time first; return how many.
