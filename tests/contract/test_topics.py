@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 
 from streamstate.engine.ports import NewTopic, OutOfRange, TopicPartition
-from tests.contract.harness import repeated, (
+from tests.contract.harness import (
     Side,
     commit,
     new_topic,
     offsets,
     open_producer,
     put,
+    repeated,
     restored,
     values,
 )
