@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import logging
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -25,10 +27,25 @@ ENTRIES = {b"": b"empty", b"\x00": b"0", b"a": b"1", b"a\x00": b"2", b"ab": b"",
 Open = Callable[[Sequence[str]], Backend]
 
 
-def copy_unless_gone(source: str, target: str) -> None:
-    # An open database deletes files that it needs no more whenever it likes.
-    with contextlib.suppress(FileNotFoundError):
-        shutil.copy2(source, target)
+# Applies batches and dies: the files are then at rest, as they are after a kill. (An open database deletes and renames
+# its files whenever it likes, so they cannot be copied.)
+KILLED = """
+import os, pathlib, signal, sys
+from streamstate.rocksdb.backend import Memory, RocksBackend
+
+backend = RocksBackend(pathlib.Path(sys.argv[1]), ["counts", "default"], Memory(1 << 20, 1 << 20))
+for number in range(1, 21):
+    value = b"%d" % number
+    backend.apply(
+        {"counts": {b"k": value * 50}, "default": {b"k": value}}, {"counts": number}, {("lines", 0): number}
+    )
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def left_by_a_killed_process(path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)
+    assert dead.returncode == -signal.SIGKILL
 
 
 @pytest.fixture(scope="session")
@@ -175,25 +192,16 @@ def test_what_was_applied_is_there_after_reopening(open_: Open) -> None:
 
 
 def test_a_killed_process_loses_nothing_it_applied(tmp_path: Path, memory: Memory) -> None:
-    """The files as they are while the database is open, which is what a killed process leaves."""
-    alive = RocksBackend(tmp_path / "db", ["counts"], memory)
-    alive.apply({"counts": ENTRIES}, {"counts": 5}, {("lines", 3): 8})
-    shutil.copytree(tmp_path / "db", tmp_path / "left", copy_function=copy_unless_gone)
-    alive.close()
-    found = RocksBackend(tmp_path / "left", ["counts"], memory)
-    assert (content(found), found.positions(), found.offsets()) == (ENTRIES, {"counts": 5}, {("lines", 3): 8})
+    left_by_a_killed_process(tmp_path / "left")
+    found = RocksBackend(tmp_path / "left", ["counts", "default"], memory)
+    assert content(found) == {b"k": b"20" * 50}
+    assert content(found, "default") == {b"k": b"20"}
+    assert (found.positions(), found.offsets()) == ({"counts": 20}, {("lines", 0): 20})
     found.close()
 
 
 def test_a_torn_log_loses_whole_batches_only(tmp_path: Path, memory: Memory) -> None:
-    alive = RocksBackend(tmp_path / "db", ["counts", "default"], memory)
-    for number in range(1, 21):
-        value = b"%d" % number
-        alive.apply(
-            {"counts": {b"k": value * 50}, "default": {b"k": value}}, {"counts": number}, {("lines", 0): number}
-        )
-    shutil.copytree(tmp_path / "db", tmp_path / "left", copy_function=copy_unless_gone)
-    alive.close()
+    left_by_a_killed_process(tmp_path / "left")
     log = max((tmp_path / "left").glob("*.log"), key=lambda file: file.stat().st_size)
     whole = log.read_bytes()
     seen = set()
