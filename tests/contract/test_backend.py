@@ -33,7 +33,7 @@ KILLED = """
 import os, pathlib, signal, sys
 from streamstate.rocksdb.backend import Memory, RocksBackend
 
-backend = RocksBackend(pathlib.Path(sys.argv[1]), ["counts", "default"], Memory(1 << 20, 1 << 20))
+backend = RocksBackend(pathlib.Path(sys.argv[1]), ["counts", "default"], Memory(1 << 20, 64 << 20))
 for number in range(1, 21):
     value = b"%d" % number
     backend.apply(
