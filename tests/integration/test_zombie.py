@@ -73,10 +73,13 @@ def test_a_zombie_that_commits_before_it_polls(application: Application, protoco
     zombie = application.start("word_count", {**arguments, "gate": str(gate)}, group_protocol=protocol, **LONG)
     feeder.feed(400)
     reader.until(feeder.words.total())
-    # In one partition: work, the line that holds it, and work behind it.
+    # In one partition: work, the line that holds it, and work behind it. What was before is committed first: in a
+    # transaction that is open when the process is stopped it would hold every reader up until the time-out.
     for line in ("before the gate", "gate", "behind the gate"):
         application.cluster.send(lines, [(None, line.encode())], partition=0)
         feeder.words.update(line.split())
+        if line.startswith("before"):
+            reader.until(feeder.words.total())
     eventually(reached.exists, DEADLINE, "the record that holds the worker")
     os.kill(zombie.pid, signal.SIGSTOP)
 
