@@ -1,6 +1,7 @@
 """The runtime of each operator: closures compiled once per task, no IO but the store interface."""
 
-from streamstate.operators.compile import CompiledTask, SourceEntry, compile_task, internal_topic
+from streamstate.operators.compilation import CompiledTask, SourceEntry, internal_topic
+from streamstate.operators.compile import compile_task
 from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext, TaskInterrupted
 from streamstate.operators.context import Output as TaskOutput
 

@@ -162,8 +162,9 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class ToStream:
-    """Table changes as a stream: each update, or at each commit only the newest per key."""
+    """Table changes as a stream: each update, or at each commit only the newest per key (of serde ``key``)."""
 
+    key: Serde[Any]
     emit: Emit = "update"
 
 

@@ -49,4 +49,4 @@ class Table(Generic[K, V]):
         """
         if emit not in ("update", "commit"):
             raise TopologyError(f"to_stream after {self._at.node!r} takes emit='update' or 'commit', not {emit!r}")
-        return _stream.Stream(self._at.then(ToStream(emit), "to_stream", name))
+        return _stream.Stream(self._at.then(ToStream(self._at.key_serde("to_stream"), emit), "to_stream", name))

@@ -1,0 +1,147 @@
+"""What the compile functions of all operator families share: the task in the making.
+
+Rule of this module: it knows no operator. A compile function takes a ``Compilation`` and a node and registers the
+closure by which the node is entered; children are compiled before their parents, so that what a node forwards to is
+always there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from streamstate.operators.aggregate import Change, NewestPerCommit, fan_out_changes
+from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.process import ProcessorOperator
+from streamstate.operators.stateless import Forward, fan_out
+from streamstate.state import StagedStore, UndoLog
+from streamstate.topology import specs
+
+
+@dataclass(frozen=True, slots=True)
+class SourceEntry:
+    """Where records of a topic enter the chain.
+
+    Attributes:
+        name: of the source node.
+        topic: real name.
+        decode_key: from bytes; never given None.
+        decode_value: from bytes; never given None.
+        timestamp: gives the event time (ms) of (key, value), or None to take the record's own.
+        forward: first closure of the chain.
+        on_error: policy for records that enter here.
+        reset: where to start without a committed offset.
+    """
+
+    name: str
+    topic: str
+    decode_key: Callable[[bytes], Any]
+    decode_value: Callable[[bytes], Any]
+    timestamp: Callable[[Any, Any], int] | None
+    forward: Forward
+    on_error: specs.ErrorPolicy
+    reset: specs.Reset
+
+
+class CompiledTask:
+    """One task's operators, ready to run.
+
+    Attributes:
+        sources: by topic.
+        policies: of operators that have their own.
+        processors: users' Processors, in topological order.
+        commit_emitters: what waits for the commit, in topological order.
+    """
+
+    def __init__(self) -> None:
+        self.sources: dict[str, SourceEntry] = {}
+        self.policies: dict[str, specs.ErrorPolicy] = {}
+        self.processors: list[ProcessorOperator] = []
+        self.commit_emitters: list[NewestPerCommit] = []
+
+    def init(self) -> None:
+        """State is restored: initialise processors, in topological order."""
+        for processor in self.processors:
+            processor.init()
+
+    def flush(self) -> None:
+        """The transaction is about to close: send on what waits for it, upstream first."""
+        for emitter in self.commit_emitters:
+            emitter.flush()
+
+    @property
+    def pending(self) -> bool:
+        """True when ``flush`` has something to send."""
+        return any(len(emitter) for emitter in self.commit_emitters)
+
+    def discard(self) -> None:
+        """Drop what waits for the commit."""
+        for emitter in self.commit_emitters:
+            emitter.discard()
+
+    def close(self) -> None:
+        """Close processors; the first failure is raised after all were closed."""
+        failure: OperatorFailed | None = None
+        for processor in self.processors:
+            try:
+                processor.close()
+            except OperatorFailed as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+
+class Compilation:
+    """One task in the making.
+
+    Attributes:
+        graph: the topology.
+        context: the task's, shared by all its operators.
+        stores: overlays of the sub-topology's stores by name.
+        undo: where emitters log what to take back when a record fails; None when no policy needs it.
+        task: the result.
+        streams: how a node that takes records is entered, by the node's name.
+        tables: how a node that takes table changes is entered, by the node's name.
+        sides: how a node with unlike inputs is entered from one of them, by (node, parent); it comes before
+            ``streams`` and ``tables``.
+    """
+
+    def __init__(
+        self,
+        graph: specs.Graph,
+        context: TaskContext,
+        stores: Mapping[str, StagedStore],
+        undo: UndoLog | None,
+    ) -> None:
+        self.graph = graph
+        self.context = context
+        self.stores = stores
+        self.undo = undo
+        self.task = CompiledTask()
+        self.streams: dict[str, Forward] = {}
+        self.tables: dict[str, Change] = {}
+        self.sides: dict[tuple[str, str], Any] = {}
+
+    def forward(self, node: specs.Node) -> Forward:
+        """What a node that sends records calls."""
+        name = node.name
+        return fan_out([self.sides.get((child, name)) or self.streams[child] for child in self.graph.children(name)])
+
+    def change(self, node: specs.Node) -> Change:
+        """What a node that sends table changes calls."""
+        name = node.name
+        children = self.graph.children(name)
+        return fan_out_changes([self.sides.get((child, name)) or self.tables[child] for child in children])
+
+
+CompileFunction = Callable[[Compilation, specs.Node, Any], None]
+
+
+def internal_topic(application_id: str, name: str) -> str:
+    """The real name of a repartition topic or changelog.
+
+    >>> internal_topic("word-count", "counts-changelog")
+    'word-count-counts-changelog'
+    """
+    return f"{application_id}-{name}"

@@ -1,0 +1,93 @@
+"""Compile functions of the operators on single records: sources, sinks, stateless ones, processors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamstate.operators import stateless
+from streamstate.operators.compilation import Compilation, CompileFunction, SourceEntry, internal_topic
+from streamstate.operators.process import ProcessorOperator
+from streamstate.operators.stateless import Forward
+from streamstate.topology import specs
+
+
+def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
+    forward = made.forward(node)
+    for topic in spec.topics:
+        real = internal_topic(made.context.application_id, topic) if spec.internal else topic
+        made.task.sources[real] = SourceEntry(
+            node.name,
+            real,
+            spec.key.deserialize,
+            spec.value.deserialize,
+            _timestamp_function(spec.timestamp),
+            forward,
+            spec.on_error,
+            spec.reset,
+        )
+
+
+def _timestamp_function(
+    timestamp: str | Callable[[Any, Any], int] | None,
+) -> Callable[[Any, Any], int] | None:
+    if isinstance(timestamp, str):
+        field = timestamp
+        return lambda key, value: value[field]
+    return timestamp
+
+
+def _sink(made: Compilation, node: specs.Node, spec: specs.Sink) -> None:
+    topic: str | None = None
+    if isinstance(spec.topic, str):
+        topic = internal_topic(made.context.application_id, spec.topic) if spec.internal else spec.topic
+    made.streams[node.name] = stateless.sink(node.name, spec, topic, made.context)
+
+
+def _single(operator: Callable[[str, Any, Forward], Forward]) -> CompileFunction:
+    """For operators that need nothing but their spec and what follows."""
+
+    def compile_(made: Compilation, node: specs.Node, spec: Any) -> None:
+        made.streams[node.name] = operator(node.name, spec, made.forward(node))
+
+    return compile_
+
+
+def _pass_on(made: Compilation, node: specs.Node, spec: specs.Merge | specs.Branch) -> None:
+    made.streams[node.name] = made.forward(node)
+
+
+def _split(made: Compilation, node: specs.Node, spec: specs.Split) -> None:
+    branches: list[list[Forward]] = [[] for _ in range(len(spec.predicates) + 1)]
+    for child in made.graph.children(node.name):
+        branch = made.graph.nodes[child].spec
+        if isinstance(branch, specs.Branch):
+            branches[branch.index].append(made.streams[child])
+    forwards = [stateless.fan_out(branch) for branch in branches]
+    made.streams[node.name] = stateless.split(node.name, spec, forwards)
+
+
+def _process(made: Compilation, node: specs.Node, spec: specs.Process) -> None:
+    stores = {store: made.stores[store] for store in spec.stores}
+    operator = ProcessorOperator(node.name, spec.supplier, made.context, stores, made.forward(node))
+    made.task.processors.append(operator)
+    if spec.on_error is not None:
+        made.task.policies[node.name] = spec.on_error
+    made.streams[node.name] = operator.run
+
+
+STREAMS: dict[type, CompileFunction] = {
+    specs.Source: _source,
+    specs.Sink: _sink,
+    specs.Filter: _single(stateless.filter_),
+    specs.Map: _single(stateless.map_),
+    specs.MapValues: _single(stateless.map_values),
+    specs.FlatMap: _single(stateless.flat_map),
+    specs.FlatMapValues: _single(stateless.flat_map_values),
+    specs.SelectKey: _single(stateless.select_key),
+    specs.Peek: _single(stateless.peek),
+    specs.Merge: _pass_on,
+    specs.Branch: _pass_on,
+    specs.Split: _split,
+    specs.Process: _process,
+}

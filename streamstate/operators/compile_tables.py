@@ -1,0 +1,41 @@
+"""Compile functions of aggregations per key and of tables."""
+
+from __future__ import annotations
+
+from streamstate.operators import aggregate as aggregations
+from streamstate.operators.aggregate import NewestPerCommit
+from streamstate.operators.compilation import Compilation, CompileFunction
+from streamstate.topology import specs
+
+
+def _count(made: Compilation, node: specs.Node, spec: specs.Count) -> None:
+    store = made.stores[spec.store]
+    made.streams[node.name] = aggregations.count(node.name, store, made.context, made.change(node))
+
+
+def _reduce(made: Compilation, node: specs.Node, spec: specs.Reduce) -> None:
+    store = made.stores[spec.store]
+    made.streams[node.name] = aggregations.reduce(node.name, spec, store, made.context, made.change(node))
+
+
+def _aggregate(made: Compilation, node: specs.Node, spec: specs.Aggregate) -> None:
+    store = made.stores[spec.store]
+    made.streams[node.name] = aggregations.aggregate(node.name, spec, store, made.context, made.change(node))
+
+
+def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> None:
+    forward = made.forward(node)
+    if spec.emit == "update":
+        made.tables[node.name] = aggregations.every_update(forward)
+        return
+    emitter = NewestPerCommit(node.name, spec.key.serialize, forward, made.undo)
+    made.task.commit_emitters.append(emitter)
+    made.tables[node.name] = emitter.change
+
+
+TABLES: dict[type, CompileFunction] = {
+    specs.Count: _count,
+    specs.Reduce: _reduce,
+    specs.Aggregate: _aggregate,
+    specs.ToStream: _to_stream,
+}
