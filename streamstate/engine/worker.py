@@ -24,6 +24,7 @@ from streamstate.engine.changelog import Acknowledged, changelog_records, positi
 from streamstate.engine.limits import TopicLimits
 from streamstate.engine.membership import Membership
 from streamstate.engine.patience import Patience
+from streamstate.engine.polled import by_partition
 from streamstate.engine.ports import (
     Admin,
     Clock,
@@ -111,6 +112,7 @@ class Worker:
         self._last_commit_ms = now
         self._last_purge_ms = now
         self._sent_since_commit = False
+        self._commit_requested = False
         self._started = False
         self._closing = False
 
@@ -200,7 +202,7 @@ class Worker:
     def _idle_ms(self) -> int:
         """How long a poll may wait when there is nothing else to do."""
         wait = self._settings.poll_ms
-        if self._uncommitted():
+        if self.uncommitted():
             due = self._last_commit_ms + self._settings.commit_interval_ms - self._clock.monotonic_ms()
             wait = min(wait, due)
         now = self._clock.now_ms()
@@ -223,7 +225,7 @@ class Worker:
     def _process(self, messages: Sequence[Message]) -> None:
         self._membership.records_taken()
         began = self._clock.monotonic_ms()
-        for partition, group in _by_partition(messages):
+        for partition, group in by_partition(messages):
             task = self.assignment.of_partition.get(partition)
             if task is None or task.phase is not Phase.RUNNING:
                 continue
@@ -300,7 +302,8 @@ class Worker:
 
     # -- committing ----------------------------------------------------------------------------------------
 
-    def _uncommitted(self) -> bool:
+    def uncommitted(self) -> bool:
+        """True when a commit would have something to do."""
         if self._sent_since_commit:
             return True
         return any(
@@ -309,7 +312,13 @@ class Worker:
             for input_ in task.inputs.values()
         ) or any(store.staged for task in self.assignment.running() for store in task.stores.values())
 
+    def request_commit(self) -> None:
+        """Commit within the next turn, whatever the interval says (Kafka Streams: ``ProcessorContext.commit``)."""
+        self._commit_requested = True
+
     def _commit_is_due(self) -> bool:
+        if self._commit_requested:
+            return True
         if self._clock.monotonic_ms() - self._last_commit_ms >= self._settings.commit_interval_ms:
             return True
         return sum(task.staged_bytes for task in self.assignment.running()) >= self._settings.staging_bytes
@@ -324,7 +333,8 @@ class Worker:
             TransactionFailed: nothing is committed, or it is unknown.
             ProcessingError: a held-back result failed.
         """
-        if not self._uncommitted():
+        self._commit_requested = False
+        if not self.uncommitted():
             self._last_commit_ms = self._clock.monotonic_ms()
             return
         tasks = self.assignment.running()
@@ -486,16 +496,3 @@ class Worker:
     def status(self) -> WorkerStatus:
         """Numbers for people and programs; cheap, without a round trip."""
         return self._numbers.status(self.assignment.tasks.values(), self._consumer, self._restorer.progress())
-
-
-def _by_partition(messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
-    """Runs of the same partition, in order."""
-    runs: list[tuple[TopicPartition, Sequence[Message]]] = []
-    begin = 0
-    topic, partition = messages[0].topic(), messages[0].partition()
-    for index, message in enumerate(messages):
-        if message.partition() != partition or message.topic() != topic:
-            runs.append((TopicPartition(topic, partition), messages[begin:index]))
-            begin, topic, partition = index, message.topic(), message.partition()
-    runs.append((TopicPartition(topic, partition), messages[begin:]))
-    return runs

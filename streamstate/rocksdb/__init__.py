@@ -2,5 +2,6 @@
 
 from streamstate.rocksdb.backend import Memory, RocksBackend
 from streamstate.rocksdb.directory import StateDirectory
+from streamstate.rocksdb.scratch import RocksDisk
 
-__all__ = ["Memory", "RocksBackend", "StateDirectory"]
+__all__ = ["Memory", "RocksBackend", "RocksDisk", "StateDirectory"]

@@ -1,4 +1,4 @@
-"""A Kafka broker in memory, the engine's ports on it, and a clock that stands still.
+"""A driver for topologies; and a Kafka broker in memory, the engine's ports on it, and a clock that stands still.
 
 Rule of this package: deterministic, single-threaded, no real time. Whatever happens was asked for by a test.
 
@@ -24,9 +24,12 @@ from streamstate.testing.adapters import MemoryAdmin, MemoryConsumer, MemoryProd
 from streamstate.testing.application import Disk, MemoryApplication
 from streamstate.testing.broker import MemoryBroker, RecordRefused
 from streamstate.testing.clock import ManualClock
+from streamstate.testing.driver import StateDisk, TopologyTestDriver
+from streamstate.testing.typed import InputTopic, OutputTopic, Record
 
 __all__ = [
     "Disk",
+    "InputTopic",
     "ManualClock",
     "MemoryAdmin",
     "MemoryApplication",
@@ -34,5 +37,9 @@ __all__ = [
     "MemoryConsumer",
     "MemoryProducer",
     "MemoryRestoreConsumer",
+    "OutputTopic",
+    "Record",
     "RecordRefused",
+    "StateDisk",
+    "TopologyTestDriver",
 ]

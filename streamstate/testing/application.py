@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from streamstate.engine import AtLeastOnce, Committer, TaskId, Transaction, Worker, WorkerSettings
+from streamstate.engine.assignment import OpenBackend
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.state import Backend, MemoryBackend
 from streamstate.testing.adapters import MemoryAdmin
@@ -37,6 +38,10 @@ class Disk:
             backend = self.backends[task_id] = KeptBackend(stores)
         return backend
 
+    def lose(self) -> None:
+        """Forget everything, as a machine does that does not come back."""
+        self.backends.clear()
+
 
 class MemoryApplication:
     """Workers of one application on one in-memory broker.
@@ -47,6 +52,7 @@ class MemoryApplication:
         clock: the broker's.
         settings: for every worker; None: the defaults under the topology's name.
         protocol: of the group, as ``MemoryConsumer`` takes it.
+        queue_records: of every producer, as ``MemoryProducer`` takes it.
     """
 
     def __init__(
@@ -56,8 +62,11 @@ class MemoryApplication:
         clock: ManualClock,
         settings: WorkerSettings | None = None,
         protocol: Literal["eager", "cooperative", "broker"] = "cooperative",
+        *,
+        queue_records: int = 100,
     ) -> None:
         self.graph = graph
+        self._queue_records = queue_records
         self.broker = broker
         self.clock = clock
         self.settings = replace(settings or WorkerSettings(graph.name), eager=protocol == "eager")
@@ -65,17 +74,23 @@ class MemoryApplication:
         self.topics: Topics = prepare_topics(graph, self.settings.application_id, MemoryAdmin(broker))
         self.disks: dict[str, Disk] = {}
 
-    def worker(self, name: str) -> Worker:
-        """A new worker; one of the same name takes over the disk and the transactional id of the one before."""
-        disk = self.disks.setdefault(name, Disk())
+    def worker(self, name: str, open_backend: OpenBackend | None = None) -> Worker:
+        """A new worker; one of the same name takes over the disk and the transactional id of the one before.
+
+        Args:
+            name: of the worker.
+            open_backend: opens a task's state; None: on a ``Disk`` of this name.
+        """
+        if open_backend is None:
+            open_backend = self.disks.setdefault(name, Disk()).open
         application_id = self.settings.application_id
         consumer = MemoryConsumer(self.broker, application_id, client_id=name, protocol=self.protocol)
         committer: Committer
         if self.settings.exactly_once:
             transactional_id = f"{application_id}-{name}"
-            committer = Transaction(lambda: MemoryProducer(self.broker, transactional_id, client_id=name), self.clock)
+            committer = Transaction(lambda: self._producer(name, transactional_id), self.clock)
         else:
-            committer = AtLeastOnce(lambda: MemoryProducer(self.broker, None, client_id=name), consumer, self.clock)
+            committer = AtLeastOnce(lambda: self._producer(name, None), consumer, self.clock)
         worker = Worker(
             self.graph,
             self.settings,
@@ -85,7 +100,10 @@ class MemoryApplication:
             clock=self.clock,
             committer=committer,
             restore_consumer=lambda: MemoryRestoreConsumer(self.broker, client_id=name),
-            open_backend=disk.open,
+            open_backend=open_backend,
         )
         worker.start()
         return worker
+
+    def _producer(self, name: str, transactional_id: str | None) -> MemoryProducer:
+        return MemoryProducer(self.broker, transactional_id, client_id=name, queue_records=self._queue_records)

@@ -233,6 +233,18 @@ def test_python_examples_compile_and_their_topologies_build(block: Block) -> Non
     assert topology.build().subtopologies
 
 
+TESTS = [block for block in blocks("python") if "def test_" in block.text and "from shop_revenue" not in block.text]
+
+
+@pytest.mark.parametrize("block", TESTS, ids=str)
+def test_examples_that_are_tests_pass(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "test_example.py").write_text(block.text, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_example.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{block.text.count('def test_')} passed" in done.stdout
+
+
 @pytest.mark.parametrize("arguments", [["check"], ["format", "--check"]], ids=lambda words: words[0])
 def test_python_examples_are_in_our_own_style(arguments: list[str], tmp_path: Path) -> None:
     """Saved in a clone, they must not fail its checks."""
