@@ -1,0 +1,1 @@
+"""Stream-stream joins."""

@@ -1,0 +1,1 @@
+"""Tables, joins with them, table aggregations."""

@@ -1,0 +1,1 @@
+"""Windows, sessions, cogroup, suppress."""
