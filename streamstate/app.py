@@ -24,7 +24,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
 from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
-from streamstate.engine.topics import prepare_topics
+from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
@@ -162,15 +162,17 @@ class Application:
         admin = KafkaAdmin(self.client_properties("admin"))
         topics = prepare_topics(self.graph, self.application_id, admin, settings.replication_factor)
         memory = Memory(settings.block_cache_bytes, settings.write_buffer_bytes)
-        directory = StateDirectory(settings.state_dir, self.application_id, settings.instance_id, memory)
+        directory = StateDirectory(
+            settings.state_dir, self.application_id, settings.instance_id, memory, topics.copies_usable_s
+        )
         try:
-            worker = self._worker(directory, topics.partition_counts, admin)
+            worker = self._worker(directory, topics, admin)
             self._loop(worker)
         finally:
             directory.close()
             admin.close()
 
-    def _worker(self, directory: StateDirectory, partition_counts: Mapping[str, int], admin: KafkaAdmin) -> Worker:
+    def _worker(self, directory: StateDirectory, topics: Topics, admin: KafkaAdmin) -> Worker:
         settings, clock = self.settings, SystemClock()
         name = f"{self.application_id}-{directory.process_id}"
         protocol: RebalanceProtocol = "eager" if self._co_partitioned else "cooperative"
@@ -193,7 +195,7 @@ class Application:
             committer = AtLeastOnce(lambda: KafkaProducer(producer_properties), consumer, clock)
         restore_properties = {**self.client_properties("consumer"), "client.id": f"{name}-restore"}
         return Worker(
-            self.graph,
+            topics.graph,
             WorkerSettings(
                 self.application_id,
                 exactly_once=exactly_once,
@@ -205,7 +207,7 @@ class Application:
                 staging_bytes=settings.staging_bytes,
                 out_of_range=settings.out_of_range,
             ),
-            partition_counts,
+            topics.partition_counts,
             consumer=consumer,
             admin=admin,
             clock=clock,

@@ -19,9 +19,19 @@ class StoreSpec:
         key: serde of the key. Range scans follow the order of its bytes.
         value: serde of the value.
         changelog: false for a store that may be lost when its task moves.
+        source: the input topic whose rows it holds, for the store of a table that is read from a topic.
+        reuse: the source serves as the changelog, so that there is none of its own; in a topology that means that it
+            may, and is decided by the topic's settings before anything runs.
     """
 
     name: str
     key: Serde[Any]
     value: Serde[Any]
     changelog: bool = True
+    source: str | None = None
+    reuse: bool = False
+
+    @property
+    def own_changelog(self) -> bool:
+        """True when a changelog topic of the application belongs to it."""
+        return self.changelog and not self.reuse

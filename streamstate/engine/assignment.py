@@ -14,7 +14,7 @@ from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition,
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of
-from streamstate.errors import OffsetOutOfRange
+from streamstate.errors import OffsetOutOfRange, TaskCorrupted
 from streamstate.operators import TaskInterrupted, internal_topic
 from streamstate.state import Backend
 from streamstate.topology.specs import Graph, SubTopology
@@ -183,7 +183,7 @@ class Assignment:
             self.unsettled = f"committed offsets are not settled: {error}"
             return
         self.unsettled = ""
-        changelogs = [changelog for task in ready for changelog in task.changelogs().values()]
+        changelogs = [log for task in ready for log in task.restored_from().values() if log not in task.inputs]
         ends = self._admin.log_ends([*partitions, *changelogs])
         starts = self._admin.log_starts([*partitions, *changelogs])
         for partition in (*partitions, *changelogs):
@@ -193,7 +193,8 @@ class Assignment:
                     f"topic {partition.topic!r}, partition {partition.partition}, does not exist. If it was deleted, "
                     f"stop the application and start over from the input with 'streamstate reset'"
                 )
-        topic_ids = {name: info.topic_id for name, info in self._admin.topics({tp.topic for tp in changelogs}).items()}
+        logs = {log.topic for task in ready for log in task.restored_from().values()}
+        topic_ids = {name: info.topic_id for name, info in self._admin.topics(logs).items()}
         for task in ready:
             for partition, input_ in task.inputs.items():
                 position = committed.get(partition)
@@ -265,17 +266,44 @@ class Assignment:
         assert task.backend is not None, "restoring before it was opened"
         stored = task.backend.positions()
         behind: dict[TopicPartition, Restoration] = {}
-        for store, changelog in task.changelogs().items():
+        sources = task.source_logs()
+        for store, changelog in task.restored_from().items():
+            source = sources.get(store)
             target = ends[changelog]
+            if source is not None:
+                # The rows of what is processed, and no more: the records behind it are processed as changes.
+                processed = task.inputs[changelog].next_offset
+                assert processed is not None, "restoring before offsets are known"
+                target = processed
+            else:
+                self._refuse_lost(task, store, starts, target)
             topic_id = topic_ids.get(changelog.topic, "")
-            start = starting_point(task, store, changelog, stored.get(store), starts[changelog], target, topic_id)
+            start = starting_point(
+                task, store, changelog, stored.get(store), starts[changelog], target, topic_id, source is not None
+            )
             if start < target:
-                behind[changelog] = Restoration(task, store, start, target, start)
+                rebuild = None if source is None else source.rebuild
+                behind[changelog] = Restoration(task, store, start, target, start, rebuild=rebuild)
         if behind:
             task.phase = Phase.RESTORING
             self._restorer.add(behind)
         else:
             self.run(task)
+
+    def _refuse_lost(self, task: Task, store: str, starts: Mapping[TopicPartition, int], changelog_end: int) -> None:
+        """Refuse a table whose rows were in its topic so far, and would have to be in a changelog that is empty."""
+        topic = task.stores[store].spec.source
+        if topic is None or changelog_end > 0:
+            return
+        partition = TopicPartition(topic, task.id.partition)
+        committed = task.inputs[partition].committed
+        if committed is not None and committed > starts[partition]:
+            raise TaskCorrupted(
+                f"task {task.id}: topic {topic!r} is processed up to offset {committed}, but the changelog of its "
+                f"store {store!r} is empty: so far the topic itself was the changelog. It no longer is because its "
+                f"cleanup.policy or retention was changed, or on_error= or own_changelog= of the table. Go back to "
+                f"what it was, or start over with 'streamstate reset'"
+            )
 
     def run(self, task: Task) -> None:
         """The task's state is complete: start it and its inputs."""

@@ -58,14 +58,20 @@ def has_policy(graph: Graph, subtopology: SubTopology) -> bool:
     return False
 
 
-def bad_event_time(entry: SourceEntry, timestamp: object) -> OperatorFailed:
-    """The failure of a record without a usable event time."""
+def other_event_time(entry: SourceEntry, message: Message, timestamp: object) -> int:
+    """The event time where ``timestamp=`` gave none that can be used: the record's own, if it deletes a table's row.
+
+    Raises:
+        OperatorFailed: the record has no usable event time.
+    """
+    if timestamp is None and entry.rows and message.value() is None and message.timestamp()[1] >= 0:
+        return message.timestamp()[1]
     failure = OperatorFailed(entry.name, "reading the event time")
     failure.__cause__ = ValueError(
         f"an event time is a whole number of milliseconds since 1970, not {timestamp!r}"
         + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
     )
-    return failure
+    raise failure
 
 
 def _shown(data: bytes | None) -> str:

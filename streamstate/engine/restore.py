@@ -8,13 +8,17 @@ nothing.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 
 from streamstate.engine.ports import Message, RestoreConsumer, TopicPartition
 from streamstate.engine.task import Task
-from streamstate.errors import TaskCorrupted
+from streamstate.errors import SerdeError, TaskCorrupted
+from streamstate.operators import Rebuild
+
+log = logging.getLogger("streamstate.restore")
 
 
 @dataclass(slots=True)
@@ -28,6 +32,8 @@ class Restoration:
         target: position at which it is complete.
         position: where it is.
         records: replayed so far.
+        rebuild: makes entries of records, when it is replayed from an input topic: one that others write to, so that
+            nothing from the target on may be taken; None: records are entries.
     """
 
     task: Task
@@ -36,6 +42,7 @@ class Restoration:
     target: int
     position: int
     records: int = 0
+    rebuild: Rebuild | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,7 @@ def starting_point(
     log_start: int,
     log_end: int,
     topic_id: str,
+    source: bool = False,
 ) -> int:
     """Decide from where a store is replayed; clears it when only a replay from the start is right.
 
@@ -70,6 +78,7 @@ def starting_point(
         stored: position that local state reflects; None when there is none.
         log_start, log_end: of the changelog.
         topic_id: of the changelog as it exists now; empty when unknown.
+        source: true when the changelog is an input topic; then ``log_end`` is the offset up to which it is processed.
 
     Raises:
         TaskCorrupted: the changelog was deleted or recreated under existing state.
@@ -78,6 +87,17 @@ def starting_point(
     fact = f"topic_id:{store}"
     known = task.backend.facts().get(fact, "")
     recreated = bool(known and topic_id and known != topic_id)
+    if source and stored is not None and (recreated or stored > log_end):
+        # The offsets decide what is processed, and the whole of the rows is in the topic.
+        log.warning(
+            "task %s: store %r reflects offset %d of topic %r, which %s: it is rebuilt",
+            task.id,
+            store,
+            stored,
+            changelog.topic,
+            "was created again" if recreated else f"is processed up to {log_end}",
+        )
+        stored = None
     if stored is not None and (recreated or stored > log_end):
         raise TaskCorrupted(
             f"task {task.id}: store {store!r} reflects offset {stored} of changelog {changelog.topic!r}, partition "
@@ -158,6 +178,8 @@ class Restorer:
             if restoration is None or position < restoration.target:
                 continue
             restoration.position = max(position, restoration.position)
+            if restoration.rebuild is not None:
+                restoration.position = restoration.target
             assert restoration.task.backend is not None, "restoring a closed task"
             restoration.task.backend.restore(restoration.store, (), restoration.position)
             complete.append(changelog)
@@ -170,9 +192,14 @@ class Restorer:
 
     def _apply(self, restoration: Restoration, messages: list[Message]) -> None:
         fresh = [message for message in messages if message.offset() >= restoration.position]
+        if restoration.rebuild is not None:
+            fresh = [message for message in fresh if message.offset() < restoration.target]
         if not fresh:
             return
-        records = [(key, message.value()) for message in fresh if (key := message.key()) is not None]
+        if restoration.rebuild is None:
+            records = [(key, message.value()) for message in fresh if (key := message.key()) is not None]
+        else:
+            records = _rebuilt(restoration.rebuild, restoration, fresh)
         restoration.position = fresh[-1].offset() + 1
         assert restoration.task.backend is not None, "restoring a closed task"
         restoration.task.backend.restore(restoration.store, records, restoration.position)
@@ -196,6 +223,24 @@ class Restorer:
         if self._consumer is not None:
             self._consumer.close()
             self._consumer = None
+
+
+def _rebuilt(rebuild: Rebuild, restoration: Restoration, messages: list[Message]) -> list[tuple[bytes, bytes | None]]:
+    records = []
+    for message in messages:
+        key = message.key()
+        if key is None:
+            continue
+        try:
+            records.append(rebuild(key, message.value(), message.timestamp()[1]))
+        except Exception as error:
+            raise SerdeError(
+                f"task {restoration.task.id}: store {restoration.store!r} cannot be restored from topic "
+                f"{message.topic()!r}, partition {message.partition()}, offset {message.offset()}: {error!r}. This "
+                f"record was read before with other serdes or another timestamp=; go back to them, or start over with "
+                f"'streamstate reset'"
+            ) from error
+    return records
 
 
 def _partition(message: Message) -> TopicPartition:

@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
-from streamstate.engine.poison import PoisonLog, bad_event_time, dead_letter, has_policy, processing_error
+from streamstate.engine.poison import PoisonLog, dead_letter, has_policy, other_event_time, processing_error
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.errors import ProcessingError
 from streamstate.operators import (
     CompiledTask,
     OperatorFailed,
     SourceEntry,
+    SourceLog,
     TaskContext,
     TaskInterrupted,
     compile_task,
@@ -171,12 +172,21 @@ class Task:
         self.phase = Phase.SUSPENDED
 
     def changelogs(self) -> dict[str, TopicPartition]:
-        """Changelog partition by store, of stores that have one."""
+        """Partition by store of the changelogs that the task writes."""
         return {
             name: TopicPartition(internal_topic(self._application_id, f"{name}-changelog"), self.id.partition)
             for name in self.subtopology.stores
-            if self._graph.stores[name].changelog
+            if self._graph.stores[name].own_changelog
         }
+
+    def source_logs(self) -> dict[str, SourceLog]:
+        """By store, the inputs that are the store's changelog: it is restored from there, up to the next offset."""
+        return {} if self._compiled is None else self._compiled.source_logs
+
+    def restored_from(self) -> dict[str, TopicPartition]:
+        """Partition by store of what it is restored from, of stores that can be."""
+        sources = {name: TopicPartition(log.topic, self.id.partition) for name, log in self.source_logs().items()}
+        return {**self.changelogs(), **sources}
 
     def run(self) -> None:
         """State and offsets are there: initialise the processors and go."""
@@ -265,7 +275,7 @@ class Task:
                 except Exception as error:
                     raise OperatorFailed(entry.name, "decoding the record or its event time") from error
                 if type(timestamp) is not int or timestamp < 0:
-                    raise bad_event_time(entry, timestamp)
+                    timestamp = other_event_time(entry, message, timestamp)
                 if timestamp <= stream_time:
                     forward(key, value, timestamp)
                     continue
@@ -333,7 +343,7 @@ class Task:
             except Exception as error:
                 raise OperatorFailed(entry.name, "decoding the record or its event time") from error
             if type(timestamp) is not int or timestamp < 0:
-                raise bad_event_time(entry, timestamp)
+                timestamp = other_event_time(entry, message, timestamp)
         except OperatorFailed as failure:
             # Its turn comes by the time it was sent; the policy is applied then, in order.
             return None, None, max(0, message.timestamp()[1]), failure
@@ -438,10 +448,15 @@ class Task:
         offsets: dict[TopicPartition, Position],
     ) -> None:
         """Kafka has committed: make the same true in the backend, in one step."""
-        if writes or positions:
+        # What a store reflects of an input that is its changelog is what is committed as processed.
+        sources = {name: TopicPartition(log.topic, self.id.partition) for name, log in self.source_logs().items()}
+        reflected = {name: offsets[partition].offset for name, partition in sources.items() if partition in offsets}
+        if writes or positions or reflected:
             assert self.backend is not None, "committed after it was closed"
             self.backend.apply(
-                writes, positions, {(tp.topic, tp.partition): position.offset for tp, position in offsets.items()}
+                writes,
+                {**positions, **reflected},
+                {(tp.topic, tp.partition): position.offset for tp, position in offsets.items()},
             )
         self.uncommitted = 0
         for store in self.stores.values():

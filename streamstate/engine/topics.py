@@ -7,11 +7,12 @@ committed as processed, whatever their timestamps.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamstate.engine.ports import Admin, NewTopic
 from streamstate.errors import TopologyError
 from streamstate.topology.graph import sink_topics
+from streamstate.topology.names import changelog_topic
 from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
 from streamstate.topology.specs import Graph
 
@@ -48,14 +49,19 @@ class Topics:
     """What ``prepare_topics`` found and made.
 
     Attributes:
+        graph: the topology, with what was decided about changelogs: what workers run.
         plan: tasks and internal topics.
         partition_counts: partitions of every topic the topology reads, by real name.
         created: names of the topics that were missing and created.
+        copies_usable_s: how long after it was current a local copy of state may be used, in seconds: well within the
+            time for which its changelogs keep tombstones.
     """
 
+    graph: Graph
     plan: TopicPlan
     partition_counts: dict[str, int]
     created: tuple[str, ...]
+    copies_usable_s: float
 
 
 def source_topics(graph: Graph) -> list[str]:
@@ -76,6 +82,7 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
         TopologyError: a source is missing, counts do not fit, or an internal topic has settings that lose data.
     """
     sources = {name: info.partitions for name, info in admin.topics(source_topics(graph)).items()}
+    graph, kept_ms = _with_changelogs(graph, application_id, admin)
     plan = plan_topics(graph, application_id, sources)
     existing = {name: info.partitions for name, info in admin.topics([t.name for t in plan.internal]).items()}
     check_existing(plan, existing)
@@ -98,7 +105,38 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
         for topic in missing:
             log.info("created topic %r", topic.name)
     repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
-    return Topics(plan, {**sources, **repartitions}, tuple(topic.name for topic in missing))
+    created = tuple(topic.name for topic in missing)
+    # A day of seven for the replay itself and for clocks that differ.
+    return Topics(graph, plan, {**sources, **repartitions}, created, kept_ms / 1_000 * 6 / 7)
+
+
+def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[Graph, int]:
+    """Decide which inputs serve as changelogs of their tables.
+
+    A topic from which rows are deleted by time or size cannot: they would be missing after a restore. A changelog that
+    exists already stays in use, because the topic may have lost rows before its settings were changed.
+
+    Returns:
+        The graph with the decision in its stores, and how long all changelogs keep tombstones, in ms.
+    """
+    stores = {store.source: store for store in graph.stores.values() if store.source is not None and store.reuse}
+    if not stores:
+        return graph, TOMBSTONES_KEPT_MS
+    own = {topic: changelog_topic(application_id, store.name) for topic, store in stores.items()}
+    exist = admin.topics(own.values())
+    configs = admin.config(sorted(stores))
+    kept_ms = TOMBSTONES_KEPT_MS
+    decided = dict(graph.stores)
+    for topic, store in stores.items():
+        config = configs.get(topic, {})
+        policy = config.get("cleanup.policy", "delete")
+        forever = config.get("retention.ms") == config.get("retention.bytes") == "-1"
+        if own[topic] in exist or ("delete" in policy and not forever):
+            decided[store.name] = replace(store, reuse=False)
+            log.info("topic %r does not serve as the changelog of its table, %r does", topic, own[topic])
+        elif "compact" in policy:
+            kept_ms = min(kept_ms, int(config.get("delete.retention.ms", kept_ms)))
+    return replace(graph, stores=decided), kept_ms
 
 
 def _check_settings(topics: list[InternalTopic], admin: Admin) -> None:

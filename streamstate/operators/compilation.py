@@ -32,16 +32,35 @@ class SourceEntry:
         forward: first closure of the chain.
         on_error: policy for records that enter here.
         reset: where to start without a committed offset.
+        rows: it is a table's: a null value deletes, and has no event time but its record's own.
     """
 
     name: str
     topic: str
     decode_key: Callable[[bytes], Any]
     decode_value: Callable[[bytes], Any]
-    timestamp: Callable[[Any, Any], int] | None
+    timestamp: Callable[[Any, Any], int | None] | None
     forward: Forward
     on_error: specs.ErrorPolicy
     reset: specs.Reset
+    rows: bool = False
+
+
+# (key, value, the record's timestamp in ms) to the entry that processing the record would have stored.
+Rebuild = Callable[[bytes, "bytes | None", int], "tuple[bytes, bytes | None]"]
+
+
+@dataclass(frozen=True, slots=True)
+class SourceLog:
+    """An input topic that is the changelog of a table's store.
+
+    Attributes:
+        topic: its name.
+        rebuild: makes the stored entry of a record.
+    """
+
+    topic: str
+    rebuild: Rebuild
 
 
 class CompiledTask:
@@ -49,6 +68,7 @@ class CompiledTask:
 
     Attributes:
         sources: by topic.
+        source_logs: by store, of stores whose changelog is an input topic.
         policies: of operators that have their own.
         processors: users' Processors, in topological order.
         commit_emitters: what waits for the commit, in topological order.
@@ -56,6 +76,7 @@ class CompiledTask:
 
     def __init__(self) -> None:
         self.sources: dict[str, SourceEntry] = {}
+        self.source_logs: dict[str, SourceLog] = {}
         self.policies: dict[str, specs.ErrorPolicy] = {}
         self.processors: list[ProcessorOperator] = []
         self.commit_emitters: list[NewestPerCommit] = []

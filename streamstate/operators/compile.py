@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streamstate.operators.compilation import Compilation, CompiledTask, CompileFunction
+from streamstate.operators.compile_rows import ROWS
 from streamstate.operators.compile_streams import STREAMS
 from streamstate.operators.compile_tables import TABLES
 from streamstate.operators.context import TaskContext
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
 
-COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES}
+COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS}
 
 
 def compile_task(

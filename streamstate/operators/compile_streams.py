@@ -9,11 +9,14 @@ from streamstate.operators import stateless
 from streamstate.operators.compilation import Compilation, CompileFunction, SourceEntry, internal_topic
 from streamstate.operators.process import ProcessorOperator
 from streamstate.operators.stateless import Forward
-from streamstate.topology import specs
+from streamstate.topology import specs, table_specs
 
 
 def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
     forward = made.forward(node)
+    children = [made.graph.nodes[child].spec for child in made.graph.children(node.name)]
+    rows = any(isinstance(child, table_specs.TableSource) for child in children)
+    timestamp = stateless.event_time(spec.timestamp, rows=rows)
     for topic in spec.topics:
         real = internal_topic(made.context.application_id, topic) if spec.internal else topic
         made.task.sources[real] = SourceEntry(
@@ -21,20 +24,12 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
             real,
             spec.key.deserialize,
             spec.value.deserialize,
-            _timestamp_function(spec.timestamp),
+            timestamp,
             forward,
             spec.on_error,
             spec.reset,
+            rows,
         )
-
-
-def _timestamp_function(
-    timestamp: str | Callable[[Any, Any], int] | None,
-) -> Callable[[Any, Any], int] | None:
-    if isinstance(timestamp, str):
-        field = timestamp
-        return lambda key, value: value[field]
-    return timestamp
 
 
 def _sink(made: Compilation, node: specs.Node, spec: specs.Sink) -> None:

@@ -44,6 +44,7 @@ class StateDirectory:
         application_id: of the application.
         instance_id: a place of its own name instead of a numbered one.
         memory: shared by the databases.
+        usable_s: how long after it was current a local copy may be used: less than its changelogs keep tombstones.
 
     Attributes:
         process_id: stable over restarts.
@@ -55,8 +56,14 @@ class StateDirectory:
     """
 
     def __init__(
-        self, root: Path, application_id: str, instance_id: str | None = None, memory: Memory | None = None
+        self,
+        root: Path,
+        application_id: str,
+        instance_id: str | None = None,
+        memory: Memory | None = None,
+        usable_s: float = USABLE_S,
     ) -> None:
+        self._usable_s = usable_s
         self._application = root / application_id
         self._application.mkdir(parents=True, exist_ok=True)
         self._memory = memory or Memory()
@@ -140,8 +147,13 @@ class StateDirectory:
 
         try:
             backend = RocksBackend(mine / "db", stores, self._memory, release)
-            if backend.current_s is not None and time.time() - backend.current_s > USABLE_S:
-                log.warning("the state in %s is more than six days old and is restored from the changelog", mine)
+            if backend.current_s is not None and time.time() - backend.current_s > self._usable_s:
+                log.warning(
+                    "the state in %s is older than %.0f hours, within which deletions stay in its changelogs: it is "
+                    "restored from the start",
+                    mine,
+                    self._usable_s / 3_600,
+                )
                 for store in stores:
                     backend.clear(store)
                 backend.current_s = None

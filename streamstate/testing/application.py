@@ -92,7 +92,7 @@ class MemoryApplication:
         else:
             committer = AtLeastOnce(lambda: self._producer(name, None), consumer, self.clock)
         worker = Worker(
-            self.graph,
+            self.topics.graph,
             self.settings,
             self.topics.partition_counts,
             consumer=consumer,

@@ -14,8 +14,11 @@ from streamstate.serde import Serde, bytes_
 from streamstate.topology.draft import Draft, Position, checked_policy
 from streamstate.topology.graph import build_graph
 from streamstate.topology.names import checked, shortened
-from streamstate.topology.specs import Graph, Reset, Source, StoreSpec
+from streamstate.topology.rows import rows_of
+from streamstate.topology.specs import FAIL, Graph, Reset, Source, StoreSpec
 from streamstate.topology.stream import OnError, Stream
+from streamstate.topology.table import Table
+from streamstate.topology.table_specs import TableEmit, TableSource
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -141,19 +144,132 @@ class Topology:
         names = (topics,) if isinstance(topics, str) else tuple(topics)
         if not names:
             raise TopologyError(f"stream of topology {self.name!r} got no topics: name at least one")
-        for topic in names:
-            checked(topic, "topic")
         if len(set(names)) < len(names):
             raise TopologyError(f"stream of topology {self.name!r} names a topic twice: {', '.join(names)}")
-        if reset not in get_args(Reset):
-            raise TopologyError(f"reset= takes 'earliest', 'latest' or 'error', not {reset!r}")
-        if timestamp is not None and not isinstance(timestamp, str) and not callable(timestamp):
-            raise TopologyError(f"timestamp= takes a field name or a function of (key, value), not {timestamp!r}")
-        policy = checked_policy(on_error)
-        source = Source(names, key or bytes_(), value or bytes_(), timestamp, reset, policy)
+        source = _source(names, key, value, timestamp, reset, on_error)
         # Sorted, because the order in which topics are written means nothing and must not rename stores.
         node = self._draft.add(source, (), "stream", name or shortened("-".join(sorted(names))))
-        return Stream(Position(self._draft, node, source.key, source.value, on_error=policy))
+        return Stream(Position(self._draft, node, source.key, source.value, on_error=source.on_error))
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        timestamp: str | Callable[[bytes, bytes], int] | None = None,
+        store: str | None = None,
+        own_changelog: bool = False,
+        emit: TableEmit = "update",
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Table[bytes, bytes]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key: Serde[K],
+        timestamp: str | Callable[[K, bytes], int] | None = None,
+        store: str | None = None,
+        own_changelog: bool = False,
+        emit: TableEmit = "update",
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Table[K, bytes]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        value: Serde[V],
+        timestamp: str | Callable[[bytes, V], int] | None = None,
+        store: str | None = None,
+        own_changelog: bool = False,
+        emit: TableEmit = "update",
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Table[bytes, V]: ...
+
+    @overload
+    def table(
+        self,
+        topic: str,
+        *,
+        key: Serde[K],
+        value: Serde[V],
+        timestamp: str | Callable[[K, V], int] | None = None,
+        store: str | None = None,
+        own_changelog: bool = False,
+        emit: TableEmit = "update",
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Table[K, V]: ...
+
+    def table(
+        self,
+        topic: str,
+        *,
+        key: Serde[Any] | None = None,
+        value: Serde[Any] | None = None,
+        timestamp: str | Callable[[Any, Any], int] | None = None,
+        store: str | None = None,
+        own_changelog: bool = False,
+        emit: TableEmit = "update",
+        reset: Reset = "earliest",
+        on_error: OnError = "fail",
+        name: str | None = None,
+    ) -> Table[Any, Any]:
+        """A topic as a table: the newest value per key, where null deletes (Kafka Streams: ``StreamsBuilder.table``).
+
+        The newest is the one of the greatest offset, whatever its event time; records with a null key are left out.
+        The table keeps its rows only when something needs them: a join, a grouping, or ``store=``.
+
+        A topic that is compacted, or kept for ever (``retention.ms=-1`` and ``retention.bytes=-1``), is itself the
+        changelog of that store, so that rows are written only once. The store has a changelog topic of its own
+        when the topic is deleted by time, with an error policy other than ``fail``, or with ``own_changelog=True``.
+
+        Args:
+            topic: read it by one source only.
+            key: serde of the key; by default bytes as they are.
+            value: serde of the value; by default bytes as they are.
+            timestamp: event time, as for ``stream``; a record that deletes has its own timestamp.
+            store: name of the store, for processors; by default it is named after the topic.
+            own_changelog: do not use the topic as the changelog. To change how rows are kept under an existing
+                application, give the store another name or start over with ``streamstate reset``.
+            emit: ``update`` passes on every record; ``change`` only those whose serialized value differs from the
+                row that was there.
+            reset: as for ``stream``: where changes begin to be passed on. The rows are those of the whole topic.
+            on_error: as for ``stream``.
+            name: of the source; by default the topic's.
+
+        Raises:
+            TopologyError: as for ``stream``.
+
+        >>> from streamstate import Topology, serde
+        >>> Topology("t").table("planes", key=serde.string(), value=serde.json())
+        <Table planes.table>
+        """
+        if emit not in get_args(TableEmit):
+            raise TopologyError(f"emit= of table {topic!r} takes 'update' or 'change', not {emit!r}")
+        source = _source((topic,), key, value, timestamp, reset, on_error)
+        draft = self._draft
+        parent = draft.add(source, (), "table", name or shortened(topic))
+        # What a failed record wrote is taken back under other policies, which the topic does not show.
+        reuse = source.on_error == FAIL and not own_changelog
+        if store is not None:
+            checked(store, "name of a store")
+            draft.claim_store(StoreSpec(store, source.key, source.value, source=topic, reuse=reuse))
+        spec = TableSource(source.key, source.value, topic, reuse, store, emit)
+        at = Position(draft, parent, source.key, source.value, on_error=source.on_error).then(spec, "table", None)
+        if emit == "change":
+            rows_of(draft, at.node, "emit='change'")
+        return Table(at)
 
     def add_store(self, store: StoreSpec) -> None:
         """Add a store that ``process(stores=[name])`` refers to by name (Kafka Streams: ``addStateStore``).
@@ -189,3 +305,20 @@ class Topology:
         if self._built is None or self._built[0] != draft.version:
             self._built = draft.version, build_graph(draft.name, draft.nodes, draft.stores)
         return self._built[1]
+
+
+def _source(
+    topics: tuple[str, ...],
+    key: Serde[Any] | None,
+    value: Serde[Any] | None,
+    timestamp: str | Callable[[Any, Any], int] | None,
+    reset: Reset,
+    on_error: OnError,
+) -> Source:
+    for topic in topics:
+        checked(topic, "topic")
+    if reset not in get_args(Reset):
+        raise TopologyError(f"reset= takes 'earliest', 'latest' or 'error', not {reset!r}")
+    if timestamp is not None and not isinstance(timestamp, str) and not callable(timestamp):
+        raise TopologyError(f"timestamp= takes a field name or a function of (key, value), not {timestamp!r}")
+    return Source(topics, key or bytes_(), value or bytes_(), timestamp, reset, checked_policy(on_error))

@@ -77,6 +77,10 @@ def describe_text(graph: Graph, application_id: str) -> str:
             lines += [f"  {heading:<7} {topic} (repartition topic)" for topic in part[key]]
         for store in part["stores"]:
             changelog = f"changelog {store['changelog']}" if store["changelog"] else "no changelog"
+            if store["source"]:
+                changelog = (
+                    f"changelog {store['source']} itself if nothing is deleted from it, else {store['changelog']}"
+                )
             lines.append(f"  store   {store['name']}, key {store['key']}, value {store['value']}, {changelog}")
         lines.append("  nodes")
         width = max(len(node["name"]) for node in part["nodes"])
@@ -146,6 +150,7 @@ def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
         "key": store.key.name,
         "value": store.value.name,
         "changelog": changelog_topic(application_id, name) if store.changelog else None,
+        "source": store.source if store.reuse else None,
     }
 
 

@@ -43,6 +43,12 @@ class Draft:
         self._insert(Node(name, spec, parents))
         return name
 
+    def replace(self, name: str, spec: Spec) -> None:
+        """Give a node another spec in its place."""
+        node = self.nodes[name]
+        self.nodes[name] = Node(name, spec, node.parents)
+        self.version += 1
+
     def add_store(self, store: StoreSpec) -> None:
         """Add a store; adding an equal one again is adding nothing."""
         checked(store.name, "name of a store")

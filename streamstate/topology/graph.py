@@ -23,6 +23,7 @@ from streamstate.topology.specs import (
     StoreSpec,
     SubTopology,
 )
+from streamstate.topology.table_specs import TableSpec
 
 __all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of"]
 
@@ -31,7 +32,7 @@ def stores_of(spec: Spec) -> tuple[str, ...]:
     """Names of the stores that an operator uses."""
     if isinstance(spec, (Count, Reduce, Aggregate)):
         return (spec.store,)
-    if isinstance(spec, Process):
+    if isinstance(spec, (Process, TableSpec)):
         return spec.stores
     return ()
 

@@ -175,7 +175,7 @@ class GroupedStream(Generic[K, V]):
         if at.key_changed:
             at = at.through_repartition(store, "group_by_key")
         at = replace(at.then(spec(store), kind, node), value=kept if carried else None)
-        return Table(at, store)
+        return Table(at)
 
 
 def _combined(store: str, named: dict[str, NamedAggregate]) -> Aggregate:

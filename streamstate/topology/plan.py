@@ -173,7 +173,7 @@ class _Planner:
                 full = repartition_topic(self._application_id, name)
                 repartitions[name] = self._internal(full, "repartition", name, [_Topic(name, internal=True)])
             for store in part.stores:
-                if self._graph.stores[store].changelog:
+                if self._graph.stores[store].own_changelog:
                     full = changelog_topic(self._application_id, store)
                     changelogs[store] = self._internal(full, "changelog", store, topics)
         return TopicPlan(self._application_id, tasks, changelogs, repartitions)

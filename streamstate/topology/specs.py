@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from streamstate.serde import Serde
 from streamstate.store_spec import StoreSpec as StoreSpec
+from streamstate.topology.table_specs import TableSpec
 
 Reset = Literal["earliest", "latest", "error"]
 Emit = Literal["update", "commit"]
@@ -185,7 +186,7 @@ class Process:
 
 Spec = (
     Source | Filter | Map | MapValues | FlatMap | FlatMapValues | SelectKey | Peek | Merge | Split | Branch
-    | Sink | Count | Reduce | Aggregate | ToStream | Process
+    | Sink | Count | Reduce | Aggregate | ToStream | Process | TableSpec
 )  # fmt: skip
 
 

@@ -24,14 +24,17 @@ class Run:
     Args:
         topology: what it runs.
         topics: external topics and their partitions.
+        compacted: an external topic that is compacted.
         settings: other than the defaults.
     """
 
-    def __init__(self, topology: Topology, topics: dict[str, int] | None = None, **settings: Any) -> None:
+    def __init__(
+        self, topology: Topology, topics: dict[str, int] | None = None, compacted: str = "", **settings: Any
+    ) -> None:
         self.clock = ManualClock(START_MS)
         self.broker = MemoryBroker(self.clock)
         for name, partitions in (topics or {"in": 1}).items():
-            self.broker.create_topic(name, partitions)
+            self.broker.create_topic(name, partitions, {"cleanup.policy": "compact"} if name == compacted else None)
         self.app = MemoryApplication(
             topology.build(), self.broker, self.clock, replace(WorkerSettings(GROUP), **settings)
         )

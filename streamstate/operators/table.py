@@ -1,0 +1,237 @@
+"""Tables and their row-wise operators, as closures over table changes.
+
+Rule of this module: a change is ``(key, new, old, timestamp)``, None standing for no row. Semantics are Kafka Streams':
+an operator that nothing asks for old rows sends every deletion on and gives no old ones; one that is asked for them
+(``needs_old``) leaves out what deletes nothing. User functions are called inside ``try`` and never for None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamstate.operators.aggregate import Change
+from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.stateless import Forward, event_time
+from streamstate.state import StagedStore
+from streamstate.state.format import VERSION, pack_header
+from streamstate.topology import specs
+
+# The row of a key as (value, timestamp in ms), or None.
+Getter = Callable[[Any], "tuple[Any, int] | None"]
+
+
+def source_without_rows(context: TaskContext, forward: Change) -> Forward:
+    """A table of which nothing needs the rows."""
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if key is None:
+            context.dropped += 1
+            return
+        forward(key, value, None, timestamp)
+
+    return run
+
+
+def source(name: str, store: StagedStore, context: TaskContext, forward: Change, *, needs_old: bool) -> Forward:
+    """Rows into the store, then on."""
+    serialize_key = store.spec.key.serialize
+    get, put = store.get, store.put
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if key is None:
+            context.dropped += 1
+            return
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        old = None
+        if needs_old:
+            entry = get(encoded)
+            if entry is not None:
+                old = entry[0]
+        try:
+            put(encoded, value, timestamp)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the row") from error
+        forward(key, value, old, timestamp)
+
+    return run
+
+
+def rebuilt(source: specs.Source) -> Callable[[bytes, bytes | None, int], tuple[bytes, bytes | None]]:
+    """Makes, of a record of the source, the entry that processing it has stored.
+
+    Keys are encoded anew, because equal keys may differ in their bytes; values are taken as they are, because they
+    decode to the same.
+    """
+    decode_key, encode_key, decode_value = source.key.deserialize, source.key.serialize, source.value.deserialize
+    extract = event_time(source.timestamp, rows=True)
+
+    def entry(key: bytes, value: bytes | None, timestamp: int) -> tuple[bytes, bytes | None]:
+        decoded = decode_key(key)
+        if value is None:
+            return encode_key(decoded), None
+        if extract is not None:
+            timestamp = extract(decoded, decode_value(value))  # type: ignore[assignment]
+        return encode_key(decoded), pack_header(VERSION, timestamp) + value
+
+    return entry
+
+
+def only_changes(name: str, serialize: Callable[[Any], bytes], forward: Change) -> Change:
+    """Leaves out rows whose serialized value is that of the row that was there."""
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        if new is None or old is None:
+            if new is old:
+                return
+        else:
+            try:
+                same = serialize(new) == serialize(old)
+            except Exception as error:
+                raise OperatorFailed(name, "encoding the row") from error
+            if same:
+                return
+        forward(key, new, old, timestamp)
+
+    return run
+
+
+def row_predicate(name: str, predicate: Callable[[Any, Any], object], negate: bool) -> Callable[[Any, Any], Any]:
+    """(key, value) to the value, or to None where the row does not pass."""
+
+    def kept(key: Any, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            passes = bool(predicate(key, value)) is not negate
+        except Exception as error:
+            raise OperatorFailed(name) from error
+        return value if passes else None
+
+    return kept
+
+
+def row_function(name: str, function: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+    """(key, value) to what the user's function makes of the value."""
+
+    def mapped(key: Any, value: Any) -> Any:
+        if value is None:
+            return None
+        try:
+            return function(value)
+        except Exception as error:
+            raise OperatorFailed(name) from error
+
+    return mapped
+
+
+def row_wise(shown: Callable[[Any, Any], Any], forward: Change, *, needs_old: bool, drops: bool) -> Change:
+    """A filter or map that keeps no rows.
+
+    Args:
+        shown: (key, value) to what the table shows of it.
+        forward: what follows.
+        needs_old: whether old rows are asked for.
+        drops: whether a change from no row to no row is left out when they are.
+    """
+    if not needs_old:
+
+        def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+            forward(key, shown(key, new), None, timestamp)
+
+        return run
+
+    def run_with_old(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        after, before = shown(key, new), shown(key, old)
+        if drops and after is None and before is None:
+            return
+        forward(key, after, before, timestamp)
+
+    return run_with_old
+
+
+def row_wise_kept(
+    name: str,
+    store: StagedStore,
+    shown: Callable[[Any, Any], Any],
+    forward: Change,
+    *,
+    needs_old: bool,
+    drops: bool,
+) -> Change:
+    """The same with the rows in a store of its own."""
+    kept = rows_kept(name, store, forward, needs_old=needs_old, drops=drops)
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        kept(key, shown(key, new), None, timestamp)
+
+    return run
+
+
+def rows_kept(name: str, store: StagedStore, forward: Change, *, needs_old: bool, drops: bool = False) -> Change:
+    """Puts rows into a store and sends them on, with the ones they replace where those are asked for."""
+    serialize_key = store.spec.key.serialize
+    get, put = store.get, store.put
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        old = None
+        if needs_old:
+            entry = get(encoded)
+            if entry is not None:
+                old = entry[0]
+        try:
+            put(encoded, new, timestamp)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the row") from error
+        if drops and needs_old and new is None and old is None:
+            return
+        forward(key, new, old, timestamp)
+
+    return run
+
+
+def rows_in(name: str, store: StagedStore, result: Callable[[Any], Any] | None = None) -> Getter:
+    """Looks rows up in a store, for the operator ``name``; ``result`` makes of the stored value what is shown."""
+    serialize_key, get = store.spec.key.serialize, store.get
+
+    def row(key: Any) -> tuple[Any, int] | None:
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        return get(encoded)
+
+    if result is None:
+        return row
+    show = result
+
+    def shown(key: Any) -> tuple[Any, int] | None:
+        entry = row(key)
+        if entry is None:
+            return None
+        try:
+            return show(entry[0]), entry[1]
+        except Exception as error:
+            raise OperatorFailed(name) from error
+
+    return shown
+
+
+def rows_through(getter: Getter, shown: Callable[[Any, Any], Any]) -> Getter:
+    """Rows of a filter or map that keeps none, made of its parent's."""
+
+    def row(key: Any) -> tuple[Any, int] | None:
+        entry = getter(key)
+        if entry is None:
+            return None
+        value = shown(key, entry[0])
+        return None if value is None else (value, entry[1])
+
+    return row

@@ -1,0 +1,47 @@
+"""Where the rows of a table are found, for the operators that look into it.
+
+Rule of this module: a table gets a store only when something needs its rows, and then the one store nearest to its
+source: what filters and maps make of those rows is computed when it is asked for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from streamstate.errors import TopologyError
+from streamstate.topology.draft import Draft
+from streamstate.topology.specs import Aggregate, Count, Reduce, StoreSpec
+from streamstate.topology.table_specs import TableFilter, TableMapValues, TableSource
+
+__all__ = ["rows_of", "store_of"]
+
+
+def store_of(draft: Draft, node: str) -> str | None:
+    """The store that holds exactly what the table shows, if there is one."""
+    store: str | None = getattr(draft.nodes[node].spec, "store", None)
+    return store
+
+
+def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
+    """Names of the stores in which the rows of a table are found; makes one where there is none yet.
+
+    Args:
+        draft: the topology being described.
+        node: the table's node.
+        kind: the operator that needs them, for the error.
+
+    Raises:
+        TopologyError: rows of such a table cannot be looked up.
+    """
+    spec = draft.nodes[node].spec
+    if isinstance(spec, (Count, Reduce, Aggregate)):
+        return (spec.store,)
+    if isinstance(spec, TableSource):
+        if spec.store is None:
+            draft.claim_store(StoreSpec(node, spec.key, spec.value, source=spec.source, reuse=spec.reuse))
+            spec = replace(spec, store=node)
+            draft.replace(node, spec)
+        return spec.stores
+    if isinstance(spec, (TableFilter, TableMapValues)):
+        return spec.stores or rows_of(draft, draft.nodes[node].parents[0], kind)
+    raise TopologyError(f"{kind} cannot look into the table {node!r}: its rows are not kept by key")

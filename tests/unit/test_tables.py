@@ -1,0 +1,287 @@
+"""Tables: rows, changes, row-wise operators, and the join of a stream with a table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from streamstate import Processor, Table, TaskCorrupted, Topology, TopologyError, serde
+from streamstate.engine.topics import CHANGELOG_CONFIG, Topics, prepare_topics
+from streamstate.testing import ManualClock, MemoryAdmin, MemoryApplication, MemoryBroker
+from tests.unit.application_support import Run
+
+TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()
+
+
+def table_of(**options: Any) -> tuple[Topology, Table[str, str]]:
+    topology = Topology("t")
+    return topology, topology.table("in", key=TEXT, value=TEXT, **options)
+
+
+def results(run: Run, topic: str = "out") -> list[tuple[str | None, str | None]]:
+    return [(k and k.decode(), v and v.decode()) for k, v in run.out(topic)]
+
+
+def feed(run: Run, topic: str, *records: tuple[Any, ...]) -> None:
+    """(key, value) or (key, value, event time) as text, processed before this returns."""
+    for key, value, *timestamp in records:
+        run.broker.append(
+            topic,
+            key=None if key is None else key.encode(),
+            value=None if value is None else value.encode(),
+            **({"timestamp": timestamp[0]} if timestamp else {}),
+        )
+        run.ticks(3)
+
+
+def test_every_record_with_a_key_is_a_change_and_null_deletes() -> None:
+    topology, table = table_of(store="rows")
+    table.to_stream().to("out")
+    run = Run(topology)
+    feed(run, "in", ("a", "1"), ("a", "1"), (None, "x"), ("a", None), ("b", "2"))
+    assert results(run) == [("a", "1"), ("a", "1"), ("a", None), ("b", "2")]
+    assert [task.counters.dropped for task in run.worker.assignment.tasks.values()] == [1]
+
+
+def test_a_table_that_nothing_looks_into_keeps_no_rows() -> None:
+    topology, table = table_of()
+    table.map_values(str.upper).to_stream().to("out", value=TEXT)
+    assert table.store is None
+    assert topology.build().stores == {}
+    run = Run(topology)
+    feed(run, "in", ("a", "x"), ("a", None))
+    assert results(run) == [("a", "X"), ("a", None)]
+
+
+def test_on_change_only_rows_that_differ_are_passed_on() -> None:
+    topology = Topology("t")
+    topology.table("in", key=TEXT, value=JSON, emit="change").to_stream().to("out")
+    run = Run(topology)
+    feed(run, "in", ("b", None), ("a", '{"x":1}'), ("a", '{ "x": 1 }'), ("a", '{"x":2}'), ("a", None), ("a", None))
+    assert results(run) == [("a", '{"x":1}'), ("a", '{"x":2}'), ("a", None)]
+
+
+def test_a_filter_deletes_what_does_not_pass() -> None:
+    topology, table = table_of()
+    table.filter(lambda key, value: value > "m").to_stream().to("out")
+    table.filter_not(lambda key, value: value > "m").to_stream().to("other")
+    run = Run(topology)
+    feed(run, "in", ("a", "x"), ("a", "b"), ("a", "b"), ("a", None))
+    # As in Kafka Streams, what was not there is deleted too while nothing compares old and new rows.
+    assert results(run) == [("a", "x"), ("a", None), ("a", None), ("a", None)]
+    assert results(run, "other") == [("a", None), ("a", "b"), ("a", "b"), ("a", None)]
+
+
+def test_the_newest_row_is_that_of_the_greatest_offset() -> None:
+    topology, table = table_of()
+    topology.stream("s", key=TEXT, value=TEXT).join(table, lambda left, right: left + right).to("out", value=TEXT)
+    run = Run(topology, {"in": 1, "s": 1})
+    feed(run, "in", ("a", "new", 2_000), ("a", "old", 1_000))
+    feed(run, "s", ("a", "1", 3_000))
+    assert results(run) == [("a", "1old")]
+    assert run.times() == [3_000]
+
+
+def joined(compacted: str = "in", **options: Any) -> Run:
+    topology = Topology("t")
+    table = topology.table("in", key=TEXT, value=TEXT, **options)
+    stream = topology.stream("s", key=TEXT, value=TEXT)
+    stream.join(table, lambda left, right: f"{left}+{right}").to("out", value=TEXT)
+    stream.left_join(table, lambda left, right: f"{left}+{right}").to("left", value=TEXT)
+    return Run(topology, {"in": 1, "s": 1}, compacted)
+
+
+def test_a_join_meets_the_row_as_it_is() -> None:
+    run = joined()
+    feed(run, "s", ("a", "1"))
+    feed(run, "in", ("a", "x"))
+    feed(run, "s", ("a", "2"), ("b", "3"), (None, "4"), ("a", None))
+    feed(run, "in", ("a", None))
+    feed(run, "s", ("a", "5"))
+    assert results(run) == [("a", "2+x")]
+    assert results(run, "left") == [("a", "1+None"), ("a", "2+x"), ("b", "3+None"), (None, "4+None"), ("a", "5+None")]
+
+
+def test_rows_are_looked_up_through_filters_and_maps() -> None:
+    topology = Topology("t")
+    table = topology.table("in", key=TEXT, value=TEXT).filter(lambda key, value: value != "no").map_values(str.upper)
+    topology.stream("s", key=TEXT, value=TEXT).left_join(table, lambda left, right: f"{left}+{right}").to(
+        "out", value=TEXT
+    )
+    assert list(topology.build().stores) == ["in.table"]
+    run = Run(topology, {"in": 1, "s": 1})
+    feed(run, "in", ("a", "yes"), ("b", "no"))
+    feed(run, "s", ("a", "1"), ("b", "2"))
+    assert results(run) == [("a", "1+YES"), ("b", "2+None")]
+
+
+def test_a_named_store_holds_what_the_table_shows() -> None:
+    topology, table = table_of()
+    long = table.filter(lambda key, value: len(value) > 1, store="long")
+    length = long.map_values(len, value=LONG, store="length")
+
+    class Reader(Processor[str, str, str, str]):
+        def process(self, key: str, value: str) -> None:
+            found = self.context.store("long").get(key), self.context.store("length").get(key)
+            self.context.forward(key, str(found))
+
+    topology.stream("s", key=TEXT, value=TEXT).process(Reader, stores=["long", "length"]).to(
+        "out", key=TEXT, value=TEXT
+    )
+    assert length.store == "length"
+    run = Run(topology, {"in": 1, "s": 1})
+    feed(run, "in", ("a", "xyz"), ("b", "x"))
+    feed(run, "s", ("a", ""), ("b", ""))
+    feed(run, "in", ("a", "x"))
+    feed(run, "s", ("a", ""))
+    assert results(run) == [("a", "('xyz', 3)"), ("b", "(None, None)"), ("a", "(None, None)")]
+    assert run.state("length") == {}
+
+
+def test_a_stream_with_a_changed_key_meets_the_table_by_way_of_a_repartition_topic() -> None:
+    topology = Topology("t")
+    table = topology.table("in", key=TEXT, value=TEXT)
+    stream = topology.stream("s", key=TEXT, value=TEXT).select_key(lambda key, value: value)
+    stream.left_join(table, lambda left, right: f"{left}+{right}", key=TEXT).to("out", value=TEXT)
+    assert [part.name for part in topology.build().subtopologies] == ["in", "s"]
+    run = Run(topology, {"in": 3, "s": 2})
+    assert "app-s.select_key.left_join-repartition" in run.broker.topics()
+    for key in "abcdef":
+        feed(run, "in", (key, key.upper()))
+    for key in "abcdefg":
+        feed(run, "s", ("k", key))
+    run.ticks(10)
+    assert sorted(results(run)) == sorted([(key, f"{key}+{key.upper()}") for key in "abcdef"] + [("g", "g+None")])
+
+
+def test_unlike_partition_counts_are_refused() -> None:
+    topology = Topology("t")
+    table = topology.table("in", key=TEXT, value=TEXT)
+    topology.stream("s", key=TEXT, value=TEXT).join(table, lambda left, right: left).to("out", value=TEXT)
+    with pytest.raises(TopologyError, match=r"'in' has 3 partitions, 's' has 2 partitions: put .repartition"):
+        Run(topology, {"in": 3, "s": 2})
+
+
+def test_a_table_of_another_topology_is_refused() -> None:
+    _, table = table_of()
+    with pytest.raises(TopologyError, match="another Topology"):
+        Topology("u").stream("s").join(table, lambda left, right: left)  # type: ignore[arg-type]
+
+
+# -- the source topic as the changelog -----------------------------------------------------------------------------
+
+
+def test_a_table_whose_topic_can_be_its_changelog_has_no_other() -> None:
+    run = joined()
+    assert [topic for topic in run.broker.topics() if "changelog" in topic] == []
+
+
+@pytest.mark.parametrize("options", [{"own_changelog": True}, {"on_error": "continue"}, {"compacted": ""}])
+def test_a_table_whose_topic_cannot_be_its_changelog_has_its_own(options: dict[str, Any]) -> None:
+    run = joined(**options)
+    feed(run, "in", ("a", "x"))
+    assert run.state("in.table") == {b"a": b"x"}
+    run.app.disks.clear()
+    run.restart(close=False)
+    feed(run, "s", ("a", "1"))
+    assert results(run) == [("a", "1+x")]
+
+
+@pytest.mark.parametrize("close", [True, False])
+def test_lost_rows_are_restored_from_the_source_up_to_what_is_processed(close: bool) -> None:
+    run = joined(timestamp=lambda key, value: 1_000 + len(value))
+    feed(run, "in", ("a", "x"), ("b", "y"), ("b", None), ("a", "zz"))
+    worker = run.workers.pop("w")
+    worker.close() if close else run.broker.expel("w")
+    run.app.disks.clear()
+    # Not processed yet: the stream's record, of an earlier event time, must not meet it.
+    run.broker.append("in", key=b"a", value=b"later", timestamp=2_000)
+    run.broker.append("s", key=b"a", value=b"1", timestamp=1)
+    run.start()
+    run.ticks(20)
+    assert results(run, "left")[-1:] == [("a", "1+zz")]
+    store = next(iter(run.worker.assignment.tasks.values())).stores["in.table"]
+    assert store.get(b"a") == ("later", 1_005)
+    assert store.get(b"b") is None
+
+
+def test_a_crash_between_the_commit_and_the_store_is_repaired_from_the_source() -> None:
+    run = joined()
+    feed(run, "in", ("a", "x"))
+    task = next(iter(run.worker.assignment.tasks.values()))
+    # The store keeps what it was before this commit.
+    task.backend.apply = lambda *_: None  # type: ignore[union-attr,method-assign,assignment]
+    feed(run, "in", ("a", "y"))
+    assert run.offset() is not None
+    disk = run.app.disks["w"]
+    (backend,) = disk.backends.values()
+    del backend.apply
+    assert backend.positions() == {"in.table": 1}
+    run.restart(close=False)
+    feed(run, "s", ("a", "1"))
+    assert results(run) == [("a", "1+y")]
+
+
+def test_offsets_that_were_put_back_rebuild_the_rows_as_they_were_there() -> None:
+    run = joined()
+    feed(run, "in", ("a", "x"), ("a", "y"))
+    run.workers.pop("w").close()
+    backend = next(iter(run.app.disks["w"].backends.values()))
+    # As if the store were ahead of the group's offset.
+    backend.apply({"in.table": {b"ghost": b"\x01" + bytes(8) + b"z"}}, {"in.table": 99}, {})
+    run.start()
+    feed(run, "s", ("a", "1"), ("ghost", "1"))
+    assert results(run) == [("a", "1+y")]
+
+
+POLICIES = {
+    "compacted": ({"cleanup.policy": "compact"}, True),
+    "kept": ({"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}, True),
+    "deleted by time": ({"cleanup.policy": "delete", "retention.ms": "604800000", "retention.bytes": "-1"}, False),
+    "deleted by size": ({"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "1000"}, False),
+    "compacted and deleted": ({"cleanup.policy": "compact,delete", "retention.ms": "604800000"}, False),
+    "default": ({}, False),
+}
+
+
+def configured(config: dict[str, str], *existing: str) -> Topics:
+    topology = Topology("t")
+    topology.table("in", key=TEXT, value=TEXT, store="rows").to_stream().to("out")
+    broker = MemoryBroker(ManualClock())
+    broker.create_topic("in", 1, config)
+    for topic in existing:
+        broker.create_topic(topic, 1, CHANGELOG_CONFIG)
+    return prepare_topics(topology.build(), "app", MemoryAdmin(broker))
+
+
+@pytest.mark.parametrize(("config", "reused"), POLICIES.values(), ids=POLICIES)
+def test_a_topic_that_keeps_its_rows_is_the_changelog(config: dict[str, str], reused: bool) -> None:
+    topics = configured(config)
+    assert topics.graph.stores["rows"].reuse is reused
+    assert ("app-rows-changelog" in topics.created) is not reused
+    assert ("rows" in topics.plan.changelogs) is not reused
+
+
+def test_a_changelog_that_exists_stays_in_use() -> None:
+    topics = configured({"cleanup.policy": "compact"}, "app-rows-changelog")
+    assert not topics.graph.stores["rows"].reuse
+
+
+def test_local_copies_are_used_no_longer_than_the_source_keeps_tombstones() -> None:
+    day_ms = 24 * 60 * 60 * 1_000
+    compacted = {"cleanup.policy": "compact"}
+    assert configured({**compacted, "delete.retention.ms": str(day_ms)}).copies_usable_s < day_ms / 1_000
+    assert configured({**compacted, "delete.retention.ms": str(30 * day_ms)}).copies_usable_s == 6 * day_ms / 1_000
+
+
+def test_a_table_whose_rows_would_be_lost_by_a_new_changelog_is_refused() -> None:
+    run = joined()
+    feed(run, "in", ("a", "x"))
+    run.workers.pop("w").close()
+    topology = Topology("t")
+    topology.table("in", key=TEXT, value=TEXT, own_changelog=True, store="in.table").to_stream().to("out")
+    run.app = MemoryApplication(topology.build(), run.broker, run.clock, run.app.settings)
+    run.start("other")
+    with pytest.raises(TaskCorrupted, match=r"'in.table' is empty: so far the topic itself was the changelog"):
+        run.ticks(4)
