@@ -77,7 +77,7 @@ def describe_text(graph: Graph, application_id: str) -> str:
             lines += [f"  {heading:<7} {topic} (repartition topic)" for topic in part[key]]
         for store in part["stores"]:
             changelog = f"changelog {store['changelog']}" if store["changelog"] else "no changelog"
-            if store["source"]:
+            if "source" in store:
                 changelog = (
                     f"changelog {store['source']} itself if nothing is deleted from it, else {store['changelog']}"
                 )
@@ -145,13 +145,15 @@ def describe_mermaid(graph: Graph, application_id: str) -> str:
 
 def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
     store = graph.stores[name]
-    return {
+    described = {
         "name": name,
         "key": store.key.name,
         "value": store.value.name,
         "changelog": changelog_topic(application_id, name) if store.changelog else None,
-        "source": store.source if store.reuse else None,
     }
+    if store.reuse:
+        described["source"] = store.source
+    return described
 
 
 def _node(node: Node, application_id: str) -> dict[str, Any]:

@@ -86,3 +86,12 @@ def test_output_is_deterministic() -> None:
     one, two = topology().build(), topology().build()
     for describe in (describe_text, describe_mermaid, describe_json):
         assert describe(one, "app") == describe(two, "app")
+
+
+def test_a_table_says_where_its_rows_are_kept() -> None:
+    topology = Topology("t")
+    topology.table("planes", store="rows").to_stream().to("out")
+    assert (
+        "store   rows, key bytes, value bytes, changelog planes itself if nothing is deleted from it, else "
+        "app-rows-changelog" in describe_text(topology.build(), "app")
+    )
