@@ -6,7 +6,7 @@ Rule of this module: the whole public API, re-exports only.
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
-from streamstate import aggregates, serde
+from streamstate import aggregates, serde, windows
 from streamstate.errors import (
     BrokerUnavailable,
     ConfigError,
@@ -28,9 +28,11 @@ from streamstate.topology import (
     Stream,
     Table,
     Topology,
+    WindowedStream,
     dead_letter,
     stores,
 )
+from streamstate.windows import Windowed
 
 try:
     __version__ = _version("streamstate")
@@ -56,9 +58,12 @@ __all__ = [
     "TaskCorrupted",
     "Topology",
     "TopologyError",
+    "Windowed",
+    "WindowedStream",
     "__version__",
     "aggregates",
     "dead_letter",
     "serde",
     "stores",
+    "windows",
 ]

@@ -7,7 +7,20 @@ from typing import Any
 
 from streamstate.serde import Serde
 
-__all__ = ["StoreSpec"]
+__all__ = ["SegmentSpec", "StoreSpec"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpec:
+    """How long entries of a windowed store live, by the time with which their keys begin (see ``window_keys``).
+
+    Attributes:
+        retention_ms: for how long after its own time an entry may be read; None: for ever.
+        length_ms: what stretch of time is deleted at once; the unit of the time in the key.
+    """
+
+    retention_ms: int | None
+    length_ms: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +35,14 @@ class StoreSpec:
         source: the input topic whose rows it holds, for the store of a table that is read from a topic.
         reuse: the source serves as the changelog, so that there is none of its own; in a topology that means that it
             may, and is decided by the topic's settings before anything runs.
+        segments: of a store whose keys begin with a time; None for all others.
     """
 
     name: str
     key: Serde[Any]
     value: Serde[Any]
     changelog: bool = True
+    segments: SegmentSpec | None = None
     source: str | None = None
     reuse: bool = False
 

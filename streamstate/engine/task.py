@@ -423,6 +423,7 @@ class Task:
         writes = {}
         for name, store in self.stores.items():
             if store.staged:
+                store.expire()
                 try:
                     writes[name] = store.seal()
                 except Exception as error:
@@ -457,6 +458,11 @@ class Task:
                 writes,
                 {**positions, **reflected},
                 {(tp.topic, tp.partition): position.offset for tp, position in offsets.items()},
+                {
+                    name: store.segments.bound
+                    for name, store in self.stores.items()
+                    if store.segments is not None and store.segments.bound
+                },
             )
         self.uncommitted = 0
         for store in self.stores.values():

@@ -12,11 +12,12 @@ from streamstate.operators.compilation import Compilation, CompiledTask, Compile
 from streamstate.operators.compile_rows import ROWS
 from streamstate.operators.compile_streams import STREAMS
 from streamstate.operators.compile_tables import TABLES
+from streamstate.operators.compile_windows import WINDOWS
 from streamstate.operators.context import TaskContext
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
 
-COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS}
+COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **WINDOWS}
 
 
 def compile_task(

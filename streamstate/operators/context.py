@@ -79,10 +79,11 @@ class TaskContext:
         outputs: what the record, and those before it in the batch, send.
         now_ms: wall clock in ms.
         latest_timestamp: by topic, a one-element list with the highest timestamp (ms) its broker takes now.
-        dropped: records left out by rule, such as those with a null key in a keyed operator.
+        dropped: records left out by rule, such as those with a null key in a keyed operator; late ones too.
+        late: records that came after all their windows had closed.
     """
 
-    __slots__ = ("application_id", "dropped", "latest_timestamp", "now_ms", "outputs", "record", "schedules",
+    __slots__ = ("application_id", "dropped", "late", "latest_timestamp", "now_ms", "outputs", "record", "schedules",
                  "stream_time", "task_id", "timestamp")  # fmt: skip
 
     def __init__(
@@ -102,6 +103,7 @@ class TaskContext:
         self.latest_timestamp = latest_timestamp
         self.schedules = Schedules()
         self.dropped = 0
+        self.late = 0
 
 
 class Schedule:

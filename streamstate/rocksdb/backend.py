@@ -17,7 +17,7 @@ from typing import Any
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
 from streamstate.errors import TaskCorrupted
-from streamstate.state.backend import InputPartition, Writes
+from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
 
 log = logging.getLogger("streamstate.rocksdb")
 
@@ -121,14 +121,24 @@ class RocksBackend:
             return _descending(family.items(backwards=True, from_key=end), start, end)
         return _ascending(family.items(from_key=start), end)
 
-    def apply(self, writes: Writes, positions: Mapping[str, int], offsets: Mapping[InputPartition, int]) -> None:
+    def apply(
+        self,
+        writes: Writes,
+        positions: Mapping[str, int],
+        offsets: Mapping[InputPartition, int],
+        expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+    ) -> None:
         batch = WriteBatch(raw_mode=True)
         put, delete = batch.put, batch.delete
+        for store, bound in expired_below.items():
+            batch.delete_range(b"", bound, self._handles[store])
         for store, entries in writes.items():
             handle = self._handles[store]
+            bound = expired_below.get(store, b"")
             for key, value in entries.items():
                 if value is None:
-                    delete(key, handle)
+                    if key >= bound:
+                        delete(key, handle)
                 else:
                     put(key, value, handle)
         for store, position in positions.items():

@@ -1,7 +1,8 @@
 """State: the backend protocol, the staging overlay over it, the typed stores on top."""
 
-from streamstate.state.backend import Backend, MemoryBackend
+from streamstate.state.backend import NOTHING_EXPIRED, Backend, MemoryBackend
 from streamstate.state.keyvalue import TypedStore
+from streamstate.state.segments import NO_TIME, Segments
 from streamstate.state.staging import (
     MISSING,
     DecodedStore,
@@ -12,5 +13,5 @@ from streamstate.state.staging import (
     staged_store,
 )
 
-__all__ = ["MISSING", "Backend", "DecodedStore", "EncodedStore", "MemoryBackend", "StagedStore", "TypedStore",
-           "UndoLog", "rollback", "staged_store"]  # fmt: skip
+__all__ = ["MISSING", "NOTHING_EXPIRED", "NO_TIME", "Backend", "DecodedStore", "EncodedStore", "MemoryBackend",
+           "Segments", "StagedStore", "TypedStore", "UndoLog", "rollback", "staged_store"]  # fmt: skip

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from types import MappingProxyType
+from typing import Final, Protocol
 
 InputPartition = tuple[str, int]
 Writes = Mapping[str, Mapping[bytes, bytes | None]]
+
+NOTHING_EXPIRED: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
 class Backend(Protocol):
@@ -25,8 +28,22 @@ class Backend(Protocol):
         """Entries with ``start <= key < end`` as they are now, in key order or reversed."""
         ...
 
-    def apply(self, writes: Writes, positions: Mapping[str, int], offsets: Mapping[InputPartition, int]) -> None:
-        """Write all stores, changelog positions and input offsets, all or nothing."""
+    def apply(
+        self,
+        writes: Writes,
+        positions: Mapping[str, int],
+        offsets: Mapping[InputPartition, int],
+        expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+    ) -> None:
+        """Write all stores, changelog positions and input offsets, all or nothing.
+
+        Args:
+            writes: entries by store; None deletes.
+            positions: changelog position by store.
+            offsets: by input partition.
+            expired_below: by store, the key below which everything is deleted, before ``writes``, as one range.
+                ``writes`` has nothing but deletions there.
+        """
         ...
 
     def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
@@ -86,10 +103,22 @@ class MemoryBackend:
             keys.reverse()
         return iter([(key, data[key]) for key in keys])
 
-    def apply(self, writes: Writes, positions: Mapping[str, int], offsets: Mapping[InputPartition, int]) -> None:
-        unknown = writes.keys() - self._data.keys()
+    def apply(
+        self,
+        writes: Writes,
+        positions: Mapping[str, int],
+        offsets: Mapping[InputPartition, int],
+        expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+    ) -> None:
+        unknown = (writes.keys() | expired_below.keys()) - self._data.keys()
         if unknown:
             raise KeyError(f"no such store: {sorted(unknown)}")
+        for store, bound in expired_below.items():
+            order = self._order[store]
+            end = bisect_left(order, bound)
+            for key in order[:end]:
+                del self._data[store][key]
+            del order[:end]
         for store, entries in writes.items():
             for key, value in entries.items():
                 self._set(store, key, value)

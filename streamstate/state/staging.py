@@ -18,7 +18,9 @@ from typing import Any, Final, final
 from streamstate.errors import TaskCorrupted
 from streamstate.state.backend import Backend
 from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
+from streamstate.state.segments import Segments
 from streamstate.store_spec import StoreSpec
+from streamstate.window_keys import TIME_KEY
 
 Entry = tuple[Any, int]
 UndoLog = list[tuple[dict[bytes, Any], bytes, Any]]
@@ -54,6 +56,7 @@ class StagedStore:
         staged: uncommitted entries by serialized key; the same dict object for the store's life.
         staged_bytes: estimate of the memory that ``staged`` holds.
         cache_bytes: budget of the cache of committed entries; may be changed at any time.
+        segments: what a windowed store has besides; None for all others.
     """
 
     __slots__ = (
@@ -63,6 +66,7 @@ class StagedStore:
         "_young",
         "_young_bytes",
         "cache_bytes",
+        "segments",
         "spec",
         "staged",
         "staged_bytes",
@@ -80,6 +84,10 @@ class StagedStore:
         self._young: dict[bytes, Any] = {}
         self._old: dict[bytes, Any] = {}
         self._young_bytes = 0
+        self.segments: Segments | None = None
+        if spec.segments is not None:
+            self.segments = Segments(spec.segments, self._scan_backend, self._prime, undo)
+            self.segments.load(self._read(TIME_KEY))
 
     # -- entries; overridden -------------------------------------------------------------------------------
 
@@ -122,12 +130,22 @@ class StagedStore:
             self._age()
         return entry
 
+    def _scan_backend(self, start: bytes | None, end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
+        return self._backend.scan(self.spec.name, start, end, False)
+
+    def _prime(self, key: bytes, stored: bytes) -> None:
+        if key not in self._young:
+            self._young[key] = self._from_stored(stored)
+            self._young_bytes += ENTRY_BYTES + len(key) + len(stored)
+
     def _age(self) -> None:
         # Two generations instead of a linked list: what was used since the last ageing survives the next one.
         self._old, self._young, self._young_bytes = self._young, {}, 0
 
     def scan(self, start: bytes | None, end: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
         """Entries with ``start <= key < end`` as they are now, merged from staging and backend."""
+        if self.segments is not None and end is None:
+            end = TIME_KEY
         staged = sorted(
             (
                 item
@@ -161,8 +179,17 @@ class StagedStore:
         """What the transaction writes: stored bytes per changed key, None for a tombstone."""
         raise AssertionError("abstract")
 
+    def expire(self) -> None:
+        """Before ``seal``: stage tombstones for what has expired."""
+        if self.segments is not None:
+            self.segments.expire(self.staged)
+
     def committed(self) -> None:
         """The transaction is committed and its writes are in the backend."""
+        if self.segments is not None:
+            for key in self.segments.committed(self.cache_bytes):
+                for entries in (self.staged, self._young, self._old):
+                    entries.pop(key, None)
         self._young.update(self.staged)
         self._young_bytes += self.staged_bytes
         self.staged.clear()
@@ -174,12 +201,14 @@ class StagedStore:
         """Drop every uncommitted write."""
         self.staged.clear()
         self.staged_bytes = 0
+        if self.segments is not None:
+            self.segments.load(self._read(TIME_KEY))
 
     def forget(self) -> None:
         """Drop the cache too: the backend was changed by a restore."""
-        self.discard()
-        self._young, self._old, self._young_bytes = {}, {}, 0
         self._read = self._backend.reader(self.spec.name)
+        self._young, self._old, self._young_bytes = {}, {}, 0
+        self.discard()
 
 
 class DecodedStore(StagedStore):
@@ -220,10 +249,13 @@ class DecodedStore(StagedStore):
 
     def seal(self) -> dict[bytes, bytes | None]:
         serialize = self._serialize
-        return {
+        sealed = {
             key: None if entry is None else pack_header(VERSION, entry[1]) + serialize(entry[0])
             for key, entry in self.staged.items()
         }
+        if self.segments is not None:
+            self.segments.seal(sealed)
+        return sealed
 
     def _from_stored(self, stored: bytes) -> Any:
         payload, timestamp = decode(stored, self.spec.name)
@@ -259,7 +291,10 @@ class EncodedStore(StagedStore):
         staged[key] = stored
 
     def seal(self) -> dict[bytes, bytes | None]:
-        return dict(self.staged)
+        sealed = dict(self.staged)
+        if self.segments is not None:
+            self.segments.seal(sealed)
+        return sealed
 
     def _from_stored(self, stored: bytes) -> Any:
         decode(stored, self.spec.name)

@@ -14,6 +14,7 @@ from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubT
 from streamstate.topology.stores import dead_letter
 from streamstate.topology.stream import Stream
 from streamstate.topology.table import Table
+from streamstate.topology.windowed import WindowedStream
 
 __all__ = [
     "Cancellable",
@@ -32,6 +33,7 @@ __all__ = [
     "Table",
     "TopicPlan",
     "Topology",
+    "WindowedStream",
     "check_existing",
     "dead_letter",
     "describe_json",

@@ -7,11 +7,13 @@ output.
 from __future__ import annotations
 
 import re
+from dataclasses import asdict
 from typing import Any
 
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
-from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, ToStream
+from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, ToStream, WindowedAggregate
+from streamstate.windows import TimeWindows
 
 __all__ = ["describe_json", "describe_mermaid", "describe_text"]
 
@@ -183,11 +185,26 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
             described["partitions"] = spec.partitions
     elif isinstance(spec, ToStream):
         described["emit"] = spec.emit
+    elif isinstance(spec, WindowedAggregate):
+        described.update(
+            operator=f"windowed_{spec.kind}",
+            windows=_fields(spec.windows),
+            emit=spec.emit,
+            late=None if spec.late is None else spec.late.topic,
+            idle_ms=spec.idle_ms,
+        )
     elif isinstance(spec, Process) and spec.on_error is not None:
         described["on_error"] = _policy(spec.on_error)
     if stores_of(spec):
         described["stores"] = list(stores_of(spec))
     return described
+
+
+def _fields(windows: Any) -> dict[str, Any]:
+    kind = type(windows).__name__.removesuffix("Windows").lower()
+    if isinstance(windows, TimeWindows):
+        kind = "tumbling" if windows.size_ms == windows.advance_ms else "hopping"
+    return {"kind": kind, **asdict(windows)}
 
 
 def _policy(policy: ErrorPolicy) -> str:
@@ -210,6 +227,13 @@ def _summary(node: dict[str, Any]) -> str:
         parts.append(f"reset {node['reset']}")
     if node.get("on_error", "fail") != "fail":
         parts.append(f"on error {node['on_error']}")
+    if "windows" in node:
+        fields = dict(node["windows"])
+        parts.append(f"{fields.pop('kind')} windows " + " ".join(f"{name} {value}" for name, value in fields.items()))
+    if node.get("late"):
+        parts.append(f"late records to {node['late']}")
+    if node.get("idle_ms"):
+        parts.append(f"idle after {node['idle_ms']} ms")
     if "emit" in node:
         parts.append(f"emit {node['emit']}")
     if "stores" in node:

@@ -22,6 +22,7 @@ from streamstate.topology.specs import (
     Spec,
     StoreSpec,
     SubTopology,
+    WindowedAggregate,
 )
 from streamstate.topology.table_specs import TableSpec
 
@@ -30,7 +31,7 @@ __all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of"]
 
 def stores_of(spec: Spec) -> tuple[str, ...]:
     """Names of the stores that an operator uses."""
-    if isinstance(spec, (Count, Reduce, Aggregate)):
+    if isinstance(spec, (Count, Reduce, Aggregate, WindowedAggregate)):
         return (spec.store,)
     if isinstance(spec, (Process, TableSpec)):
         return spec.stores
@@ -66,11 +67,13 @@ def feeding_sources(graph: Graph, store: str) -> tuple[str, ...]:
 
 
 def sink_topics(graph: Graph) -> tuple[str, ...]:
-    """Topics outside the application that it is known to write: sinks of a fixed name and dead-letter topics."""
+    """Topics outside the application that it is known to write: fixed sinks, late records, dead letters."""
     topics: dict[str, None] = {}
     for node in graph.nodes.values():
         if isinstance(node.spec, Sink) and not node.spec.internal and isinstance(node.spec.topic, str):
             topics[node.spec.topic] = None
+        elif isinstance(node.spec, WindowedAggregate) and node.spec.late is not None:
+            topics[node.spec.late.topic] = None
     for _, policy in _policies(graph.nodes):
         if policy.topic is not None:
             topics[policy.topic] = None

@@ -19,6 +19,8 @@ from streamstate.topology.draft import Position, checked_function
 from streamstate.topology.names import checked
 from streamstate.topology.specs import Aggregate, Count, Reduce, Spec, StoreSpec
 from streamstate.topology.table import Table
+from streamstate.topology.windowed import WindowedStream
+from streamstate.windows import SlidingWindows, TimeWindows, UnlimitedWindows
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -85,6 +87,23 @@ class GroupedStream(Generic[K, V]):
         checked_function(function, "reduce", self._at.node)
         kept = value or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: Reduce(name, function))
+
+    def windowed_by(self, windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> WindowedStream[K, V]:
+        """Group by window too (Kafka Streams: ``KGroupedStream.windowedBy``).
+
+        Args:
+            windows: made by ``windows.tumbling``, ``windows.hopping``, ``windows.unlimited``.
+
+        Raises:
+            TopologyError: they are no windows.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> words = Topology("t").stream("words", key=serde.string()).group_by_key()
+        >>> words.windowed_by(windows.tumbling(timedelta(hours=1), grace=timedelta(minutes=10)))
+        <WindowedStream words>
+        """
+        return WindowedStream(self._at, windows)
 
     @overload
     def aggregate(

@@ -67,6 +67,35 @@ def content(backend: Backend, store: str = "counts") -> dict[bytes, bytes]:
 # -- both ------------------------------------------------------------------------------------------------------
 
 
+def test_what_has_expired_goes_as_one_range_before_the_writes(backend: Backend) -> None:
+    backend.apply({"counts": ENTRIES, "default": ENTRIES}, {"counts": 1}, {})
+    backend.apply(
+        {"counts": {b"a": None, b"a\x00": None, b"ab": b"new", b"b": None}}, {"counts": 2}, {}, {"counts": b"ab"}
+    )
+    assert list(backend.scan("counts", None, None, False)) == [(b"ab", b"new"), (b"\xff\xff", b"5")]
+    assert backend.reader("counts")(b"a") is None
+    assert dict(backend.scan("default", None, None, False)) == ENTRIES, "of another store nothing expires"
+    assert backend.positions() == {"counts": 2}
+
+
+def test_expiry_is_part_of_the_whole(backend: Backend) -> None:
+    backend.apply({"counts": ENTRIES}, {"counts": 1}, {})
+    with pytest.raises(KeyError):
+        backend.apply({"unknown": {b"k": b"v"}}, {"counts": 2}, {}, {"counts": b"z"})
+    with pytest.raises(KeyError):
+        backend.apply({}, {"counts": 2}, {}, {"counts": b"z", "unknown": b"z"})
+    assert dict(backend.scan("counts", None, None, False)) == ENTRIES
+    assert backend.positions() == {"counts": 1}
+
+
+def test_an_entry_written_again_after_its_range_expired_is_there(backend: Backend) -> None:
+    backend.apply({"counts": {b"a": b"1"}}, {}, {}, {})
+    backend.apply({"counts": {b"a": None}}, {}, {}, {"counts": b"b"})
+    backend.apply({"counts": {b"a": b"2"}}, {}, {})
+    assert list(backend.scan("counts", None, b"b", False)) == [(b"a", b"2")]
+    assert list(backend.scan("counts", None, b"b", True)) == [(b"a", b"2")]
+
+
 def test_a_new_one_is_empty(backend: Backend) -> None:
     assert backend.reader("counts")(b"a") is None
     assert content(backend) == {}
