@@ -20,7 +20,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from streamstate.errors import ConfigError, TopologyError
+from streamstate.errors import (
+    ConfigError,
+    OffsetOutOfRange,
+    ProcessingError,
+    StateDirectoryLocked,
+    TaskCorrupted,
+    TopologyError,
+)
 from streamstate_cli.events import Event, event
 
 __all__ = ["Backoff", "Supervised", "Supervisor"]
@@ -29,6 +36,11 @@ log = logging.getLogger("streamstate.supervisor")
 
 # What starting again cannot mend.
 FATAL = frozenset((ConfigError.exit_code, TopologyError.exit_code))
+# What a restart only mends when somebody has acted meanwhile: tried a few times, then the user is told.
+HOPELESS = frozenset(
+    kind.exit_code for kind in (StateDirectoryLocked, ProcessingError, TaskCorrupted, OffsetOutOfRange)
+)
+MOST_HOPELESS = 5
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 ORPHAN_LIMIT_S = 60.0
 READ_BYTES = 65_536
@@ -59,6 +71,10 @@ class Backoff:
         self._next_s = min(self._limit_s, 2 * delay_s)
         return delay_s
 
+    def is_quick(self, uptime_s: float) -> bool:
+        """True when a worker that lived ``uptime_s`` has not been well."""
+        return uptime_s < self._healthy_s
+
 
 class _Lines:
     """Whole lines out of pieces."""
@@ -83,6 +99,7 @@ class _Slot:
 
     Attributes:
         due: when to start it; None while it runs or waits for the first worker.
+        hopeless: how often in a row it ended soon, with a code that a restart hardly mends.
     """
 
     index: int
@@ -90,6 +107,7 @@ class _Slot:
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
     due: float | None = None
+    hopeless: int = 0
     pipes: dict[int, _Lines] = field(default_factory=dict)
 
 
@@ -275,17 +293,34 @@ class Supervisor:
                 self._forget(slot, fd)
         _close_stdin(process)
         slot.process = None
-        code = process.returncode
-        if code in FATAL and not self._stopping:
+        code, uptime_s = process.returncode, self._clock() - slot.started
+        if not self._stopping and self._cannot_go_on(slot, code, uptime_s):
             self._status = code
             self._stop_all(signal.SIGTERM)
-        delay_s = None if self._stopping else slot.backoff.delay_s(self._clock() - slot.started)
+        delay_s = None if self._stopping else slot.backoff.delay_s(uptime_s)
         slot.due = None if delay_s is None else self._clock() + delay_s
         restart_in_ms = None if delay_s is None else round(delay_s * 1000)
         told = event("worker_exited", slot.index, exit_code=code, restart_in_ms=restart_in_ms)
         self._emit({**told, "pid": process.pid})
         if delay_s is not None:
             log.warning("worker %d %s; it is started again in %.1f s", slot.index, _described(code), delay_s)
+
+    def _cannot_go_on(self, slot: _Slot, code: int, uptime_s: float) -> bool:
+        if code in FATAL:
+            return True
+        # A long life says that something else is wrong now than before it.
+        before = slot.hopeless if slot.backoff.is_quick(uptime_s) else 0
+        slot.hopeless = before + 1 if code in HOPELESS else 0
+        if slot.hopeless < MOST_HOPELESS:
+            return False
+        log.error(
+            "worker %d ended %d times in a row with exit code %d or a like one: starting it again does not help. "
+            "Its last message says what does",
+            slot.index,
+            slot.hopeless,
+            code,
+        )
+        return True
 
     # -- the end -------------------------------------------------------------------------------------------
 

@@ -15,8 +15,9 @@ from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of
 from streamstate.errors import OffsetOutOfRange, TaskCorrupted
-from streamstate.operators import TaskInterrupted, internal_topic
+from streamstate.operators import TaskInterrupted
 from streamstate.state import Backend
+from streamstate.topology.names import repartition_topic
 from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.assignment")
@@ -66,7 +67,7 @@ class Assignment:
         self._reader: dict[str, SubTopology] = {}
         for part in graph.subtopologies:
             topics = list(part.source_topics)
-            topics += [internal_topic(settings.application_id, name) for name in part.repartition_sources]
+            topics += [repartition_topic(settings.application_id, name) for name in part.repartition_sources]
             self._topics[part] = tuple(topics)
             self._reader.update(dict.fromkeys(topics, part))
         # Why committed offsets are not known yet, while they are not.

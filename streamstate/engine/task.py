@@ -24,9 +24,9 @@ from streamstate.operators import (
     TaskContext,
     TaskInterrupted,
     compile_task,
-    internal_topic,
 )
 from streamstate.state import Backend, StagedStore, UndoLog, rollback, staged_store
+from streamstate.topology.names import changelog_topic
 from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
@@ -174,7 +174,7 @@ class Task:
     def changelogs(self) -> dict[str, TopicPartition]:
         """Partition by store of the changelogs that the task writes."""
         return {
-            name: TopicPartition(internal_topic(self._application_id, f"{name}-changelog"), self.id.partition)
+            name: TopicPartition(changelog_topic(self._application_id, name), self.id.partition)
             for name in self.subtopology.stores
             if self._graph.stores[name].own_changelog
         }

@@ -46,6 +46,7 @@ from streamstate.engine.task import Input, Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
 from streamstate.errors import ConfigError, ProcessingError
 from streamstate.operators import TaskInterrupted
+from streamstate.topology.names import repartition_topic
 from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.worker")
@@ -101,7 +102,9 @@ class Worker:
             clock.monotonic_ms,
         )
         self._repartitions = {
-            f"{settings.application_id}-{name}" for part in graph.subtopologies for name in part.repartition_sources
+            repartition_topic(settings.application_id, name)
+            for part in graph.subtopologies
+            for name in part.repartition_sources
         }
         self._membership = Membership(consumer)
         self._patience = Patience(clock, settings.broker_timeout_ms)

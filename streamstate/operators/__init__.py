@@ -1,9 +1,9 @@
 """The runtime of each operator: closures compiled once per task, no IO but the store interface."""
 
-from streamstate.operators.compilation import CompiledTask, Rebuild, SourceEntry, SourceLog, internal_topic
+from streamstate.operators.compilation import CompiledTask, Rebuild, SourceEntry, SourceLog
 from streamstate.operators.compile import compile_task
 from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext, TaskInterrupted
 from streamstate.operators.context import Output as TaskOutput
 
 __all__ = ["NEVER_MS", "NO_LIMIT_MS", "CompiledTask", "OperatorFailed", "Rebuild", "SourceEntry",
-           "SourceLog", "TaskContext", "TaskInterrupted", "TaskOutput", "compile_task", "internal_topic"]  # fmt: skip
+           "SourceLog", "TaskContext", "TaskInterrupted", "TaskOutput", "compile_task"]  # fmt: skip

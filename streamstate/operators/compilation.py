@@ -157,12 +157,3 @@ class Compilation:
 
 
 CompileFunction = Callable[[Compilation, specs.Node, Any], None]
-
-
-def internal_topic(application_id: str, name: str) -> str:
-    """The real name of a repartition topic or changelog.
-
-    >>> internal_topic("word-count", "counts-changelog")
-    'word-count-counts-changelog'
-    """
-    return f"{application_id}-{name}"

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from streamstate.operators import stateless
-from streamstate.operators.compilation import Compilation, CompileFunction, SourceEntry, internal_topic
+from streamstate.operators.compilation import Compilation, CompileFunction, SourceEntry
 from streamstate.operators.process import ProcessorOperator
 from streamstate.operators.stateless import Forward
 from streamstate.topology import specs, table_specs
+from streamstate.topology.names import repartition_topic
 
 
 def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
@@ -18,7 +19,7 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
     rows = any(isinstance(child, table_specs.TableSource) for child in children)
     timestamp = stateless.event_time(spec.timestamp, rows=rows)
     for topic in spec.topics:
-        real = internal_topic(made.context.application_id, topic) if spec.internal else topic
+        real = repartition_topic(made.context.application_id, topic) if spec.internal else topic
         made.task.sources[real] = SourceEntry(
             node.name,
             real,
@@ -35,7 +36,7 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
 def _sink(made: Compilation, node: specs.Node, spec: specs.Sink) -> None:
     topic: str | None = None
     if isinstance(spec.topic, str):
-        topic = internal_topic(made.context.application_id, spec.topic) if spec.internal else spec.topic
+        topic = repartition_topic(made.context.application_id, spec.topic) if spec.internal else spec.topic
     made.streams[node.name] = stateless.sink(node.name, spec, topic, made.context)
 
 

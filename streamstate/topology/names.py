@@ -54,10 +54,18 @@ def shortened(name: str) -> str:
 
 
 def changelog_topic(application_id: str, store: str) -> str:
-    """The full name of a store's changelog topic."""
+    """The full name of a store's changelog topic.
+
+    >>> changelog_topic("word-count", "counts")
+    'word-count-counts-changelog'
+    """
     return f"{application_id}-{store}-changelog"
 
 
 def repartition_topic(application_id: str, topic: str) -> str:
-    """The full name of a repartition topic that specs name without the application's prefix."""
+    """The full name of a repartition topic that specs name without the application's prefix.
+
+    >>> repartition_topic("word-count", "counts-repartition")
+    'word-count-counts-repartition'
+    """
     return f"{application_id}-{topic}"

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from streamstate_cli.events import Event
-from streamstate_cli.supervisor import Backoff, Supervisor
+from streamstate_cli.supervisor import MOST_HOPELESS, Backoff, Supervisor
 
 from tests.broker_support import eventually
 
@@ -249,6 +249,35 @@ def test_any_other_end_is_followed_by_a_start(code: int) -> None:
     watch = Watch(stop_when=lambda watch: len(watch.of("worker_started")) == 2)
     assert supervise(1, f"sys.exit({code})", watch, backoff=lambda: Backoff(first_s=0.001)) == 0
     assert watch.of("worker_exited")[0]["exit_code"] == code
+
+
+@pytest.mark.parametrize("code", [5, 6, 7, 8])
+def test_what_a_restart_hardly_mends_is_tried_five_times(code: int, caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch(stop_when=lambda watch: len(watch.of("worker_started")) == 20)
+    assert supervise(1, f"sys.exit({code})", watch, backoff=lambda: Backoff(first_s=0.001)) == code
+    assert [event["exit_code"] for event in watch.of("worker_exited")] == [code] * MOST_HOPELESS
+    assert watch.of("worker_exited")[-1]["restart_in_ms"] is None
+    assert f"5 times in a row with exit code {code}" in caplog.text
+
+
+def test_a_long_life_or_another_end_between_starts_the_count_again() -> None:
+    clock = Clock()
+    # By which code, after how long a life.
+    lives = [(6, 0), (6, 0), (6, 0), (6, 0), (6, 61), (6, 0), (6, 0), (6, 0), (4, 0), *[(6, 0)] * 5]
+
+    def on(watch: Watch) -> None:
+        if watch.names()[-1] == "started":
+            clock.now += lives[watch.started - 1][1]
+            os.kill(watch.events[-1]["pid"], signal.SIGUSR1 if lives[watch.started - 1][0] == 6 else signal.SIGUSR2)
+        if watch.names()[-1] == "worker_exited":
+            clock.now += (watch.events[-1]["restart_in_ms"] or 0) / 1000
+
+    ends = (
+        "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(6)); signal.signal(signal.SIGUSR2, lambda *_: sys.exit(4))"
+    )
+    watch = Watch(on, stop_when=lambda watch: watch.started > len(lives))
+    assert supervise(1, f"{ends}; {RUNS}", watch, clock=clock) == 6
+    assert [event["exit_code"] for event in watch.of("worker_exited")] == [code for code, _ in lives]
 
 
 # -- stopping --------------------------------------------------------------------------------------------------
