@@ -23,6 +23,7 @@ import platformdirs
 from confluent_kafka import KafkaError, KafkaException
 
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
+from streamstate.engine.patience import Patience
 from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
@@ -49,6 +50,16 @@ OWNED_PROPERTIES = {
 }
 # A rebalance is noticed with a heartbeat: at the client's default of 3 s, tasks that move rest for several.
 CONSUMER_DEFAULTS = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 500}
+# A batch of records that have become slow all at once ends after the record that it has in hand by then. Far below
+# the transaction time-out and max.poll.interval.ms.
+BATCH_LIMIT_MS = 1_000
+BATCH_WATCH_S = 0.25
+START_HINT = "Is it running? For a local one: streamstate broker start"
+# Of a question to the cluster, and what is left of it under a short --broker-timeout.
+CALL_MS = 15_000
+LEAST_CALL_MS = 1_000
+# Between two attempts to reach a broker at the start.
+START_RETRY_S = 0.5
 
 
 def default_state_dir() -> Path:
@@ -139,14 +150,18 @@ class Application:
         self._on_status = on_status
         self._status_ms = _ms(status_interval)
         self._stop = threading.Event()
+        self._worker: Worker | None = None
         check_properties(settings.kafka)
         _check_durations(settings)
         # Topics that feed one task must be assigned together, which only range assignment does.
         self._co_partitioned = any(part.needs_copartitioning for part in self.graph.subtopologies)
 
     def stop(self) -> None:
-        """Ask ``run`` to finish: the batch in hand is finished and committed. Safe from any thread or signal."""
+        """Ask ``run`` to finish: the record in hand is finished, and what was processed is committed. Safe from any
+        thread or signal."""
         self._stop.set()
+        if self._worker is not None:
+            self._worker.interrupt()
 
     def run(self) -> None:
         """Process until ``stop``.
@@ -159,20 +174,36 @@ class Application:
 
     def _run(self) -> None:
         settings = self.settings
-        admin = KafkaAdmin(self.client_properties("admin"))
-        topics = prepare_topics(self.graph, self.application_id, admin, settings.replication_factor)
+        call_ms = max(LEAST_CALL_MS, min(CALL_MS, _ms(settings.broker_timeout)))
+        admin = KafkaAdmin(self.client_properties("admin"), call_ms, told_to_stop=self._stop.is_set)
+        topics = self._topics(admin)
+        if topics is None:
+            return
         memory = Memory(settings.block_cache_bytes, settings.write_buffer_bytes)
         directory = StateDirectory(
             settings.state_dir, self.application_id, settings.instance_id, memory, topics.copies_usable_s
         )
         try:
-            worker = self._worker(directory, topics, admin)
+            self._worker = worker = self._make_worker(directory, topics, admin)
             self._loop(worker)
         finally:
             directory.close()
             admin.close()
 
-    def _worker(self, directory: StateDirectory, topics: Topics, admin: KafkaAdmin) -> Worker:
+    def _topics(self, admin: KafkaAdmin) -> Topics | None:
+        """Topics checked and made, as soon as a broker answers; None when told to stop before."""
+        patience = Patience(SystemClock(), _ms(self.settings.broker_timeout))
+        patience.begin()
+        while not self._stop.is_set():
+            try:
+                return prepare_topics(self.graph, self.application_id, admin, self.settings.replication_factor)
+            except Unavailable as error:
+                if not self._stop.is_set():
+                    patience.outage(f"no broker at {self.settings.bootstrap_servers} answers: {error}. {START_HINT}")
+            self._stop.wait(START_RETRY_S)
+        return None
+
+    def _make_worker(self, directory: StateDirectory, topics: Topics, admin: KafkaAdmin) -> Worker:
         settings, clock = self.settings, SystemClock()
         name = f"{self.application_id}-{directory.process_id}"
         protocol: RebalanceProtocol = "eager" if self._co_partitioned else "cooperative"
@@ -223,8 +254,11 @@ class Application:
         gc.set_threshold(100_000, 20, 100)
         next_status = 0
         finished = False
+        done = threading.Event()
+        watch = threading.Thread(target=_hurry, args=(worker, done), name="streamstate batch watch", daemon=True)
         try:
             worker.start()
+            watch.start()
             while not self._stop.is_set():
                 worker.tick()
                 now = time.monotonic_ns() // 1_000_000
@@ -233,6 +267,7 @@ class Application:
                     self._on_status(worker.status())
             finished = True
         finally:
+            done.set()
             worker.close(commit=finished)
             if self._on_status is not None:
                 self._on_status(worker.status())
@@ -240,6 +275,11 @@ class Application:
     def client_properties(self, client: Literal["consumer", "producer", "admin"]) -> dict[str, Any]:
         """Properties for one kind of Kafka client."""
         return client_properties(self.settings, client, self.application_id)
+
+
+def _hurry(worker: Worker, done: threading.Event) -> None:
+    while not done.wait(BATCH_WATCH_S):
+        worker.hurry(BATCH_LIMIT_MS)
 
 
 def client_properties(
@@ -285,10 +325,7 @@ def explained(settings: Settings) -> Iterator[None]:
 
 def _explanation(error: PortError, settings: Settings) -> StreamStateError:
     if isinstance(error, Unavailable):
-        return BrokerUnavailable(
-            f"no broker at {settings.bootstrap_servers} answers: {error}. Is it running? "
-            f"For a local one: streamstate broker start"
-        )
+        return BrokerUnavailable(f"no broker at {settings.bootstrap_servers} answers: {error}. {START_HINT}")
     if isinstance(error, NotAuthorized):
         return ConfigError(f"the broker denies access: {error}. Check the principal's ACLs and credentials")
     return StreamStateError(f"the Kafka client failed: {error}")

@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from streamstate.engine.notes import changelog_marks, made_anew, stream_time_of
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
-from streamstate.engine.task import Input, Phase, Task, TaskId, stream_time_of
+from streamstate.engine.task import Input, Phase, Task, TaskId
 from streamstate.errors import OffsetOutOfRange, TaskCorrupted
 from streamstate.operators import TaskInterrupted
 from streamstate.state import Backend
@@ -197,6 +198,7 @@ class Assignment:
         logs = {log.topic for task in ready for log in task.restored_from().values()}
         topic_ids = {name: info.topic_id for name, info in self._admin.topics(logs).items()}
         for task in ready:
+            notes = [position.metadata for p in task.inputs if (position := committed.get(p)) is not None]
             for partition, input_ in task.inputs.items():
                 position = committed.get(partition)
                 if position is None:
@@ -210,7 +212,7 @@ class Assignment:
                     input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])
                     known = stream_time_of(position.metadata)
                     task.context.stream_time = max(task.context.stream_time, known)
-            self._begin_restore(task, starts, ends, topic_ids)
+            self._begin_restore(task, starts, ends, topic_ids, notes)
 
     def _open(self, task: Task) -> bool:
         now = self._monotonic_ms()
@@ -263,6 +265,7 @@ class Assignment:
         starts: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
         topic_ids: Mapping[str, str],
+        notes: Sequence[str],
     ) -> None:
         assert task.backend is not None, "restoring before it was opened"
         stored = task.backend.positions()
@@ -282,9 +285,13 @@ class Assignment:
             start = starting_point(
                 task, store, changelog, stored.get(store), starts[changelog], target, topic_id, source is not None
             )
+            if source is None and any(made_anew(note, store, topic_id) for note in notes):
+                raise TaskCorrupted(self._lost_changelog(task, store, changelog))
             if start < target:
                 rebuild = None if source is None else source.rebuild
                 behind[changelog] = Restoration(task, store, start, target, start, rebuild=rebuild)
+        of_store = {store: topic_ids.get(changelog.topic, "") for store, changelog in task.changelogs().items()}
+        task.changelog_marks = changelog_marks(of_store)
         if behind:
             task.phase = Phase.RESTORING
             self._restorer.add(behind)
@@ -305,6 +312,16 @@ class Assignment:
                 f"cleanup.policy or retention was changed, or on_error= or own_changelog= of the table. Go back to "
                 f"what it was, or start over with 'streamstate reset'"
             )
+
+    def _lost_changelog(self, task: Task, store: str, changelog: TopicPartition) -> str:
+        group = self._settings.application_id
+        return (
+            f"task {task.id}: the changelog of store {store!r}, topic {changelog.topic!r}, was deleted and created "
+            f"again since the group's offsets were committed: what was made of the input up to there is gone. To start "
+            f"over from the input, run 'streamstate reset' for this application. To go on with the changelog as it is, "
+            f"have the offsets committed anew: kafka-consumer-groups.sh --group {group} --all-topics --reset-offsets "
+            f"--to-current --execute"
+        )
 
     def run(self, task: Task) -> None:
         """The task's state is complete: start it and its inputs."""

@@ -29,7 +29,11 @@ class Patience:
         self._silent_since_ms: int | None = None
         self._failing_since_ms: int | None = None
         self._failed_ms = 0
-        self._logged_ms = 0
+        self._logged_ms: int | None = None
+
+    def begin(self) -> None:
+        """Nothing has answered yet: the limit counts from now."""
+        self._silent_since_ms = self._clock.monotonic_ms()
 
     def answered(self) -> None:
         """Every question of this turn was answered."""
@@ -50,9 +54,10 @@ class Patience:
             BrokerUnavailable: it has been so for too long.
         """
         now = self._clock.monotonic_ms()
-        first = self._silent_since_ms is None
         if self._silent_since_ms is None:
             self._silent_since_ms = now
+            self._logged_ms = None
+        first = self._logged_ms is None
         waited_ms = now - self._silent_since_ms
         if waited_ms >= self._limit_ms:
             raise BrokerUnavailable(
@@ -61,7 +66,7 @@ class Patience:
             )
         if first and expected:
             self._logged_ms = now
-        elif first or now - self._logged_ms >= LOG_MS:
+        elif self._logged_ms is None or now - self._logged_ms >= LOG_MS:
             self._logged_ms = now
             log.warning("no progress for %d s, still trying: %s", waited_ms // 1000, reason)
 

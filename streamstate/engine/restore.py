@@ -104,8 +104,7 @@ def starting_point(
             f"{changelog.partition}, which ends at {log_end}"
             + (" and has another topic id" if recreated else "")
             + ": the topic was deleted and created again, or lost records. Local state is the only copy left. To "
-            "start over from the input, run 'streamstate reset' for this application; to go on with the changelog "
-            "as it is, delete the task's state directory"
+            "start over from the input, run 'streamstate reset' for this application"
         )
     if topic_id and known != topic_id:
         task.backend.note({fact: topic_id})

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
+from streamstate.engine.notes import note
+from streamstate.engine.pace import Pace
 from streamstate.engine.poison import PoisonLog, dead_letter, has_policy, other_event_time, processing_error
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.errors import ProcessingError
@@ -31,7 +33,6 @@ from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
 
-STREAM_TIME_METADATA = "t="
 # Of a store, until the worker shares its budget out.
 DEFAULT_CACHE_BYTES = 1 << 20
 
@@ -117,6 +118,7 @@ class Task:
         self.stores: dict[str, StagedStore] = {}
         self.subtopology = subtopology
         self.lock_wait_since_ms: int | None = None
+        self.changelog_marks = ""
         self.processed = 0
         self.uncommitted = 0
         self.failed = 0
@@ -240,8 +242,8 @@ class Task:
 
     # -- processing ----------------------------------------------------------------------------------------
 
-    def process(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
-        """Process records of the task's only input, in order.
+    def process(self, partition: TopicPartition, messages: Sequence[Message], pace: Pace) -> int:
+        """Process records of the task's only input, in order, until ``pace`` is halted; return how many.
 
         Raises:
             ProcessingError: a record failed under the policy ``fail``.
@@ -255,10 +257,12 @@ class Task:
         if messages[0].offset() < input_.next_offset:
             messages = [message for message in messages if message.offset() >= input_.next_offset]
             if not messages:
-                return
+                return 0
         stream_time = before = context.stream_time
         mark = 0
-        for message in messages:
+        message: Message | None = None
+        feed = pace.feed(messages)
+        for message in feed:
             context.record = message
             if undo is not None:
                 undo.clear()
@@ -287,9 +291,15 @@ class Task:
                 continue
             if timestamp >= schedules.next_stream_ms:
                 self._punctuate(timestamp, False)
-        input_.next_offset = messages[-1].offset() + 1
-        self.processed += len(messages)
-        self.uncommitted += len(messages)
+        if message is None:
+            return 0
+        done = len(messages)
+        if len(feed) != done:
+            done = 1 + next(index for index, reached in enumerate(messages) if reached is message)
+        input_.next_offset = message.offset() + 1
+        self.processed += done
+        self.uncommitted += done
+        return done
 
     def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
         """Keep records of one of several inputs until their turn comes."""
@@ -299,16 +309,17 @@ class Task:
         input_.buffer.extend(message for message in messages if message.offset() >= expected)
         input_.empty_since_ms = None
 
-    def process_buffered(self, limit: int, may_go_on_without: Callable[[Input], bool]) -> int:
-        """Process up to ``limit`` buffered records, smallest event time first; return how many.
+    def process_buffered(self, pace: Pace, may_go_on_without: Callable[[Input], bool]) -> int:
+        """Process buffered records, smallest event time first, as many as make a batch; return how many.
 
         Args:
-            limit: most records.
+            pace: says how many that is, and ends it early.
             may_go_on_without: says of an empty input whether to stop waiting for it.
         """
         inputs = list(self.inputs.values())
         done = 0
-        while done < limit:
+        limit = pace.size
+        while done < limit and not pace.halted:
             best: Input | None = None
             best_time = 0
             for input_ in inputs:
@@ -435,7 +446,7 @@ class Task:
 
     def offsets(self, *, unmoved: bool = False) -> dict[TopicPartition, Position]:
         """Positions that are ahead of what is committed; the others too when ``unmoved``."""
-        metadata = f"{STREAM_TIME_METADATA}{self.context.stream_time}"
+        metadata = note(self.context.stream_time, self.changelog_marks)
         return {
             partition: Position(input_.next_offset, metadata)
             for partition, input_ in self.inputs.items()
@@ -479,17 +490,3 @@ class Task:
     def counters(self) -> TaskCounters:
         """What it has done."""
         return TaskCounters(self.processed, self.failed, self._dropped_before + self.context.dropped)
-
-
-def stream_time_of(metadata: str) -> int:
-    """Stream time (ms) kept with a committed position; -1 when there is none.
-
-    >>> stream_time_of("t=1357000000000"), stream_time_of("")
-    (1357000000000, -1)
-    """
-    if not metadata.startswith(STREAM_TIME_METADATA):
-        return -1
-    try:
-        return int(metadata[len(STREAM_TIME_METADATA) :])
-    except ValueError:
-        return -1

@@ -20,9 +20,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from streamstate.engine.assignment import Assignment, OpenBackend
+from streamstate.engine.buffers import Buffers
 from streamstate.engine.changelog import Acknowledged, changelog_records, positions_of
 from streamstate.engine.limits import TopicLimits
 from streamstate.engine.membership import Membership
+from streamstate.engine.pace import Pace
 from streamstate.engine.patience import Patience
 from streamstate.engine.polled import by_partition
 from streamstate.engine.ports import (
@@ -32,17 +34,17 @@ from streamstate.engine.ports import (
     Fenced,
     Message,
     OutOfRange,
-    PortError,
     Position,
     RestoreConsumer,
     Retriable,
     TopicPartition,
     Unavailable,
 )
+from streamstate.engine.purge import Purger
 from streamstate.engine.restore import Restorer
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.status import Numbers, WorkerStatus
-from streamstate.engine.task import Input, Phase, Task, TaskId
+from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
 from streamstate.errors import ConfigError, ProcessingError
 from streamstate.operators import TaskInterrupted
@@ -51,8 +53,6 @@ from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.worker")
 
-MIN_BATCH = 1
-FIRST_BATCH = 10
 WAITING_POLL_MS = 10
 
 
@@ -101,19 +101,20 @@ class Worker:
             self._make_task,
             clock.monotonic_ms,
         )
-        self._repartitions = {
+        repartitions = [
             repartition_topic(settings.application_id, name)
             for part in graph.subtopologies
             for name in part.repartition_sources
-        }
+        ]
+        self._purger = Purger(admin, clock, repartitions, settings.purge_interval_ms)
+        self._buffers = Buffers(consumer, clock, settings)
         self._membership = Membership(consumer)
         self._patience = Patience(clock, settings.broker_timeout_ms)
         self._numbers = Numbers()
         self._callback_failure: BaseException | None = None
-        self._batch = min(FIRST_BATCH, settings.max_poll_records)
+        self._pace = Pace(clock, settings.batch_ms, settings.max_poll_records)
         now = clock.monotonic_ms()
         self._last_commit_ms = now
-        self._last_purge_ms = now
         self._sent_since_commit = False
         self._commit_requested = False
         self._started = False
@@ -186,7 +187,7 @@ class Worker:
         else:
             timeout_ms = self._idle_ms()
         try:
-            messages = self._consumer.poll(self._batch, timeout_ms)
+            messages = self._consumer.poll(self._pace.size, timeout_ms)
         except OutOfRange as error:
             self._out_of_range(error)
             return
@@ -195,12 +196,18 @@ class Worker:
                 f"another process has joined the group under this one's --instance-id, so this one must stop: {error}. "
                 f"Give each process its own"
             ) from error
-        self._take(messages)
-        for task in self.assignment.running():
-            if len(task.inputs) > 1:
-                task.process_buffered(self._batch, self._may_go_on_without)
-                self._send(task)
-                self._regulate(task)
+        self._pace.begin()
+        processed = 0
+        try:
+            processed = self._take(messages)
+            for task in self.assignment.running():
+                if len(task.inputs) > 1:
+                    processed += task.process_buffered(self._pace, self._buffers.may_go_on_without)
+                    self._send(task)
+                    self._buffers.regulate(task)
+                    self._commit_within_batch()
+        finally:
+            self._pace.end(processed, len(messages))
 
     def _idle_ms(self) -> int:
         """How long a poll may wait when there is nothing else to do."""
@@ -213,43 +220,55 @@ class Worker:
             wait = min(wait, task.context.schedules.next_wall_ms - now)
         return max(0, wait)
 
-    def _take(self, messages: Sequence[Message]) -> None:
+    def _take(self, messages: Sequence[Message]) -> int:
         failure, self._callback_failure = self._callback_failure, None
         if failure is not None:
             raise failure
         if not messages:
-            return
+            return 0
         try:
-            self._process(messages)
+            return self._process(messages)
         except Retriable as error:
             # Taken from the client, these records come again only after a roll-back.
             raise TransactionFailed(f"with records in hand: {error}") from error
 
-    def _process(self, messages: Sequence[Message]) -> None:
+    def _process(self, messages: Sequence[Message]) -> int:
         self._membership.records_taken()
-        began = self._clock.monotonic_ms()
+        processed = 0
+        last: dict[TopicPartition, int] = {}
         for partition, group in by_partition(messages):
             task = self.assignment.of_partition.get(partition)
             if task is None or task.phase is not Phase.RUNNING:
                 continue
             if len(task.inputs) == 1:
-                task.process(partition, group)
+                last[partition] = group[-1].offset()
+                processed += task.process(partition, group, self._pace)
                 self._send(task)
-                # Slow records: an open transaction must not wait for the next group.
-                if self._commit_is_due():
-                    self.commit()
+                self._commit_within_batch()
             else:
                 task.buffer(partition, group)
-        self._adapt(len(messages), self._clock.monotonic_ms() - began)
+        if self._pace.halted:
+            self._read_again(last)
+        return processed
 
-    def _adapt(self, records: int, took_ms: int) -> None:
-        # Aim at batches of batch_ms: small ones when records are slow, so that commits, rebalances and signals
-        # are never far away.
-        target = self._settings.batch_ms
-        if took_ms > 2 * target:
-            self._batch = max(MIN_BATCH, records * target // took_ms)
-        elif took_ms <= target and records >= self._batch:
-            self._batch = min(self._settings.max_poll_records, self._batch * 2)
+    def _commit_within_batch(self) -> None:
+        """Slow records: an open transaction must not wait for the rest of the batch."""
+        if self._commit_is_due():
+            self._pace.rest()
+            self.commit()
+            self._pace.resume()
+
+    def _read_again(self, last: Mapping[TopicPartition, int]) -> None:
+        """The batch was halted: what was not reached must come again. ``last``: offset of what was at hand."""
+        offsets = {}
+        for partition, offset in last.items():
+            task = self.assignment.of_partition.get(partition)
+            if task is not None and task.phase is Phase.RUNNING:
+                next_offset = task.inputs[partition].next_offset
+                if next_offset is not None and next_offset <= offset:
+                    offsets[partition] = next_offset
+        if offsets:
+            self._consumer.start(offsets)
 
     def _send(self, task: Task) -> None:
         outputs = task.context.outputs
@@ -258,29 +277,6 @@ class Worker:
             self._numbers.sent += len(outputs)
             self._sent_since_commit = True
             outputs.clear()
-
-    def _may_go_on_without(self, input_: Input) -> bool:
-        now = self._clock.monotonic_ms()
-        if input_.empty_since_ms is None:
-            input_.empty_since_ms = now
-        waited = now - input_.empty_since_ms
-        lag = self._consumer.lag({input_.partition: input_.next_offset or 0}).get(input_.partition)
-        if lag == 0:
-            return waited >= self._settings.max_task_idle_ms
-        return waited >= max(self._settings.fetch_wait_ms, self._settings.max_task_idle_ms)
-
-    def _regulate(self, task: Task) -> None:
-        """Pause inputs whose buffers are full, resume those that have drained."""
-        full = self._settings.buffer_records
-        for partition, input_ in task.inputs.items():
-            if input_.buffer:
-                input_.empty_since_ms = None
-            if not input_.paused and len(input_.buffer) >= full:
-                self._consumer.pause([partition])
-                input_.paused = True
-            elif input_.paused and len(input_.buffer) < full // 2:
-                self._consumer.resume([partition])
-                input_.paused = False
 
     def _restore(self) -> None:
         if not self._restorer.busy:
@@ -369,26 +365,7 @@ class Worker:
         self._patience.committed()
         self._sent_since_commit = False
         self._last_commit_ms = self._clock.monotonic_ms()
-        self._purge()
-
-    def _purge(self) -> None:
-        """Delete repartition records that are committed as processed."""
-        now = self._clock.monotonic_ms()
-        if not self._repartitions or now - self._last_purge_ms < self._settings.purge_interval_ms:
-            return
-        self._last_purge_ms = now
-        before = {
-            partition: input_.committed
-            for task in self.assignment.running()
-            for partition, input_ in task.inputs.items()
-            if partition.topic in self._repartitions and input_.committed
-        }
-        if before:
-            try:
-                self._admin.delete_records(before)
-            except PortError as error:
-                # Nothing depends on it but disk space.
-                log.warning("repartition topics could not be purged, the next try is in a while: %s", error)
+        self._purger.committed(tasks)
 
     # -- things that go wrong ------------------------------------------------------------------------------
 
@@ -493,6 +470,16 @@ class Worker:
         failure_in_callback, self._callback_failure = self._callback_failure, None
         if failure_in_callback is not None:
             raise failure_in_callback
+
+    def interrupt(self) -> None:
+        """End the batch in hand after the record in hand, and process no more: ``close`` comes next. May be called
+        from a signal handler or another thread."""
+        self._pace.stop()
+
+    def hurry(self, limit_ms: int) -> None:
+        """End the batch in hand after the record in hand if it has taken longer than ``limit_ms``: what has become
+        slow all at once must not hold up commits and polls. May be called from another thread."""
+        self._pace.hurry(limit_ms)
 
     # -- numbers -------------------------------------------------------------------------------------------
 

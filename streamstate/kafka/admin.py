@@ -19,6 +19,7 @@ from streamstate.kafka.logs import client_logger
 T = TypeVar("T")
 
 VISIBLE_POLL_S = 0.05
+STOP_POLL_S = 0.2
 # What the client says of a partition that does not exist.
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)
 
@@ -29,9 +30,16 @@ class KafkaAdmin:
     Args:
         properties: of the client.
         timeout_ms: of each call.
+        told_to_stop: asked while a call waits; once true, the wait ends as if no broker answered.
     """
 
-    def __init__(self, properties: Mapping[str, Any], timeout_ms: int = 15_000) -> None:
+    def __init__(
+        self,
+        properties: Mapping[str, Any],
+        timeout_ms: int = 15_000,
+        told_to_stop: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._told_to_stop = told_to_stop
         self._timeout_s = timeout_ms / 1000
         self._properties = dict(properties)
         self._client = self._new_client()
@@ -168,7 +176,7 @@ class KafkaAdmin:
     def _result(self, future: Future[Any], doing: str, *ignored: int) -> Any:
         """What the broker answered; None for an error among ``ignored``."""
         try:
-            return future.result(self._timeout_s + 1)
+            return self._awaited(future)
         except KafkaException as error:
             if kafka_error(error).code() in ignored:
                 return None
@@ -180,6 +188,15 @@ class KafkaAdmin:
         except TimeoutError:
             self._client = self._new_client()
             raise Unavailable(f"{doing}: no answer within {self._timeout_s:.0f} s") from None
+
+    def _awaited(self, future: Future[Any]) -> Any:
+        deadline = monotonic() + self._timeout_s + 1
+        while True:
+            try:
+                return future.result(min(STOP_POLL_S, max(0.0, deadline - monotonic())))
+            except TimeoutError:
+                if self._told_to_stop() or monotonic() >= deadline:
+                    raise
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = monotonic() + self._timeout_s

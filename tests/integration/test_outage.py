@@ -65,14 +65,18 @@ def test_worker_started_and_stopped_without_a_broker(own_broker: EmbeddedBroker,
         feeder.feed(400)
         reader.until(feeder.words.total())
         own_broker.kill()
-        late = application.start("word_count", arguments)
+        patient = application.start("word_count", arguments)
+        late = application.start("word_count", arguments, broker_timeout=3)
         error = late.wait_error()
         assert error["type"] == "BrokerUnavailable", error
         assert own_broker.bootstrap_servers in error["message"]
+        assert "--broker-timeout" in error["message"]
         own_broker.restart()
         feeder.feed(200)
         reader.until(feeder.words.total(), OUTAGE)
-        worker.stop()
+        eventually(lambda: sum(len(w.running) for w in (worker, patient)) == TASKS, OUTAGE, "the one that waited")
+        for process in (worker, patient):
+            process.stop()
         check_counts(reader.drain(), feeder.truth())
     finally:
         application.close()

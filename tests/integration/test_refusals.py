@@ -136,6 +136,11 @@ def test_changelog_deleted_under_state(application: Application) -> None:
     error = application.start("word_count", arguments).wait_error()
     assert error["type"] == "TaskCorrupted"
     assert "streamstate reset" in error["message"]
+    # Nor does it count from zero where nothing local is left to notice: the committed offsets tell.
+    error = application.start("word_count", arguments, state="fresh").wait_error()
+    assert error["type"] == "TaskCorrupted"
+    assert f"{application.internal('word-counts-changelog')!r}, was deleted" in error["message"]
+    assert "streamstate reset" in error["message"]
     assert len(reader.drain()) == feeder.words.total()
 
 

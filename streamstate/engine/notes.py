@@ -1,0 +1,75 @@
+"""What is kept with each committed input offset: the task's stream time, and which changelogs hold its state.
+
+Rule of this module: the text is short, and one that another version wrote is read as far as it is understood. A
+changelog that was deleted and created again has another topic id, so that offsets which say "counted up to here" are
+not paired with a changelog that knows nothing of it, also when no local state is left to notice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from zlib import crc32
+
+# Brokers take 4,096 bytes by default (``offset.metadata.max.bytes``). Stores beyond that are not noted.
+MOST_MARKS = 250
+MARK_CHARACTERS = 16
+STREAM_TIME = "t="
+CHANGELOGS = "c="
+
+
+def changelog_marks(topic_ids: Mapping[str, str]) -> str:
+    """Which changelogs hold the state of a task.
+
+    Args:
+        topic_ids: of the changelog, by store.
+
+    >>> changelog_marks({"counts": "X7b"})
+    ';c=b837163bae55065a'
+    >>> changelog_marks({})
+    ''
+    """
+    marks = [_mark(store, topic_id) for store, topic_id in sorted(topic_ids.items()) if topic_id]
+    return f";{CHANGELOGS}{''.join(marks[:MOST_MARKS])}" if marks else ""
+
+
+def note(stream_time: int, marks: str) -> str:
+    """The text to commit with an offset.
+
+    >>> note(1357000000000, changelog_marks({"counts": "X7b"}))
+    't=1357000000000;c=b837163bae55065a'
+    """
+    return f"{STREAM_TIME}{stream_time}{marks}"
+
+
+def stream_time_of(text: str) -> int:
+    """Stream time (ms) kept with a committed offset; -1 when there is none.
+
+    >>> stream_time_of("t=1357000000000;c=b837163bae55065a"), stream_time_of("t=5"), stream_time_of("")
+    (1357000000000, 5, -1)
+    """
+    for part in text.split(";"):
+        if part.startswith(STREAM_TIME):
+            try:
+                return int(part[len(STREAM_TIME) :])
+            except ValueError:
+                return -1
+    return -1
+
+
+def made_anew(text: str, store: str, topic_id: str) -> bool:
+    """True when the offset was committed together with writes to another topic of the changelog's name.
+
+    A store that the text does not know, because the topology has got it since, is not made anew.
+
+    >>> text = note(5, changelog_marks({"counts": "X7b"}))
+    >>> made_anew(text, "counts", "X7b"), made_anew(text, "counts", "Y8c"), made_anew(text, "sums", "Y8c")
+    (False, True, False)
+    """
+    known = next((part[len(CHANGELOGS) :] for part in text.split(";") if part.startswith(CHANGELOGS)), "")
+    marks = {known[start : start + MARK_CHARACTERS] for start in range(0, len(known), MARK_CHARACTERS)}
+    mark = _mark(store, topic_id)
+    return bool(topic_id) and mark not in marks and any(known.startswith(mark[:8]) for known in marks)
+
+
+def _mark(store: str, topic_id: str) -> str:
+    return f"{crc32(store.encode()):08x}{crc32(topic_id.encode()):08x}"
