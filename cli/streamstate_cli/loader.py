@@ -15,7 +15,7 @@ from typing import Any
 from streamstate.errors import ConfigError, StreamStateError, TopologyError
 from streamstate.topology import Graph, Topology
 
-__all__ = ["load_topology"]
+__all__ = ["load_topology", "load_with_module"]
 
 DEFAULT_ATTRIBUTE = "topology"
 
@@ -31,6 +31,11 @@ def load_topology(target: str) -> Graph:
         ConfigError: there is no such file or module.
         TopologyError: importing it failed, or it has no such topology.
     """
+    return load_with_module(target)[0]
+
+
+def load_with_module(target: str) -> tuple[Graph, ModuleType]:
+    """The same, with the module in which it stands."""
     place, attribute = _split(target)
     if _is_file(place):
         module, own = _import_file(Path(place))
@@ -40,9 +45,9 @@ def load_topology(target: str) -> Graph:
     if callable(found) and not isinstance(found, (Topology, Graph)):
         found = _called(found, f"{place}:{attribute or DEFAULT_ATTRIBUTE}", own)
     if isinstance(found, Topology):
-        return found.build()
+        return found.build(), module
     if isinstance(found, Graph):
-        return found
+        return found, module
     raise TopologyError(
         f"{place}:{attribute or DEFAULT_ATTRIBUTE} is a {type(found).__name__}; it must be a Topology, a Graph or a "
         f"function without parameters that returns one"

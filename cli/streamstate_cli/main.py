@@ -22,6 +22,7 @@ COMMANDS = {
     "produce": LazyCommand("streamstate_cli.console:produce", "Send lines of text to a topic."),
     "consume": LazyCommand("streamstate_cli.console:consume", "Print the records of a topic."),
     "broker": LazyCommand("streamstate_cli.broker:broker", "Run Apache Kafka on this machine."),
+    "simulate": LazyCommand("streamstate_cli.simulate:simulate", "Break a topology in every way, in memory, by seeds."),
     "demo": LazyCommand("streamstate_cli.demo:demo", "Count 336,776 flights exactly once while processes die."),
     "completion": LazyCommand("streamstate_cli.completion:completion", "Print the script for completion in a shell."),
 }

@@ -1,8 +1,10 @@
 """Which tasks this worker has, and how they get from assigned to running.
 
 Rule of this module: callbacks of the group only change what is held; everything that talks to a broker or a disk
-happens later, in ``initialise``. The order there matters: committed input offsets first, then the changelogs' ends,
-then the restore. The reverse could pair new offsets with an old target.
+happens later, in ``initialise``. The order there matters: the logs' starts first, then the committed input offsets,
+then the changelogs' ends, then the restore. Offsets after ends could pair new offsets with an old target; starts
+after offsets could show, to a process that was stopped in between and lost its partitions, what their new owner has
+processed and deleted since as records that nobody processed.
 """
 
 from __future__ import annotations
@@ -178,6 +180,8 @@ class Assignment:
             self.unsettled = ""
             return
         partitions = [partition for task in ready for partition in task.inputs]
+        changelogs = [log for task in ready for log in task.restored_from().values() if log not in task.inputs]
+        starts = self._admin.log_starts([*partitions, *changelogs])
         try:
             committed = self._consumer.committed(partitions, COMMITTED_MS)
         except Retriable as error:
@@ -185,9 +189,7 @@ class Assignment:
             self.unsettled = f"committed offsets are not settled: {error}"
             return
         self.unsettled = ""
-        changelogs = [log for task in ready for log in task.restored_from().values() if log not in task.inputs]
         ends = self._admin.log_ends([*partitions, *changelogs])
-        starts = self._admin.log_starts([*partitions, *changelogs])
         for partition in (*partitions, *changelogs):
             if partition not in ends or partition not in starts:
                 # Perhaps only not known everywhere yet; if it stays away, the outage's limit ends the worker.

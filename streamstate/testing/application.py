@@ -53,6 +53,7 @@ class MemoryApplication:
         settings: for every worker; None: the defaults under the topology's name.
         protocol: of the group, as ``MemoryConsumer`` takes it.
         queue_records: of every producer, as ``MemoryProducer`` takes it.
+        session_timeout_ms: of the group's members.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MemoryApplication:
         protocol: Literal["eager", "cooperative", "broker"] = "cooperative",
         *,
         queue_records: int = 100,
+        session_timeout_ms: int = 45_000,
     ) -> None:
         self.graph = graph
         self._queue_records = queue_records
@@ -71,6 +73,7 @@ class MemoryApplication:
         self.clock = clock
         self.settings = replace(settings or WorkerSettings(graph.name), eager=protocol == "eager")
         self.protocol = protocol
+        self.session_timeout_ms = session_timeout_ms
         self.topics: Topics = prepare_topics(graph, self.settings.application_id, MemoryAdmin(broker))
         self.disks: dict[str, Disk] = {}
 
@@ -84,7 +87,13 @@ class MemoryApplication:
         if open_backend is None:
             open_backend = self.disks.setdefault(name, Disk()).open
         application_id = self.settings.application_id
-        consumer = MemoryConsumer(self.broker, application_id, client_id=name, protocol=self.protocol)
+        consumer = MemoryConsumer(
+            self.broker,
+            application_id,
+            client_id=name,
+            protocol=self.protocol,
+            session_timeout_ms=self.session_timeout_ms,
+        )
         committer: Committer
         if self.settings.exactly_once:
             transactional_id = f"{application_id}-{name}"

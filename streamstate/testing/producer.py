@@ -170,6 +170,9 @@ class MemoryProducer(Client):
             self._dead = error
         elif isinstance(error, AbortRequired):
             self._refused = error
+            if self._phase == "committing":
+                # The commit that was tried before did not take place either: it can be aborted now.
+                self._phase = "open"
         elif isinstance(error, Retriable) and self._transactional_id is not None:
             self._phase = {"commit": "committing", "abort": "aborting", "init": "new"}.get(call, self._phase)
 

@@ -119,12 +119,14 @@ class TransactionCoordinator:
             self._markers.remove(marker)
             self._write(marker)
 
-    def write_markers(self, limit: int | None = None) -> int:
-        """Write the oldest markers that wait, all or at most ``limit``. Returns how many were written."""
-        count = len(self._markers) if limit is None else min(limit, len(self._markers))
-        for _ in range(count):
-            self._write(self._markers.popleft())
-        return count
+    def write_markers(self, limit: int | None = None, *, groups_only: bool = False) -> int:
+        """Write the oldest markers that wait, all or at most ``limit``; ``groups_only``: only those that settle
+        offsets, so that these are ahead of what readers of the logs see. Returns how many were written."""
+        chosen = [marker for marker in self._markers if not groups_only or isinstance(marker.target, str)][:limit]
+        for marker in chosen:
+            self._markers.remove(marker)
+            self._write(marker)
+        return len(chosen)
 
     def open_transactions(self) -> Mapping[str, int]:
         """Transactional ids with an undecided transaction, with the ms since it was opened."""

@@ -289,6 +289,39 @@ def test_an_assignment_that_is_told_twice() -> None:
     assert run.out() == [(b"k", long(1)), (b"k", long(2))]
 
 
+@pytest.mark.parametrize(
+    "stopped_at", ["admin.log_starts", "consumer.committed", "admin.log_ends", "admin.topics", "consumer.start"]
+)
+def test_a_process_stopped_while_it_starts_a_task_takes_no_purge_for_lost_records(stopped_at: str) -> None:
+    """It was stopped for longer than its session between two questions, and its successor has processed and purged
+    since. Found by ``streamstate simulate --topology topologies/word_count.py --seed 145``."""
+    topology = Topology("t")
+    words = topology.stream("in", key=TEXT, value=TEXT).group_by(lambda key, word: word, key=TEXT)
+    words.count(store="counts").to_stream().to("out")
+    run = Run(topology, purge_interval_ms=100)
+    run.send(*[b"a"] * 5)
+    run.ticks(20)
+    stopped = run.workers.pop("w")
+    run.start("other")
+    starts: list[int] = []
+
+    def stop(actor: str, call: str, phase: str) -> None:
+        if not starts and (actor, call, phase) == ("w", stopped_at, "before"):
+            starts.append(0)
+            run.clock.advance(60_000)
+            run.send(*[b"a"] * 5)
+            run.ticks(20)
+            log = run.broker.log(TopicPartition(f"{GROUP}-counts-repartition", 0))
+            assert log is not None
+            starts.append(log.start)
+
+    stopped.assignment.reset()
+    run.broker.on_call = stop
+    for _ in range(10):
+        stopped.tick()
+    assert starts[1] > 6, "nothing was purged meanwhile"
+
+
 @pytest.mark.parametrize("lost_as_revoked", [False, True])
 def test_a_silent_member_drops_its_work_and_joins_again(lost_as_revoked: bool) -> None:
     run = Run(counting(), {"in": 2}, commit_interval_ms=200)

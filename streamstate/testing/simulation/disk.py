@@ -1,0 +1,124 @@
+"""State directories that can lose what was written last.
+
+Rule of this module: every write is one step that is there or not, as RocksDB's write batches are; what a crash
+takes away are whole steps, newest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from streamstate.engine import TaskId
+from streamstate.state import Backend, MemoryBackend
+from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
+from streamstate.testing.application import Disk
+
+__all__ = ["DiskFailure", "SimulatedBackend", "SimulatedDisk"]
+
+# (virtual ms, entries before by store, positions, offsets and facts before)
+Step = tuple[int, dict[str, dict[bytes, bytes | None]], dict[str, int], dict[InputPartition, int], dict[str, str]]
+
+Hook = Callable[[str, str], None]
+
+
+class DiskFailure(OSError):
+    """The simulated disk does not take a write."""
+
+
+class SimulatedBackend(MemoryBackend):
+    """A backend that outlives its task and can be taken back step by step.
+
+    Args:
+        stores: names.
+        now_ms: the run's time.
+        hook: told of each write as of a port call: (``disk.apply`` and the like, phase).
+    """
+
+    def __init__(self, stores: Sequence[str], now_ms: Callable[[], int], hook: Hook) -> None:
+        super().__init__(stores)
+        self._now_ms = now_ms
+        self._hook = hook
+        self._steps: list[Step] = []
+
+    def apply(
+        self,
+        writes: Writes,
+        positions: Mapping[str, int],
+        offsets: Mapping[InputPartition, int],
+        expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+    ) -> None:
+        self._hook("disk.apply", "before")
+        touched = {store: list(entries) for store, entries in writes.items()}
+        for store, bound in expired_below.items():
+            touched.setdefault(store, []).extend(key for key in self._data[store] if key < bound)
+        self._remember(touched)
+        super().apply(writes, positions, offsets, expired_below)
+        self._hook("disk.apply", "after")
+
+    def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
+        self._hook("disk.restore", "before")
+        self._remember({store: [key for key, _ in records]})
+        super().restore(store, records, position)
+        self._hook("disk.restore", "after")
+
+    def clear(self, store: str) -> None:
+        self._remember({store: list(self._data[store])})
+        super().clear(store)
+
+    def note(self, facts: Mapping[str, str]) -> None:
+        self._remember({})
+        super().note(facts)
+
+    def close(self) -> None:
+        """Its data is kept by the disk."""
+
+    def _remember(self, touched: Mapping[str, Sequence[bytes]]) -> None:
+        before = {store: {key: self._data[store].get(key) for key in keys} for store, keys in touched.items()}
+        self._steps.append((self._now_ms(), before, dict(self._positions), dict(self._offsets), dict(self._facts)))
+
+    def take_back(self, steps: int) -> None:
+        """Lose the newest ``steps`` writes."""
+        for _ in range(min(steps, len(self._steps))):
+            _, before, self._positions, self._offsets, self._facts = self._steps.pop()
+            for store, entries in before.items():
+                for key, value in entries.items():
+                    self._set(store, key, value)
+
+    def take_back_to(self, moment_ms: int) -> None:
+        """Lose every write after ``moment_ms``."""
+        self.take_back(sum(1 for step in self._steps if step[0] > moment_ms))
+
+
+class SimulatedDisk(Disk):
+    """The state directory of one worker.
+
+    Args:
+        now_ms: the run's time.
+        hook: see ``SimulatedBackend``.
+    """
+
+    def __init__(self, now_ms: Callable[[], int], hook: Hook) -> None:
+        super().__init__()
+        self._now_ms = now_ms
+        self._hook = hook
+        self._kept: dict[TaskId, SimulatedBackend] = {}
+
+    def open(self, task_id: TaskId, stores: Sequence[str], fresh: bool) -> Backend:
+        """The task's backend, with what it held before."""
+        self._hook("disk.open", "before")
+        backend = self._kept.get(task_id)
+        if backend is None:
+            backend = self._kept[task_id] = SimulatedBackend(stores, self._now_ms, self._hook)
+        self._hook("disk.open", "after")
+        return backend
+
+    def crashed(self, leaves: str, moment_ms: int) -> None:
+        """What is left after a crash: everything (``kept``), nothing (``lost``), a copy of ``moment_ms`` (``older``),
+        or all but the newest writes of each task (``torn``)."""
+        if leaves == "lost":
+            self._kept.clear()
+        for number, backend in enumerate(self._kept.values()):
+            if leaves == "older":
+                backend.take_back_to(moment_ms)
+            elif leaves == "torn":
+                backend.take_back(1 + number % 3)
