@@ -1,7 +1,7 @@
 # Everything a newcomer and the checks need. `make help` lists it.
 #
 # PYTHON=   interpreter for a new .venv (3.11 or newer)
-# ARGS=     arguments of the demonstration, such as ARGS="--limit 50000"
+# ARGS=     arguments of the demonstration, such as ARGS="--limit 50000", or of chaos, such as ARGS="--seed 2"
 # TESTS=    arguments of pytest, such as TESTS="tests/unit -k plan"
 
 PYTHON ?= python3
@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The steps of `make test` come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help demo test venv lint types imports doctests pytest format clean
+.PHONY: help chaos demo test venv lint types imports doctests pytest format clean
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -25,6 +25,9 @@ endef
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+chaos: $(INSTALLED) ## a million records while processes, state and the broker die, every output checked; ARGS="--seed 2"
+	@$(BIN)/python -m tests.chaos $(ARGS)
 
 demo: $(INSTALLED) ## count 336,776 flights exactly once on a local Kafka, while a process is killed
 	@$(BIN)/python -m streamstate_cli demo $(ARGS)

@@ -20,6 +20,8 @@ from streamstate.operators import Rebuild
 
 log = logging.getLogger("streamstate.restore")
 
+log = logging.getLogger("streamstate.restore")
+
 
 @dataclass(slots=True)
 class Restoration:
@@ -143,6 +145,10 @@ class Restorer:
         """Start these beside those under way."""
         if not self._active:
             self._since_ms, self._since_records = self._monotonic_ms(), self.records
+        for item in restorations.values():
+            log.info(
+                "task %s: restoring store %r from offset %d to %d", item.task.id, item.store, item.start, item.target
+            )
         self._active.update(restorations)
         self._reassign()
 
@@ -181,6 +187,14 @@ class Restorer:
                 restoration.position = restoration.target
             assert restoration.task.backend is not None, "restoring a closed task"
             restoration.task.backend.restore(restoration.store, (), restoration.position)
+            log.info(
+                "task %s: store %r is restored: %d records, offsets %d to %d",
+                restoration.task.id,
+                restoration.store,
+                restoration.records,
+                restoration.start,
+                restoration.target,
+            )
             complete.append(changelog)
         if not complete:
             return []

@@ -290,7 +290,6 @@ class Worker:
                 self.assignment.reset_task(task)
             return
         for task in complete:
-            log.info("task %s is restored", task.id)
             self.assignment.run(task)
 
     def _punctuate(self) -> None:
