@@ -130,7 +130,16 @@ def _count_to_stream(name: str, store: DecodedStore, context: TaskContext, forwa
     return run
 
 
-def reduce(name: str, spec: specs.Reduce, store: StagedStore, context: TaskContext, forward: Change) -> Forward:
+def reduce(
+    name: str,
+    spec: specs.Reduce,
+    store: StagedStore,
+    context: TaskContext,
+    forward: Change,
+    *,
+    needs_old: bool = False,
+) -> Forward:
+    """``needs_old``: see ``aggregate``."""
     serialize_key, function = store.spec.key.serialize, spec.function
     get, put = store.get, store.put
 
@@ -143,12 +152,15 @@ def reduce(name: str, spec: specs.Reduce, store: StagedStore, context: TaskConte
         except Exception as error:
             raise OperatorFailed(name, "encoding the key") from error
         entry = get(encoded)
+        again = get(encoded) if needs_old else None
         try:
             if entry is None:
                 old, new, newest = None, value, timestamp
             else:
                 old, before = entry
                 new = function(old, value)
+                if again is not None:
+                    old = again[0]
                 newest = timestamp if timestamp > before else before
             put(encoded, new, newest)
         except Exception as error:
@@ -158,7 +170,17 @@ def reduce(name: str, spec: specs.Reduce, store: StagedStore, context: TaskConte
     return run
 
 
-def aggregate(name: str, spec: specs.Aggregate, store: StagedStore, context: TaskContext, forward: Change) -> Forward:
+def aggregate(
+    name: str,
+    spec: specs.Aggregate,
+    store: StagedStore,
+    context: TaskContext,
+    forward: Change,
+    *,
+    needs_old: bool = False,
+) -> Forward:
+    """``needs_old``: something compares old and new, so that the old aggregate must not be the one that the user's
+    function may change in place."""
     serialize_key = store.spec.key.serialize
     initializer, aggregator, result = spec.initializer, spec.aggregator, spec.result
     get, put = store.get, store.put
@@ -172,13 +194,16 @@ def aggregate(name: str, spec: specs.Aggregate, store: StagedStore, context: Tas
         except Exception as error:
             raise OperatorFailed(name, "encoding the key") from error
         entry = get(encoded)
+        again = get(encoded) if needs_old else None
         try:
             if entry is None:
                 old, newest, state = None, timestamp, initializer()
             else:
                 state, before = entry
                 newest = timestamp if timestamp > before else before
-                old = state if result is None else result(state)
+                old = again[0] if again is not None else state
+                if result is not None:
+                    old = result(old)
             state = aggregator(key, value, state)
             put(encoded, state, newest)
             new = state if result is None or state is None else result(state)

@@ -8,18 +8,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamstate.operators import stream_table, table
+from streamstate.operators import stream_table, table, table_groups, table_join
+from streamstate.operators.aggregate import fan_out_changes
 from streamstate.operators.compilation import Compilation, CompileFunction, SourceLog
 from streamstate.operators.table import Getter
+from streamstate.operators.transform import TransformerOperator
 from streamstate.topology import specs, table_specs
 
 
 def needs_old(graph: specs.Graph, name: str) -> bool:
     """True when something behind this table compares old and new rows."""
-    for child in graph.children(name):
-        spec = graph.nodes[child].spec
-        if isinstance(spec, table_specs.TableFilter | table_specs.TableMapValues) and needs_old(graph, child):
+    return any(_asks_for_old(graph, child, name) for child in graph.children(name))
+
+
+def _asks_for_old(graph: specs.Graph, name: str, parent: str) -> bool:
+    match graph.nodes[name].spec:
+        case table_specs.TableGroupBy():
             return True
+        case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
+            # One with a store finds old rows there.
+            return store is None and needs_old(graph, name)
+        case table_specs.TableJoin() as join:
+            if (join.left_alone and parent == join.left) or (join.right_alone and parent == join.right):
+                return True
+            return join.store is None and needs_old(graph, name)
     return False
 
 
@@ -31,8 +43,19 @@ def rows(made: Compilation, name: str, by: str) -> Getter:
             return table.rows_in(by, made.stores[store])
         case specs.Aggregate(store, result=result):
             return table.rows_in(by, made.stores[store], result)
-        case table_specs.TableSource(store=str(store)):
+        case table_specs.TableReduce(store) | table_specs.TableAggregate(store):
             return table.rows_in(by, made.stores[store])
+        case (
+            table_specs.TableSource(store=str(store))
+            | table_specs.TableTransformValues(store=str(store))
+            | table_specs.TableJoin(store=str(store))
+        ):
+            return table.rows_in(by, made.stores[store])
+        case table_specs.TableJoin() as join:
+            left, right = rows(made, join.left, by), rows(made, join.right, by)
+            return table_join.rows_joined(
+                by, join.joiner, left, right, left_alone=join.left_alone, right_alone=join.right_alone
+            )
         case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
             if store is not None:
                 return table.rows_in(by, made.stores[store])
@@ -76,6 +99,67 @@ def _row_wise(made: Compilation, node: specs.Node, spec: table_specs.TableFilter
     made.tables[node.name] = table.row_wise_kept(node.name, store, shown, forward, needs_old=asked, drops=drops)
 
 
+def _transform_values(made: Compilation, node: specs.Node, spec: table_specs.TableTransformValues) -> None:
+    stores = {store: made.stores[store] for store in spec.uses}
+    operator = TransformerOperator(node.name, spec.supplier, made.context, stores)
+    made.task.processors.append(operator)
+    transform, forward = operator.transform, made.change(node)
+    if spec.store is not None:
+        asked = needs_old(made.graph, node.name)
+        forward = table.rows_kept(node.name, made.stores[spec.store], forward, needs_old=asked)
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        forward(key, transform(key, new, timestamp), None, timestamp)
+
+    made.tables[node.name] = run
+
+
+def _table_join(made: Compilation, node: specs.Node, spec: table_specs.TableJoin) -> None:
+    name, joiner, forward = node.name, spec.joiner, made.change(node)
+    asked = needs_old(made.graph, name)
+    if spec.store is not None:
+        forward = table.rows_kept(name, made.stores[spec.store], forward, needs_old=asked)
+        asked = False
+    left = table_join.side(
+        name,
+        joiner,
+        rows(made, spec.right, name),
+        forward,
+        mine_alone=spec.left_alone,
+        other_alone=spec.right_alone,
+        needs_old=asked,
+    )
+    right = table_join.side(
+        name,
+        lambda mine, other: joiner(other, mine),
+        rows(made, spec.left, name),
+        forward,
+        mine_alone=spec.right_alone,
+        other_alone=spec.left_alone,
+        needs_old=asked,
+    )
+    if spec.left == spec.right:
+        made.tables[name] = fan_out_changes([left, right])
+        return
+    made.sides[name, spec.left] = left
+    made.sides[name, spec.right] = right
+
+
+def _group_by(made: Compilation, node: specs.Node, spec: table_specs.TableGroupBy) -> None:
+    made.tables[node.name] = table_groups.group_by(node.name, spec, made.forward(node))
+
+
+def _fold(made: Compilation, node: specs.Node, spec: table_specs.TableReduce | table_specs.TableAggregate) -> None:
+    if isinstance(spec, table_specs.TableReduce):
+        fold = table_groups.reduce(spec)
+    else:
+        fold = table_groups.aggregate(spec)
+    asked = needs_old(made.graph, node.name)
+    made.streams[node.name] = table_groups.folded(
+        node.name, fold, made.stores[spec.store], made.change(node), needs_old=asked
+    )
+
+
 def _stream_table_join(made: Compilation, node: specs.Node, spec: table_specs.StreamTableJoin) -> None:
     row = rows(made, spec.table, node.name)
     made.streams[node.name] = stream_table.join(
@@ -87,5 +171,10 @@ ROWS: dict[type, CompileFunction] = {
     table_specs.TableSource: _table_source,
     table_specs.TableFilter: _row_wise,
     table_specs.TableMapValues: _row_wise,
+    table_specs.TableTransformValues: _transform_values,
+    table_specs.TableJoin: _table_join,
+    table_specs.TableGroupBy: _group_by,
+    table_specs.TableReduce: _fold,
+    table_specs.TableAggregate: _fold,
     table_specs.StreamTableJoin: _stream_table_join,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from streamstate.operators import aggregate as aggregations
 from streamstate.operators.aggregate import NewestPerCommit
 from streamstate.operators.compilation import Compilation, CompileFunction
+from streamstate.operators.compile_rows import needs_old
 from streamstate.topology import specs
 
 
@@ -15,12 +16,16 @@ def _count(made: Compilation, node: specs.Node, spec: specs.Count) -> None:
 
 def _reduce(made: Compilation, node: specs.Node, spec: specs.Reduce) -> None:
     store = made.stores[spec.store]
-    made.streams[node.name] = aggregations.reduce(node.name, spec, store, made.context, made.change(node))
+    made.streams[node.name] = aggregations.reduce(
+        node.name, spec, store, made.context, made.change(node), needs_old=needs_old(made.graph, node.name)
+    )
 
 
 def _aggregate(made: Compilation, node: specs.Node, spec: specs.Aggregate) -> None:
     store = made.stores[spec.store]
-    made.streams[node.name] = aggregations.aggregate(node.name, spec, store, made.context, made.change(node))
+    made.streams[node.name] = aggregations.aggregate(
+        node.name, spec, store, made.context, made.change(node), needs_old=needs_old(made.graph, node.name)
+    )
 
 
 def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> None:

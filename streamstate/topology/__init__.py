@@ -8,8 +8,16 @@ from streamstate.topology.builder import Topology
 from streamstate.topology.describe import describe_json, describe_mermaid, describe_text
 from streamstate.topology.graph import sink_topics
 from streamstate.topology.grouped import GroupedStream
+from streamstate.topology.grouped_table import GroupedTable
 from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
-from streamstate.topology.processor import Cancellable, Headers, KeyValueStore, Processor, ProcessorContext
+from streamstate.topology.processor import (
+    Cancellable,
+    Headers,
+    KeyValueStore,
+    Processor,
+    ProcessorContext,
+    ValueTransformer,
+)
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubTopology
 from streamstate.topology.stores import dead_letter
 from streamstate.topology.stream import Stream
@@ -21,6 +29,7 @@ __all__ = [
     "ErrorPolicy",
     "Graph",
     "GroupedStream",
+    "GroupedTable",
     "Headers",
     "InternalTopic",
     "KeyValueStore",
@@ -33,6 +42,7 @@ __all__ = [
     "Table",
     "TopicPlan",
     "Topology",
+    "ValueTransformer",
     "WindowedStream",
     "check_existing",
     "dead_letter",

@@ -6,6 +6,7 @@ Rule of this module: it is the only mutable thing of the package. Handles (``Str
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -180,6 +181,22 @@ def same_draft(draft: Draft, other: Draft, kind: str) -> None:
             f"{kind} of a stream of topology {draft.name!r} got one of another Topology, {other.name!r}: "
             "make both from one Topology object"
         )
+
+
+def attached_stores(draft: Draft, stores: Sequence[StoreSpec | str], where: str) -> tuple[str, ...]:
+    """Names of the stores in ``stores=``; those given as specs are added.
+
+    Raises:
+        TopologyError: it is no list, a name is illegal, or a different store has it.
+    """
+    if isinstance(stores, (str, StoreSpec)):
+        raise TopologyError(f"{where} takes a list: stores=[{stores!r}]")
+    for store in stores:
+        if isinstance(store, StoreSpec):
+            draft.add_store(store)
+        else:
+            checked(store, "name of a store")
+    return tuple(dict.fromkeys(store if isinstance(store, str) else store.name for store in stores))
 
 
 def checked_policy(on_error: object) -> ErrorPolicy:

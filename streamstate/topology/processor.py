@@ -140,6 +140,34 @@ class ProcessorContext(Protocol[KeyOut_contra, ValueOut_contra]):
         ...
 
 
+class ValueTransformer(Generic[K, V, VOut]):
+    """What ``Table.transform_values`` calls for each change of a row. One instance serves one task.
+
+    >>> class Numbered(ValueTransformer[str, str, str]):
+    ...     def init(self, context):
+    ...         super().init(context)
+    ...         self.versions = context.store("versions")
+    ...
+    ...     def transform(self, key, value):
+    ...         number = (self.versions.get(key) or 0) + 1
+    ...         self.versions.put(key, number)
+    ...         return None if value is None else f"{value} ({number})"
+    """
+
+    context: ProcessorContext[Any, Any]
+
+    def init(self, context: ProcessorContext[Any, Any]) -> None:
+        """Called once, after the task's state is restored and before the first change. It cannot forward."""
+        self.context = context
+
+    def transform(self, key: K, value: V | None) -> VOut | None:
+        """The row's new value. ``value`` is None for a row that was deleted; returning None deletes."""
+        raise TypeError(f"{type(self).__name__} must define transform(self, key, value)")
+
+    def close(self) -> None:
+        """Called once, when the task leaves this process or the process ends."""
+
+
 class Processor(Generic[K, V, KOut, VOut]):
     """A user's operator with state and schedules. One instance serves one task.
 

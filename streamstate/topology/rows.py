@@ -11,7 +11,15 @@ from dataclasses import replace
 from streamstate.errors import TopologyError
 from streamstate.topology.draft import Draft
 from streamstate.topology.specs import Aggregate, Count, Reduce, StoreSpec
-from streamstate.topology.table_specs import TableFilter, TableMapValues, TableSource
+from streamstate.topology.table_specs import (
+    TableAggregate,
+    TableFilter,
+    TableJoin,
+    TableMapValues,
+    TableReduce,
+    TableSource,
+    TableTransformValues,
+)
 
 __all__ = ["rows_of", "store_of"]
 
@@ -42,6 +50,24 @@ def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
             spec = replace(spec, store=node)
             draft.replace(node, spec)
         return spec.stores
+    if isinstance(spec, (TableReduce, TableAggregate)):
+        return spec.stores
+    if isinstance(spec, TableJoin):
+        return spec.stores if spec.store is None else (spec.store,)
+    if isinstance(spec, TableTransformValues):
+        # A transformer may have state of its own, so that calling it again would not give the same row.
+        if spec.store is None:
+            if spec.value is None:
+                raise TopologyError(
+                    f"{kind} needs the rows of {node!r} and therefore the serde of its values: pass value= to "
+                    f"transform_values, such as value=serde.json()"
+                )
+            draft.claim_store(StoreSpec(node, spec.key, spec.value))
+            spec = replace(spec, store=node)
+            draft.replace(node, spec)
+            rows_of(draft, draft.nodes[node].parents[0], kind)
+        assert spec.store is not None, "no store was made"
+        return (spec.store,)
     if isinstance(spec, (TableFilter, TableMapValues)):
         return spec.stores or rows_of(draft, draft.nodes[node].parents[0], kind)
     raise TopologyError(f"{kind} cannot look into the table {node!r}: its rows are not kept by key")

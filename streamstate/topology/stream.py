@@ -16,7 +16,7 @@ from streamstate.topology import grouped as _grouped
 from streamstate.topology import specs
 from streamstate.topology import table as _table
 from streamstate.topology import table_joins as _table_joins
-from streamstate.topology.draft import Position, checked_function, checked_policy, same_draft
+from streamstate.topology.draft import Position, attached_stores, checked_function, checked_policy, same_draft
 from streamstate.topology.names import checked
 from streamstate.topology.processor import Processor
 from streamstate.topology.specs import ErrorPolicy, StoreSpec
@@ -414,14 +414,7 @@ class Stream(Generic[K, V]):
                 f"process after {node!r} takes a Processor subclass or a function that makes a new Processor for "
                 f"each task, not {supplier!r}"
             )
-        if isinstance(stores, (str, StoreSpec)):
-            raise TopologyError(f"process after {node!r} takes a list: stores=[{stores!r}]")
-        for store in stores:
-            if isinstance(store, StoreSpec):
-                self._at.draft.add_store(store)
-            else:
-                checked(store, "name of a store")
-        names = tuple(dict.fromkeys(store if isinstance(store, str) else store.name for store in stores))
+        names = attached_stores(self._at.draft, stores, f"process after {node!r}")
         policy = None if on_error is None else checked_policy(on_error)
         at = self._at.then(specs.Process(supplier, names, policy), "process", name)
         return Stream(at.with_new_key().with_new_value())

@@ -5,21 +5,32 @@ Rule of this module: a handle only adds nodes; it holds nothing but its position
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Generic, TypeVar
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
+from streamstate.topology import grouped_table as _grouped
 from streamstate.topology import stream as _stream
-from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.draft import Position, attached_stores, checked_function, same_draft
 from streamstate.topology.names import checked
+from streamstate.topology.processor import ValueTransformer
 from streamstate.topology.rows import rows_of, store_of
-from streamstate.topology.specs import Emit, StoreSpec, ToStream
-from streamstate.topology.table_specs import TableFilter, TableMapValues
+from streamstate.topology.specs import FAIL, Emit, StoreSpec, ToStream
+from streamstate.topology.table_specs import (
+    TableFilter,
+    TableGroupBy,
+    TableJoin,
+    TableMapValues,
+    TableTransformValues,
+)
 
 K = TypeVar("K")
 V = TypeVar("V")
+K2 = TypeVar("K2")
 V2 = TypeVar("V2")
+T = TypeVar("T")
 
 
 class Table(Generic[K, V]):
@@ -115,6 +126,185 @@ class Table(Generic[K, V]):
         self._claim(after, store, "map_values")
         at = self._at.then(TableMapValues(function, store), "map_values", name)
         return Table(at.with_new_value().with_serdes(None, value))
+
+    def transform_values(
+        self,
+        supplier: Callable[[], ValueTransformer[K, V, V2]],
+        *,
+        stores: Sequence[StoreSpec | str] = (),
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]:
+        """Replace each row's value by what a ValueTransformer of your own makes of it.
+
+        Kafka Streams: ``KTable.transformValues``. It is called for deletions too. Its result is kept in a store when
+        rows of it are looked up, since calling it again might give another.
+
+        Args:
+            supplier: a ValueTransformer subclass, or a function without arguments that makes one; it is called once
+                for each task.
+            stores: what ``context.store(name)`` may ask for, as for ``Stream.process``.
+            value: serde of the result, needed where it is kept.
+            store: keep the result in a store of this name.
+            name: of the operator.
+
+        Raises:
+            TopologyError: the supplier is not one, a serde is needed and not known, or a name is taken.
+
+        >>> from streamstate import Topology, ValueTransformer, serde
+        >>> class Longest(ValueTransformer[str, str, str]):
+        ...     def transform(self, key, value):
+        ...         return value and max(value.split(), key=len)
+        >>> Topology("t").table("lines", key=serde.string(), value=serde.string()).transform_values(Longest)
+        <Table lines.table.transform_values>
+        """
+        node = self._at.node
+        if not callable(supplier) or (isinstance(supplier, type) and not issubclass(supplier, ValueTransformer)):
+            raise TopologyError(
+                f"transform_values after {node!r} takes a ValueTransformer subclass or a function that makes a new "
+                f"ValueTransformer for each task, not {supplier!r}"
+            )
+        uses = attached_stores(self._at.draft, stores, f"transform_values after {node!r}")
+        after = self._at.with_new_value().with_serdes(None, value)
+        self._claim(after, store, "transform_values")
+        spec = TableTransformValues(supplier, uses, self._at.key_serde("transform_values"), value, store)
+        return Table(replace(self._at.then(spec, "transform_values", name), value=value))
+
+    def group_by(
+        self,
+        function: Callable[[K, V], K2],
+        *,
+        key: Serde[K2],
+        select: Callable[[K, V], Any] | None = None,
+        value: Serde[Any] | None = None,
+        name: str | None = None,
+    ) -> _grouped.GroupedTable[K2, Any]:
+        """Group rows by ``function(key, value)``, through a repartition topic (Kafka Streams: ``KTable.groupBy``).
+
+        Rows of which the group's key or the selected value is None are in no group.
+
+        Args:
+            function: makes the key of the group a row is in.
+            key: serde of that key.
+            select: makes of (key, value) what is aggregated; by default the value.
+            value: serde of what is aggregated; by default that of the rows.
+            name: of the operator.
+
+        Raises:
+            TopologyError: a serde is not known, or the rows cannot be looked up.
+
+        >>> from streamstate import Topology, serde
+        >>> planes = Topology("t").table("planes", key=serde.string(), value=serde.json())
+        >>> planes.group_by(lambda tail, plane: plane["model"], key=serde.string())
+        <GroupedTable planes.table.group_by>
+        """
+        checked_function(function, "group_by", self._at.node)
+        if select is not None:
+            checked_function(select, "group_by", self._at.node)
+        known = value if select is not None else value or self._at.value
+        at = replace(self._at, key=key, value=known)
+        at.key_serde("group_by")
+        at.value_serde("group_by")
+        spec = TableGroupBy(function, select, key, self._rows("group_by"))
+        return _grouped.GroupedTable(at.then(spec, "group_by", name))
+
+    def join(
+        self,
+        other: Table[K, T],
+        joiner: Callable[[V, T], V2],
+        *,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]:
+        """The rows that both tables have, joined (Kafka Streams: ``KTable.join``).
+
+        A change of either table makes a change of the result, whose timestamp is the greater of the two rows'. The
+        tables must have equally many partitions.
+
+        Args:
+            other: the right table.
+            joiner: (left value, right value) to the value of the result; must not change what it is given.
+            value: serde of the result, needed with ``store``.
+            store: keep the result in a store of this name; by default it is computed where it is looked up.
+            name: of the operator.
+
+        Raises:
+            TopologyError: ``store`` is given and a serde is not known, or the tables are of different topologies.
+
+        >>> from streamstate import Topology, serde
+        >>> topology = Topology("t")
+        >>> names = topology.table("names", key=serde.string(), value=serde.string())
+        >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
+        >>> names.join(ages, lambda name, age: f"{name}, {age}")
+        <Table names.table.join>
+        """
+        return self._join(other, joiner, "join", (False, False), value, store, name)
+
+    def left_join(
+        self,
+        other: Table[K, T],
+        joiner: Callable[[V, T | None], V2],
+        *,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]:
+        """As ``join``, and the left rows without a right one (Kafka Streams: ``KTable.leftJoin``).
+
+        >>> from streamstate import Topology, serde
+        >>> topology = Topology("t")
+        >>> names = topology.table("names", key=serde.string(), value=serde.string())
+        >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
+        >>> names.left_join(ages, lambda name, age: (name, age), store="people", value=serde.json())
+        <Table names.table.left_join in store people>
+        """
+        return self._join(other, joiner, "left_join", (True, False), value, store, name)
+
+    def outer_join(
+        self,
+        other: Table[K, T],
+        joiner: Callable[[V | None, T | None], V2],
+        *,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]:
+        """As ``join``, and the rows that only one table has (Kafka Streams: ``KTable.outerJoin``).
+
+        >>> from streamstate import Topology, serde
+        >>> topology = Topology("t")
+        >>> names = topology.table("names", key=serde.string(), value=serde.string())
+        >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
+        >>> names.outer_join(ages, lambda name, age: (name, age))
+        <Table names.table.outer_join>
+        """
+        return self._join(other, joiner, "outer_join", (True, True), value, store, name)
+
+    def _join(
+        self,
+        other: Table[K, Any],
+        joiner: Callable[[Any, Any], Any],
+        kind: str,
+        alone: tuple[bool, bool],
+        value: Serde[Any] | None,
+        store: str | None,
+        name: str | None,
+    ) -> Table[K, Any]:
+        left = self._at
+        checked_function(joiner, kind, left.node)
+        if not isinstance(other, Table):
+            raise TopologyError(f"{kind} after {left.node!r} takes a Table, not {other!r}")
+        right = other._at
+        same_draft(left.draft, right.draft, kind)
+        rows = tuple(dict.fromkeys((*self._rows(kind), *other._rows(kind))))
+        after = replace(left, value=value)
+        self._claim(after, store, kind)
+        spec = TableJoin(left.node, right.node, rows, joiner, *alone, store)
+        node = left.draft.add(spec, tuple(dict.fromkeys((left.node, right.node))), kind, name)
+        policy = left.on_error if left.on_error == right.on_error else FAIL
+        return Table(replace(after, node=node, on_error=policy))
 
     def to_stream(self, *, emit: Emit = "update", name: str | None = None) -> _stream.Stream[K, V]:
         """The table's changes as a stream (Kafka Streams: ``KTable.toStream``).

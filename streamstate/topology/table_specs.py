@@ -72,6 +72,102 @@ class TableMapValues:
 
 
 @dataclass(frozen=True, slots=True)
+class TableTransformValues:
+    """Rows with their values replaced by a user's ValueTransformer.
+
+    Attributes:
+        supplier: makes a new ValueTransformer for each task.
+        uses: names of the stores it may use.
+        key, value: serdes of the result; the value's may be unknown while there is no store.
+        store: keeps the result; None while nothing needs its rows.
+    """
+
+    supplier: Callable[[], Any]
+    uses: tuple[str, ...]
+    key: Serde[Any]
+    value: Serde[Any] | None
+    store: str | None = None
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (*_named(self.store), *self.uses)
+
+
+@dataclass(frozen=True, slots=True)
+class TableJoin:
+    """The rows of two tables under equal keys.
+
+    Attributes:
+        left, right: the tables' nodes.
+        rows: the stores in which their rows are found.
+        joiner: (left value, right value) to the result; None where a row is missing.
+        left_alone: a left row without a right one makes a row too.
+        right_alone: and the other way round.
+        store: keeps the result; None: it is computed from both.
+    """
+
+    left: str
+    right: str
+    rows: tuple[str, ...]
+    joiner: Callable[[Any, Any], Any]
+    left_alone: bool = False
+    right_alone: bool = False
+    store: str | None = None
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return tuple(dict.fromkeys((*_named(self.store), *self.rows)))
+
+
+@dataclass(frozen=True, slots=True)
+class TableGroupBy:
+    """Changes of rows as changes of the groups they belong to: a stream of (new value, old value) per group's key.
+
+    Attributes:
+        function: (key, value) to the key of the group.
+        select: (key, value) to what is aggregated; None: the value.
+        key: serde of the group's key, whose bytes say whether a row has stayed in its group.
+        stores: what old rows are found in.
+    """
+
+    function: Callable[[Any, Any], Any]
+    select: Callable[[Any, Any], Any] | None
+    key: Serde[Any]
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TableReduce:
+    """Folds the values of the rows of each group, the first being the start; old values are taken off first."""
+
+    store: str
+    adder: Callable[[Any, Any], Any]
+    subtractor: Callable[[Any, Any], Any]
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (self.store,)
+
+
+@dataclass(frozen=True, slots=True)
+class TableAggregate:
+    """Folds (key, value, aggregate) of the rows of each group; old values are taken off first."""
+
+    store: str
+    initializer: Callable[[], Any]
+    adder: Callable[[Any, Any, Any], Any]
+    subtractor: Callable[[Any, Any, Any], Any]
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (self.store,)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamTableJoin:
     """Each record of a stream with the table's row of its key.
 
@@ -92,4 +188,7 @@ def _named(store: str | None) -> tuple[str, ...]:
     return () if store is None else (store,)
 
 
-TableSpec = TableSource | TableFilter | TableMapValues | StreamTableJoin
+TableSpec = (
+    TableSource | TableFilter | TableMapValues | TableTransformValues | TableJoin | TableGroupBy | TableReduce
+    | TableAggregate | StreamTableJoin
+)  # fmt: skip

@@ -6,9 +6,20 @@ from typing import Any
 
 import pytest
 
-from streamstate import Processor, Table, TaskCorrupted, Topology, TopologyError, serde
+from streamstate import (
+    ProcessingError,
+    Processor,
+    ProcessorContext,
+    Table,
+    TaskCorrupted,
+    Topology,
+    TopologyError,
+    ValueTransformer,
+    serde,
+    stores,
+)
 from streamstate.engine.topics import CHANGELOG_CONFIG, Topics, prepare_topics
-from streamstate.testing import ManualClock, MemoryAdmin, MemoryApplication, MemoryBroker
+from streamstate.testing import ManualClock, MemoryAdmin, MemoryApplication, MemoryBroker, TopologyTestDriver
 from tests.unit.application_support import Run
 
 TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()
@@ -285,3 +296,145 @@ def test_a_table_whose_rows_would_be_lost_by_a_new_changelog_is_refused() -> Non
     run.start("other")
     with pytest.raises(TaskCorrupted, match=r"'in.table' is empty: so far the topic itself was the changelog"):
         run.ticks(4)
+
+
+# -- rows by group, transformers, joins of tables: what properties do not show --------------------------------------
+
+
+def outputs(topology: Topology, *records: tuple[Any, ...], topic: str = "out") -> list[tuple[Any, Any, int]]:
+    """(topic, key, value, event time) records in, (key, value, time) out."""
+    with TopologyTestDriver(topology, partitions=2) as driver:
+        for source, key, value, timestamp in records:
+            driver.input(source).pipe(key, value, timestamp=timestamp)
+        return [(record.key, record.value, record.timestamp) for record in driver.output(topic).read_all()]
+
+
+def test_a_row_that_changes_its_group_leaves_the_old_one_first() -> None:
+    topology, table = table_of()
+    table.group_by(lambda key, value: value[0], key=TEXT).count(store="counts").to_stream().to("out")
+    found = outputs(topology, ("in", "a", "x1", 10), ("in", "a", "x2", 5), ("in", "a", "y", 20), ("in", "a", None, 15))
+    # Where the group stays, one step and one result.
+    assert found == [("x", 1, 10), ("x", 1, 10), ("x", 0, 20), ("y", 1, 20), ("y", 0, 20)]
+
+
+def test_what_is_aggregated_can_be_selected_and_nothing_is_in_no_group() -> None:
+    topology, table = table_of()
+    grouped = table.group_by(
+        lambda key, value: None if value == "none" else "g",
+        key=TEXT,
+        select=lambda key, value: None if value == "zero" else len(key + value),
+        value=LONG,
+    )
+    grouped.reduce(lambda one, other: one + other, lambda one, other: one - other, store="r").to_stream().to("out")
+    found = outputs(
+        topology, ("in", "a", "xx", 1), ("in", "b", "none", 2), ("in", "b", "zero", 3), ("in", "b", "y", 4),
+        ("in", "a", "zero", 5),
+    )  # fmt: skip
+    assert found == [("g", 3, 1), ("g", 5, 4), ("g", 2, 5)]
+
+
+class Numbered(ValueTransformer[str, str, str]):
+    """Numbers the changes of each key."""
+
+    def init(self, context: ProcessorContext[Any, Any]) -> None:
+        super().init(context)
+        self.versions = context.store("versions")
+
+    def transform(self, key: str, value: str | None) -> str | None:
+        number = (self.versions.get(key) or 0) + 1
+        self.versions.put(key, number)
+        return None if value is None else f"{value}{number}"
+
+
+VERSIONS = stores.key_value("versions", key=TEXT, value=LONG)
+
+
+def test_a_transformer_keeps_state_and_is_called_for_deletions() -> None:
+    topology, table = table_of()
+    table.transform_values(Numbered, stores=[VERSIONS]).to_stream().to("out", value=TEXT)
+    found = outputs(topology, ("in", "a", "x", 1), ("in", "a", None, 2), ("in", "a", "y", 3))
+    assert found == [("a", "x1", 1), ("a", None, 2), ("a", "y3", 3)]
+
+
+def test_what_a_transformer_made_is_kept_where_it_is_looked_up() -> None:
+    topology, table = table_of()
+    numbered = table.transform_values(Numbered, stores=[VERSIONS], value=TEXT)
+    assert numbered.store is None
+    topology.stream("s", key=TEXT, value=TEXT).join(numbered, lambda one, other: one + other).to("out", value=TEXT)
+    assert numbered.store == "in.table.transform_values"
+    assert outputs(topology, ("in", "a", "x", 1), ("s", "a", "s", 2), ("s", "a", "t", 3)) == [
+        ("a", "sx1", 2),
+        ("a", "tx1", 3),
+    ]
+
+
+def test_what_a_transformer_made_needs_a_serde_where_it_is_looked_up() -> None:
+    topology, table = table_of()
+    numbered = table.transform_values(Numbered, stores=[VERSIONS])
+    with pytest.raises(TopologyError, match="pass value= to transform_values"):
+        topology.stream("s", key=TEXT).join(numbered, lambda one, other: one)
+
+
+def test_a_transformer_cannot_forward() -> None:
+    class Forwards(ValueTransformer[str, str, str]):
+        def transform(self, key: str, value: str | None) -> str | None:
+            self.context.forward(key, value)
+            return value
+
+    topology, table = table_of()
+    table.transform_values(Forwards).to_stream().to("out", value=TEXT)
+    with pytest.raises(ProcessingError, match="a ValueTransformer cannot forward"):
+        outputs(topology, ("in", "a", "x", 1))
+
+
+def test_a_table_joined_with_itself() -> None:
+    topology, table = table_of()
+    table.join(table, lambda one, other: one + other).to_stream().to("out", value=TEXT)
+    # As in Kafka Streams both sides see the change.
+    assert outputs(topology, ("in", "a", "x", 1)) == [("a", "xx", 1), ("a", "xx", 1)]
+
+
+def test_deletions_of_what_was_not_there_make_no_results_where_old_rows_are_known() -> None:
+    topology = Topology("t")
+    left, right = (topology.table(topic, key=TEXT, value=TEXT) for topic in "lr")
+    left.outer_join(right, lambda one, other: f"{one}{other}").to_stream().to("out", value=TEXT)
+    found = outputs(topology, ("l", "a", None, 1), ("r", "a", "y", 2), ("l", "a", None, 3), ("r", "a", None, 4))
+    assert found == [("a", "Noney", 2), ("a", "Noney", 3), ("a", None, 4)]
+
+
+def test_a_join_has_the_greater_timestamp_of_its_rows() -> None:
+    topology = Topology("t")
+    left, right = (topology.table(topic, key=TEXT, value=TEXT) for topic in "lr")
+    left.join(right, lambda one, other: one + other).to_stream().to("out", value=TEXT)
+    assert outputs(topology, ("l", "a", "x", 30), ("r", "a", "y", 20), ("l", "a", None, 5)) == [
+        ("a", "xy", 30),
+        ("a", None, 20),
+    ]
+
+
+def test_tables_of_different_topologies_are_not_joined() -> None:
+    _, one = table_of()
+    _, other = table_of()
+    with pytest.raises(TopologyError, match="another Topology"):
+        one.join(other, lambda left, right: left)
+
+
+def test_a_streams_aggregate_that_changes_in_place_keeps_what_was_for_groups_of_it() -> None:
+    topology = Topology("t")
+
+    def longer(key: str, value: str, seen: list[str]) -> list[str]:
+        seen.append(value)
+        return seen
+
+    def joined(one: list[str], other: list[str]) -> list[str]:
+        one.extend(other)
+        return one
+
+    grouped = topology.stream("in", key=TEXT, value=JSON).group_by_key()
+    lists = grouped.aggregate(list, longer, value=JSON, store="lists")
+    folded = grouped.reduce(joined, store="folded")
+    for table, name in ((lists, "out"), (folded, "other")):
+        table.group_by(lambda key, seen: str(len(seen)), key=TEXT).count(store=name).to_stream().to(name)
+    records = [("in", "a", ["x"], 1), ("in", "a", ["y"], 2)]
+    assert outputs(topology, *records) == [("1", 1, 1), ("1", 0, 2), ("2", 1, 2)]
+    assert outputs(topology, *records, topic="other") == [("1", 1, 1), ("1", 0, 2), ("2", 1, 2)]

@@ -1,0 +1,88 @@
+"""Joins of two tables with equal keys, as closures over table changes.
+
+Rule of this module: each side has its own closure, entered by the changes of its table after its row was stored. It
+looks the other row up as it is now and sends on the joined row, with the greater of the two timestamps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from streamstate.operators.aggregate import Change
+from streamstate.operators.context import OperatorFailed
+from streamstate.operators.table import Getter
+
+Joiner = Callable[[Any, Any], Any]
+
+
+def side(
+    name: str,
+    joiner: Joiner,
+    other: Getter,
+    forward: Change,
+    *,
+    mine_alone: bool,
+    other_alone: bool,
+    needs_old: bool,
+) -> Change:
+    """One side.
+
+    Args:
+        name: the operator's.
+        joiner: (this side's value, the other's) to the result.
+        other: looks up rows of the other table.
+        forward: what follows.
+        mine_alone: a row of this side without one of the other makes a result.
+        other_alone: and the other way round.
+        needs_old: whether old rows are asked for.
+    """
+
+    def joined(mine: Any, value: Any) -> Any:
+        if mine is None and (value is None or not other_alone):
+            return None
+        try:
+            return joiner(mine, value)
+        except Exception as error:
+            raise OperatorFailed(name) from error
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        found = other(key)
+        if found is None:
+            # No row of the other side, and none of this one, neither before nor now: there is no result to change.
+            if not mine_alone or (new is None and old is None):
+                return
+            value = None
+        else:
+            value, other_time = found
+            if other_time > timestamp:
+                timestamp = other_time
+        forward(key, joined(new, value), joined(old, value) if needs_old else None, timestamp)
+
+    return run
+
+
+def rows_joined(
+    name: str, joiner: Joiner, left: Getter, right: Getter, *, left_alone: bool, right_alone: bool
+) -> Getter:
+    """Rows of a join that keeps none, made of both tables' rows."""
+
+    def row(key: Any) -> tuple[Any, int] | None:
+        mine, other = left(key), right(key)
+        if mine is None:
+            if other is None or not right_alone:
+                return None
+            values, timestamp = (None, other[0]), other[1]
+        elif other is None:
+            if not left_alone:
+                return None
+            values, timestamp = (mine[0], None), mine[1]
+        else:
+            values, timestamp = (mine[0], other[0]), max(mine[1], other[1])
+        try:
+            value = joiner(*values)
+        except Exception as error:
+            raise OperatorFailed(name) from error
+        return None if value is None else (value, timestamp)
+
+    return row
