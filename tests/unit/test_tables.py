@@ -303,7 +303,7 @@ def test_a_table_whose_rows_would_be_lost_by_a_new_changelog_is_refused() -> Non
 
 def outputs(topology: Topology, *records: tuple[Any, ...], topic: str = "out") -> list[tuple[Any, Any, int]]:
     """(topic, key, value, event time) records in, (key, value, time) out."""
-    with TopologyTestDriver(topology, partitions=2) as driver:
+    with TopologyTestDriver(topology) as driver:
         for source, key, value, timestamp in records:
             driver.input(source).pipe(key, value, timestamp=timestamp)
         return [(record.key, record.value, record.timestamp) for record in driver.output(topic).read_all()]
