@@ -16,11 +16,13 @@ class SegmentSpec:
 
     Attributes:
         retention_ms: for how long after its own time an entry may be read; None: for ever.
-        length_ms: what stretch of time is deleted at once; the unit of the time in the key.
+        length_ms: a segment: what stretch of time is deleted at once. Times in keys are rounded down to it.
+        indexed: there are index entries besides, by time in ms.
     """
 
     retention_ms: int | None
     length_ms: int = 1
+    indexed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

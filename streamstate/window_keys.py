@@ -4,8 +4,8 @@ Rule of this module: every key begins with 8 bytes of time, so that everything b
 the store's start. Two layouts:
 
 - ``by_start``: start, key. For windows whose starts are known from a record's time, so that each is a point lookup.
-- ``in_segments``: segment, length of the key, key, times. A segment is a stretch of time; one key's entries in a
-  segment lie together, in order of time.
+- ``in_segments``: start of the segment, length of the key, key, times. A segment is a stretch of time; one key's
+  entries in a segment lie together, in order of time.
 
 ``TIME_KEY`` lies behind all of them: under it a store keeps the highest time its operator has seen.
 """
@@ -22,6 +22,8 @@ from streamstate.windows import FOREVER_MS, SessionWindows, SlidingWindows, Time
 # Added to a time, so that the order of unsigned bytes is that of signed numbers.
 BIAS = 1 << 63
 TIME_KEY = b"\xff" * 9
+# Behind the time in entries of an index, where buckets have the length of a key.
+INDEX_MARK = b"\xff" * 4
 LEAST_SEGMENT_MS = 60_000
 
 _U64 = Struct(">Q")
@@ -50,9 +52,9 @@ def segment_length(retention_ms: int) -> int:
     return max(retention_ms // 2, LEAST_SEGMENT_MS)
 
 
-def bucket(segment: int, key: bytes) -> bytes:
-    """What all entries of ``key`` in ``segment`` begin with."""
-    return _PREFIX.pack(segment + BIAS, len(key)) + key
+def bucket(segment_ms: int, key: bytes) -> bytes:
+    """What all entries of ``key`` begin with in the segment that starts at ``segment_ms``."""
+    return _PREFIX.pack(segment_ms + BIAS, len(key)) + key
 
 
 def pack_times(first_ms: int, second_ms: int) -> bytes:
@@ -100,7 +102,7 @@ def _in_segments(
     encode, decode = key.serialize, key.deserialize
 
     def serialize(windowed: Windowed[Any]) -> bytes:
-        return bucket(placed_at(windowed) // segment_ms, encode(windowed[0])) + suffix(windowed)
+        return bucket(placed_at(windowed) // segment_ms * segment_ms, encode(windowed[0])) + suffix(windowed)
 
     def deserialize(data: bytes) -> Windowed[Any]:
         inner = key_in_bucket(data)

@@ -109,7 +109,7 @@ class SlidingWindows:
 
         The earliest record still taken looks for its predecessor's windows up to twice the difference before itself.
         """
-        return 3 * self.difference_ms + self.grace_ms
+        return 3 * self.difference_ms + self.grace_ms + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ class SessionWindows:
     @property
     def retention_ms(self) -> int:
         """How long after its end a session may still be read."""
-        return self.gap_ms + self.grace_ms
+        return self.gap_ms + self.grace_ms + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -433,7 +433,7 @@ class Task:
         """Staged writes by store, encoded; stores without any are left out."""
         writes = {}
         for name, store in self.stores.items():
-            if store.staged:
+            if store.changed:
                 store.expire()
                 try:
                     writes[name] = store.seal()

@@ -8,7 +8,7 @@ reads stand outside the ``try`` blocks: a store that cannot be read is not the r
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from streamstate.operators.context import OperatorFailed, TaskContext
 from streamstate.operators.stateless import Forward
@@ -221,6 +221,62 @@ def every_update(forward: Forward) -> Change:
     # What it would call, for aggregations that can call it themselves.
     run.stream = forward  # type: ignore[attr-defined]
     return run
+
+
+def stamped(forward: Forward) -> Forward:
+    """For folds that take the event time: the value together with it."""
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        forward(key, None if value is None else (value, timestamp), timestamp)
+
+    return run
+
+
+class CommitEmitter(Protocol):
+    """What waits for the commit."""
+
+    def flush(self) -> None:
+        """Send on what is pending."""
+        ...
+
+    def discard(self) -> None:
+        """Drop what is pending."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class ChangesPerCommit:
+    """A table that changes at commits only: from what was so at the last one to what is newest."""
+
+    def __init__(self, serialize_key: Callable[[Any], bytes], forward: Change, undo: UndoLog | None) -> None:
+        self._serialize_key = serialize_key
+        self._forward = forward
+        self._undo = undo
+        self._pending: dict[bytes, tuple[Any, Any, Any, int]] = {}
+
+    def change(self, key: Any, new: Any, old: Any, timestamp: int) -> None:
+        """Take one change."""
+        encoded = self._serialize_key(key)
+        before = self._pending.get(encoded)
+        if self._undo is not None:
+            self._undo.append((self._pending, encoded, MISSING if before is None else before))
+        self._pending[encoded] = (key, new, old if before is None else before[2], timestamp)
+
+    def flush(self) -> None:
+        """Send on what is pending, unless it came and went."""
+        pending = list(self._pending.values())
+        self._pending.clear()
+        for key, new, old, timestamp in pending:
+            if new is not None or old is not None:
+                self._forward(key, new, old, timestamp)
+
+    def discard(self) -> None:
+        """Drop what is pending."""
+        self._pending.clear()
+
+    def __len__(self) -> int:
+        return len(self._pending)
 
 
 class NewestPerCommit:

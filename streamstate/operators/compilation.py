@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streamstate.operators.aggregate import Change, NewestPerCommit, fan_out_changes
+from streamstate.operators.aggregate import Change, CommitEmitter, fan_out_changes
 from streamstate.operators.context import OperatorFailed, TaskContext
 from streamstate.operators.process import ProcessorOperator
 from streamstate.operators.stateless import Forward, fan_out
@@ -79,7 +79,7 @@ class CompiledTask:
         self.source_logs: dict[str, SourceLog] = {}
         self.policies: dict[str, specs.ErrorPolicy] = {}
         self.processors: list[ProcessorOperator] = []
-        self.commit_emitters: list[NewestPerCommit] = []
+        self.commit_emitters: list[CommitEmitter] = []
 
     def init(self) -> None:
         """State is restored: initialise processors, in topological order."""

@@ -23,9 +23,10 @@ def _reduce(made: Compilation, node: specs.Node, spec: specs.Reduce) -> None:
 
 def _aggregate(made: Compilation, node: specs.Node, spec: specs.Aggregate) -> None:
     store = made.stores[spec.store]
-    made.streams[node.name] = aggregations.aggregate(
+    entry = aggregations.aggregate(
         node.name, spec, store, made.context, made.change(node), needs_old=needs_old(made.graph, node.name)
     )
+    made.streams[node.name] = aggregations.stamped(entry) if spec.timed else entry
 
 
 def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> None:

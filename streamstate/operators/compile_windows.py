@@ -2,15 +2,60 @@
 
 from __future__ import annotations
 
-from streamstate.operators import windowed
+from streamstate.operators import stateless
+from streamstate.operators.aggregate import Change, ChangesPerCommit, stamped
 from streamstate.operators.compilation import Compilation, CompileFunction
-from streamstate.topology import specs
+from streamstate.operators.session import session_windows
+from streamstate.operators.sliding import sliding_windows
+from streamstate.operators.stateless import Forward
+from streamstate.operators.windowed import Folding, Late, late_records, time_windows
+from streamstate.topology import specs, window_specs
+from streamstate.windows import SessionWindows, SlidingWindows
 
 
-def _windowed_aggregate(made: Compilation, node: specs.Node, spec: specs.WindowedAggregate) -> None:
+def _windowed_aggregate(made: Compilation, node: specs.Node, spec: window_specs.WindowedAggregate) -> None:
     store = made.stores[spec.store]
-    late = windowed.late_records(node.name, None, made.context)
-    made.streams[node.name] = windowed.time_windows(node.name, spec, store, made.context, made.change(node), late)
+    sink = None
+    if spec.late is not None:
+        late = specs.Sink(spec.late.topic, spec.late.key, spec.late.value)
+        sink = stateless.sink(node.name, late, spec.late.topic, made.context)
+    forward: Change = made.change(node)
+    if spec.emit == "commit":
+        emitter = ChangesPerCommit(store.spec.key.serialize, forward, made.undo)
+        made.task.commit_emitters.append(emitter)
+        forward = emitter.change
+    late_to = late_records(sink, made.context)
+    if spec.timed:
+        late_to = _without_time(late_to)
+    folding = Folding(node.name, spec, store, made.context, forward, late_to)
+    if isinstance(spec.windows, SessionWindows):
+        side, close = session_windows(folding)
+    elif isinstance(spec.windows, SlidingWindows):
+        side, close = sliding_windows(folding)
+    else:
+        side, close = time_windows(folding)
+    record_came = None if spec.idle_ms is None else folding.goes_idle(spec.idle_ms, close)
+    for parent, aggregator in zip(node.parents, spec.aggregators, strict=True):
+        entry = stamped(side(aggregator)) if spec.timed else side(aggregator)
+        if record_came is not None:
+            entry = stateless.fan_out([_noticed(record_came), entry])
+        made.sides[node.name, parent] = entry
 
 
-WINDOWS: dict[type, CompileFunction] = {specs.WindowedAggregate: _windowed_aggregate}
+def _without_time(late: Late) -> Late:
+    def run(key: object, pair: tuple[object, int], timestamp: int, late_ms: int) -> None:
+        late(key, pair[0], timestamp, late_ms)
+
+    return run
+
+
+def _noticed(record_came: object) -> Forward:
+    assert callable(record_came)
+
+    def notice(key: object, value: object, timestamp: int) -> None:
+        record_came()
+
+    return notice
+
+
+WINDOWS: dict[type, CompileFunction] = {window_specs.WindowedAggregate: _windowed_aggregate}

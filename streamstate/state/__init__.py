@@ -1,15 +1,13 @@
 """State: the backend protocol, the staging overlay over it, the typed stores on top."""
 
 from streamstate.state.backend import NOTHING_EXPIRED, Backend, MemoryBackend
+from streamstate.state.entries import MISSING, UndoLog, rollback
 from streamstate.state.keyvalue import TypedStore
 from streamstate.state.segments import NO_TIME, Segments
 from streamstate.state.staging import (
-    MISSING,
     DecodedStore,
     EncodedStore,
     StagedStore,
-    UndoLog,
-    rollback,
     staged_store,
 )
 

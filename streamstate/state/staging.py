@@ -13,39 +13,18 @@ survive in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, final
+from typing import Any, Final
 
 from streamstate.errors import TaskCorrupted
 from streamstate.state.backend import Backend
+from streamstate.state.entries import MISSING, Entry, UndoLog
 from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
 from streamstate.state.segments import Segments
 from streamstate.store_spec import StoreSpec
-from streamstate.window_keys import TIME_KEY
-
-Entry = tuple[Any, int]
-UndoLog = list[tuple[dict[bytes, Any], bytes, Any]]
+from streamstate.window_keys import INDEX_MARK, TIME_KEY
 
 # What one entry costs beside its key and value: dict slot, tuple, objects. Rough on purpose; budgets are.
 ENTRY_BYTES: Final = 200
-
-
-@final
-class _Missing:
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = _Missing()
-
-
-def rollback(undo: UndoLog) -> None:
-    """Take back, newest first, what the record in hand has staged."""
-    for staged, key, previous in reversed(undo):
-        if previous is MISSING:
-            del staged[key]
-        else:
-            staged[key] = previous
-    undo.clear()
 
 
 class StagedStore:
@@ -86,7 +65,7 @@ class StagedStore:
         self._young_bytes = 0
         self.segments: Segments | None = None
         if spec.segments is not None:
-            self.segments = Segments(spec.segments, self._scan_backend, self._prime, undo)
+            self.segments = Segments(spec.segments, self.staged, self._scan_backend, self._prime, undo)
             self.segments.load(self._read(TIME_KEY))
 
     # -- entries; overridden -------------------------------------------------------------------------------
@@ -155,7 +134,18 @@ class StagedStore:
             key=lambda item: item[0],
             reverse=reverse,
         )
-        return self._merge(staged, self._backend.scan(self.spec.name, start, end, reverse), reverse)
+        stored = self._backend.scan(self.spec.name, start, end, reverse)
+        if self.spec.segments is not None and self.spec.segments.indexed:
+            stored = (entry for entry in stored if entry[0][8:12] != INDEX_MARK)
+        return self._merge(staged, stored, reverse)
+
+    def between(self, start: bytes, end: bytes) -> Iterator[tuple[bytes, Entry]]:
+        """As ``scan``, of a windowed store whose operator notes every key that it creates: it need not look at all
+        that is staged."""
+        assert self.segments is not None, "read by time without segments"
+        staged = self.staged
+        noted = [(key, staged[key]) for key in self.segments.noted.between(start, end) if key in staged]
+        return self._merge(noted, self._backend.scan(self.spec.name, start, end, False), False)
 
     def _merge(
         self, staged: list[tuple[bytes, Any]], stored: Iterator[tuple[bytes, bytes]], reverse: bool
@@ -179,10 +169,15 @@ class StagedStore:
         """What the transaction writes: stored bytes per changed key, None for a tombstone."""
         raise AssertionError("abstract")
 
+    @property
+    def changed(self) -> bool:
+        """True when a commit has something to write."""
+        return bool(self.staged) or (self.segments is not None and self.segments.changed)
+
     def expire(self) -> None:
         """Before ``seal``: stage tombstones for what has expired."""
         if self.segments is not None:
-            self.segments.expire(self.staged)
+            self.segments.expire()
 
     def committed(self) -> None:
         """The transaction is committed and its writes are in the backend."""

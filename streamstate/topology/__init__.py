@@ -22,7 +22,7 @@ from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubT
 from streamstate.topology.stores import dead_letter
 from streamstate.topology.stream import Stream
 from streamstate.topology.table import Table
-from streamstate.topology.windowed import WindowedStream
+from streamstate.topology.windowed import SessionWindowedStream, WindowedStream
 
 __all__ = [
     "Cancellable",
@@ -36,6 +36,7 @@ __all__ = [
     "Node",
     "Processor",
     "ProcessorContext",
+    "SessionWindowedStream",
     "StoreSpec",
     "Stream",
     "SubTopology",

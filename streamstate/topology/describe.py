@@ -12,7 +12,8 @@ from typing import Any
 
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
-from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, ToStream, WindowedAggregate
+from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, ToStream
+from streamstate.topology.window_specs import WindowedAggregate
 from streamstate.windows import TimeWindows
 
 __all__ = ["describe_json", "describe_mermaid", "describe_text"]

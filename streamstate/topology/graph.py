@@ -22,18 +22,18 @@ from streamstate.topology.specs import (
     Spec,
     StoreSpec,
     SubTopology,
-    WindowedAggregate,
 )
 from streamstate.topology.table_specs import TableSpec
+from streamstate.topology.window_specs import WindowedAggregate, WindowSpec
 
 __all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of"]
 
 
 def stores_of(spec: Spec) -> tuple[str, ...]:
     """Names of the stores that an operator uses."""
-    if isinstance(spec, (Count, Reduce, Aggregate, WindowedAggregate)):
+    if isinstance(spec, (Count, Reduce, Aggregate)):
         return (spec.store,)
-    if isinstance(spec, (Process, TableSpec)):
+    if isinstance(spec, (Process, TableSpec, WindowSpec)):
         return spec.stores
     return ()
 

@@ -10,25 +10,20 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
 
-import orjson
-
 from streamstate.aggregates import Aggregate as NamedAggregate
-from streamstate.errors import ProcessingError, TopologyError
+from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
 from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
 from streamstate.topology.specs import Aggregate, Count, Reduce, Spec, StoreSpec
 from streamstate.topology.table import Table
-from streamstate.topology.windowed import WindowedStream
-from streamstate.windows import SlidingWindows, TimeWindows, UnlimitedWindows
+from streamstate.topology.windowed import SessionWindowedStream, WindowedStream
+from streamstate.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 
 K = TypeVar("K")
 V = TypeVar("V")
 A = TypeVar("A")
-
-# Stores may keep states decoded that nobody else holds and that are never changed in place.
-_PLAIN_STATES: Serde[Any] = Serde("aggregates", orjson.dumps, orjson.loads, immutable=True)
-_STATES: Serde[Any] = Serde("aggregates", orjson.dumps, orjson.loads)
 
 
 class GroupedStream(Generic[K, V]):
@@ -88,11 +83,19 @@ class GroupedStream(Generic[K, V]):
         kept = value or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: Reduce(name, function))
 
-    def windowed_by(self, windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> WindowedStream[K, V]:
+    @overload
+    def windowed_by(self, windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> WindowedStream[K, V]: ...
+
+    @overload
+    def windowed_by(self, windows: SessionWindows) -> SessionWindowedStream[K, V]: ...
+
+    def windowed_by(
+        self, windows: TimeWindows | SlidingWindows | UnlimitedWindows | SessionWindows
+    ) -> WindowedStream[K, V] | SessionWindowedStream[K, V]:
         """Group by window too (Kafka Streams: ``KGroupedStream.windowedBy``).
 
         Args:
-            windows: made by ``windows.tumbling``, ``windows.hopping``, ``windows.unlimited``.
+            windows: made by ``windows.tumbling``, ``hopping``, ``sliding``, ``session`` or ``unlimited``.
 
         Raises:
             TopologyError: they are no windows.
@@ -103,6 +106,13 @@ class GroupedStream(Generic[K, V]):
         >>> words.windowed_by(windows.tumbling(timedelta(hours=1), grace=timedelta(minutes=10)))
         <WindowedStream words>
         """
+        if isinstance(windows, SessionWindows):
+            return SessionWindowedStream(self._at, windows)
+        if not isinstance(windows, TimeWindows | SlidingWindows | UnlimitedWindows):
+            raise TopologyError(
+                f"windowed_by after {self._at.node!r} takes windows, such as windows.tumbling(timedelta(hours=1)), "
+                f"not {windows!r}"
+            )
         return WindowedStream(self._at, windows)
 
     @overload
@@ -165,15 +175,13 @@ class GroupedStream(Generic[K, V]):
         return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator))
 
     def _aggregate_named(self, store: str | None, named: dict[str, NamedAggregate]) -> Table[K, Any]:
-        for name, aggregate in named.items():
-            if not isinstance(aggregate, NamedAggregate):
-                raise TopologyError(
-                    f"aggregate after {self._at.node!r} got {name}={aggregate!r}: it takes ready aggregates by "
-                    f"name, as in {name}=aggregates.count()"
-                )
-        kept = _PLAIN_STATES if all(aggregate.plain for aggregate in named.values()) else _STATES
+        fold = named_fold(self._at.node, store or self._at.node, named)
         table: Table[K, Any] = self._fold(
-            "aggregate", store, kept, lambda store_name: _combined(store_name, named), carried=False
+            "aggregate",
+            store,
+            fold.kept,
+            lambda name: Aggregate(name, fold.initializer, fold.aggregator, fold.result, fold.timed),
+            carried=False,
         )
         return table
 
@@ -195,25 +203,3 @@ class GroupedStream(Generic[K, V]):
             at = at.through_repartition(store, "group_by_key")
         at = replace(at.then(spec(store), kind, node), value=kept if carried else None)
         return Table(at)
-
-
-def _combined(store: str, named: dict[str, NamedAggregate]) -> Aggregate:
-    """Several ready aggregates as one: a list of their states, ordered by name, so that the order in which they
-    are written does not matter to a store that exists."""
-    order = sorted(named)
-    initials = [named[name].initial for name in order]
-    updates = [named[name].update for name in order]
-    shown = [(name, order.index(name), aggregate.result) for name, aggregate in named.items()]
-
-    def aggregator(key: Any, value: Any, states: list[Any]) -> list[Any]:
-        if len(states) != len(updates):
-            raise ProcessingError(
-                f"store {store!r} holds {len(states)} aggregates per key, but the topology has {len(updates)} "
-                f"({', '.join(order)}): give the changed aggregation a new store name"
-            )
-        return [update(state, value) for update, state in zip(updates, states, strict=True)]
-
-    def result(states: list[Any]) -> dict[str, Any]:
-        return {name: show(states[index]) for name, index, show in shown}
-
-    return Aggregate(store, lambda: initials, aggregator, result)

@@ -14,11 +14,10 @@ from streamstate.serde import Serde
 from streamstate.store_spec import SegmentSpec as SegmentSpec
 from streamstate.store_spec import StoreSpec as StoreSpec
 from streamstate.topology.table_specs import TableSpec
-from streamstate.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
+from streamstate.topology.window_specs import WindowSpec
 
 Reset = Literal["earliest", "latest", "error"]
 Emit = Literal["update", "commit"]
-WindowEmit = Literal["update", "close", "commit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,50 +155,14 @@ class Aggregate:
 
     Attributes:
         result: what the table shows of the stored aggregate; None: the aggregate itself.
+        timed: the aggregator takes (key, (value, event time), aggregate).
     """
 
     store: str
     initializer: Callable[[], Any]
     aggregator: Callable[[Any, Any, Any], Any]
     result: Callable[[Any], Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Late:
-    """Where records go that are too late for all their windows, within the same transaction."""
-
-    topic: str
-    key: Serde[Any]
-    value: Serde[Any]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowedAggregate:
-    """Folds (key, value, aggregate) per key and window. Emits table changes, by ``Windowed`` keys.
-
-    Attributes:
-        kind: what it is called: count, reduce or aggregate.
-        initializer: None: the first value is the start.
-        aggregator: (key, value, aggregate) to the next aggregate.
-        merger: (key, aggregate, aggregate) to that of both; for sessions only.
-        result: what the table shows of the stored aggregate; None: the aggregate itself.
-        key: serde of the key itself, without its window.
-        emit: each update, only the last when its window closes, or the newest at each commit.
-        late: None: late records are counted and dropped.
-        idle_ms: after so long (wall clock) without a record, stream time goes on with the wall clock; None: never.
-    """
-
-    kind: Literal["count", "reduce", "aggregate"]
-    store: str
-    windows: TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
-    initializer: Callable[[], Any] | None
-    aggregator: Callable[[Any, Any, Any], Any]
-    merger: Callable[[Any, Any, Any], Any] | None
-    result: Callable[[Any], Any] | None
-    key: Serde[Any]
-    emit: WindowEmit = "update"
-    late: Late | None = None
-    idle_ms: int | None = None
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +190,7 @@ class Process:
 
 Spec = (
     Source | Filter | Map | MapValues | FlatMap | FlatMapValues | SelectKey | Peek | Merge | Split | Branch
-    | Sink | Count | Reduce | Aggregate | WindowedAggregate | ToStream | Process | TableSpec
+    | Sink | Count | Reduce | Aggregate | ToStream | Process | TableSpec | WindowSpec
 )  # fmt: skip
 
 

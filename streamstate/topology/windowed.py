@@ -8,18 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Literal, Self, TypeVar, get_args, overload
 
+from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
-from streamstate.topology.draft import Position
+from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
-from streamstate.topology.specs import Late, SegmentSpec, StoreSpec, WindowedAggregate, WindowEmit
+from streamstate.topology.specs import SegmentSpec, StoreSpec
 from streamstate.topology.table import Table
+from streamstate.topology.window_specs import Aggregator, Late, WindowedAggregate, WindowEmit, Windows
 from streamstate.window_keys import segment_length, store_key
 from streamstate.windows import (
     SessionWindows,
-    SlidingWindows,
     TimeWindows,
     UnlimitedWindows,
     Windowed,
@@ -29,19 +31,12 @@ from streamstate.windows import (
 
 K = TypeVar("K")
 V = TypeVar("V")
+A = TypeVar("A")
 
-Windows = TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
+Kind = Literal["count", "reduce", "aggregate", "cogroup"]
 
 
-class WindowedStream(Generic[K, V]):
-    """Records grouped by key and window (Kafka Streams: ``TimeWindowedKStream``). Made by ``windowed_by``.
-
-    A record counts as late for a window when stream time, as this operator has seen it in its task, is past the
-    window's end and grace. Records that are late for all their windows are counted and dropped, or go to ``late_to``.
-
-    A result's timestamp is the greatest of the records in it. Records with a null key or a null value are left out.
-    """
-
+class _Windowed(Generic[K, V]):
     __slots__ = ("_at", "_late", "_windows")
 
     def __init__(self, at: Position, windows: Windows, late: Late | None = None) -> None:
@@ -52,6 +47,31 @@ class WindowedStream(Generic[K, V]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._at.node}>"
 
+    def late_to(self, topic: str, *, key: Serde[K] | None = None, value: Serde[V] | None = None) -> Self:
+        """Send late records to a topic, in the same transaction, instead of dropping them.
+
+        They keep their key, value, event time and headers, and get the header ``streamstate.late_ms``: by how many
+        milliseconds they came too late for the last window that would have taken them. Kafka Streams has no such
+        thing; Flink's name is side output of late data.
+
+        Args:
+            topic: its name.
+            key: serde of the key; by default the one known.
+            value: serde of the value; by default the one known.
+
+        Raises:
+            TopologyError: a serde is not known, or no topic can be called that.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> words = Topology("t").stream("words", key=serde.string(), value=serde.string()).group_by_key()
+        >>> words.windowed_by(windows.tumbling(timedelta(hours=1))).late_to("late-words")
+        <WindowedStream words>
+        """
+        at = self._at.with_serdes(key, value)
+        checked(topic, "topic of late records")
+        return type(self)(self._at, self._windows, Late(topic, at.key_serde("late_to"), at.value_serde("late_to")))
+
     def count(
         self,
         *,
@@ -60,7 +80,7 @@ class WindowedStream(Generic[K, V]):
         retention: timedelta | None = None,
         idle: timedelta | None = None,
     ) -> Table[Windowed[K], int]:
-        """Count the records of each key and window (Kafka Streams: ``TimeWindowedKStream.count``).
+        """Count the records of each key and window (Kafka Streams: ``count``).
 
         Args:
             store: name of the store; it names the changelog topic.
@@ -68,7 +88,7 @@ class WindowedStream(Generic[K, V]):
                 grace (Kafka Streams: ``EmitStrategy.onWindowClose``); ``commit`` the newest result of each window
                 that changed, at each commit.
             retention: how long windows are kept, by stream time; at least, and by default, until they close.
-            idle: with ``emit="close"``, when no record has come for so long by the wall clock, stream time goes on
+            idle: with ``emit="close"``, once no record has come for so long by the wall clock, stream time goes on
                 with the wall clock until one comes, so that the windows of an idle partition close. Results then
                 depend on when records arrive: the one choice that makes them so. By default they do not.
 
@@ -82,68 +102,323 @@ class WindowedStream(Generic[K, V]):
         >>> words.windowed_by(windows.tumbling(timedelta(hours=1))).count(store="hourly", emit="close")
         <Table hourly.count in store hourly>
         """
+        spec = self._spec(
+            "count", lambda: 0, lambda key, value, number: number + 1, lambda key, one, other: one + other, None
+        )
+        return self._fold(spec, store, long(), emit, retention, idle)
 
-        def spec(name: str) -> WindowedAggregate:
-            return self._spec("count", name, lambda: 0, lambda key, value, count: count + 1, lambda k, a, b: a + b)
+    def reduce(
+        self,
+        function: Callable[[V, V], V],
+        *,
+        store: str | None = None,
+        value: Serde[V] | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], V]:
+        """Fold the values of each key and window, the first being the start (Kafka Streams: ``reduce``).
 
-        return self._fold("count", store, long(), spec, emit, retention, idle)
+        Args:
+            function: (aggregate, value) to the next aggregate; of two sessions, (earlier, later) to that of both.
+            store: name of the store; it names the changelog topic.
+            value: serde of the store's value; by default that of the stream.
+            emit: as in ``count``.
+            retention: as in ``count``.
+            idle: as in ``count``.
+
+        Raises:
+            TopologyError: as for ``count``, or the value's serde is not known.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> bids = Topology("t").stream("bids", key=serde.string(), value=serde.long()).group_by_key()
+        >>> bids.windowed_by(windows.session(timedelta(minutes=5))).reduce(max, store="highest")
+        <Table highest.reduce in store highest>
+        """
+        checked_function(function, "reduce", self._at.node)
+        kept = value or self._at.value_serde("reduce")
+
+        def fold(key: Any, new: Any, old: Any) -> Any:
+            return function(old, new)
+
+        def merge(key: Any, one: Any, other: Any) -> Any:
+            return function(one, other)
+
+        return self._fold(self._spec("reduce", None, fold, merge, None), store, kept, emit, retention, idle)
 
     # -- how it is built -----------------------------------------------------------------------------------
 
+    def _named(
+        self,
+        named: dict[str, NamedAggregate],
+        store: str | None,
+        emit: WindowEmit,
+        retention: timedelta | None,
+        idle: timedelta | None,
+    ) -> Table[Windowed[K], dict[str, Any]]:
+        fold = named_fold(self._at.node, store or self._at.node, named)
+        if isinstance(self._windows, SessionWindows) and fold.unmergeable:
+            raise TopologyError(
+                f"aggregate after {self._at.node!r}: sessions grow together, and {', '.join(fold.unmergeable)} "
+                "cannot merge two states: give Aggregate(..., merge=)"
+            )
+        spec = self._spec("aggregate", fold.initializer, fold.aggregator, fold.merger, fold.result, timed=fold.timed)
+        return self._fold(spec, store, fold.kept, emit, retention, idle, carried=False)
+
+    def _functions(
+        self,
+        functions: tuple[Callable[..., Any], ...],
+        value: Serde[Any] | None,
+        store: str | None,
+        emit: WindowEmit,
+        retention: timedelta | None,
+        idle: timedelta | None,
+    ) -> Table[Windowed[K], Any]:
+        names = ["initializer", "aggregator", "merger"] if isinstance(self._windows, SessionWindows) else [
+            "initializer", "aggregator"
+        ]  # fmt: skip
+        if len(functions) != len(names):
+            raise TopologyError(
+                f"aggregate after {self._at.node!r} takes either {len(names)} functions and value=, as in "
+                f"aggregate({', '.join(names)}, value=serde.json()), or ready aggregates by name, as in "
+                "aggregate(n=aggregates.count())"
+            )
+        if value is None:
+            raise TopologyError(
+                f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
+                "value=serde.json()"
+            )
+        for function in functions:
+            checked_function(function, "aggregate", self._at.node)
+        merger = functions[2] if len(functions) == 3 else None
+        spec = self._spec("aggregate", functions[0], functions[1], merger, None)
+        return self._fold(spec, store, value, emit, retention, idle)
+
     def _spec(
         self,
-        kind: Any,
-        store: str,
+        kind: Kind,
         initializer: Callable[[], Any] | None,
-        aggregator: Callable[[Any, Any, Any], Any],
-        merger: Callable[[Any, Any, Any], Any] | None,
-        result: Callable[[Any], Any] | None = None,
+        aggregator: Aggregator,
+        merger: Aggregator | None,
+        result: Callable[[Any], Any] | None,
+        *,
+        timed: bool = False,
     ) -> WindowedAggregate:
-        key = self._at.key_serde("windowed_by")
         return WindowedAggregate(
-            kind, store, self._windows, initializer, aggregator, merger, result, key, late=self._late
-        )
+            kind, "", self._windows, initializer, (aggregator,), merger, result,
+            self._at.key_serde("windowed_by"), late=self._late, timed=timed,
+        )  # fmt: skip
 
     def _fold(
         self,
-        kind: str,
+        spec: WindowedAggregate,
         store: str | None,
         kept: Serde[Any],
-        spec: Callable[[str], WindowedAggregate],
         emit: WindowEmit,
         retention: timedelta | None,
         idle: timedelta | None,
         *,
         carried: bool = True,
     ) -> Table[Windowed[K], Any]:
-        """Add the aggregation and, where needed, its repartition topic."""
-        at, windows = self._at, self._windows
-        key = at.key_serde("windowed_by")
-        if emit not in get_args(WindowEmit):
-            raise TopologyError(f"{kind} after {at.node!r} takes emit='update', 'close' or 'commit', not {emit!r}")
-        if emit == "close" and isinstance(windows, UnlimitedWindows):
-            raise TopologyError(
-                f"{kind} after {at.node!r}: unlimited windows never close, so emit='close' sends nothing"
-            )
-        if idle is not None and emit != "close":
-            raise TopologyError(f"{kind} after {at.node!r}: idle= is for emit='close'")
+        """Add the aggregation and, where needed, its repartition topic; ``carried``: the table shows what is kept."""
+        at = self._at
         if store is None:
-            store = node = at.draft.lasting_name(at.node, kind, "store")
+            store = node = at.draft.lasting_name(at.node, spec.kind, "store")
         else:
-            node = f"{checked(store, 'name of a store')}.{kind}"
-        segments = _segments(windows, retention)
-        at.draft.claim_store(StoreSpec(store, store_key(windows, key, segments.length_ms), kept, segments=segments))
+            node = f"{checked(store, 'name of a store')}.{spec.kind}"
+        spec = completed(spec, at.node, store, emit, idle)
+        at.draft.claim_store(window_store(spec, kept, retention))
         if at.key_changed:
             at = at.through_repartition(store, "group_by_key")
-        idle_ms = None if idle is None else milliseconds(idle, "idle=", least_ms=1)
-        made = replace(spec(store), emit=emit, idle_ms=idle_ms)
-        at = replace(at.then(made, kind, node), key=windowed_serde(windows, key), value=kept if carried else None)
+        at = replace(
+            at.then(spec, spec.kind, node),
+            key=windowed_serde(spec.windows, spec.key),
+            value=kept if carried else None,
+        )
         return Table(at)
 
 
-def _segments(windows: Windows, retention: timedelta | None) -> SegmentSpec:
+class WindowedStream(_Windowed[K, V]):
+    """Records grouped by key and window (Kafka Streams: ``TimeWindowedKStream``). Made by ``windowed_by``.
+
+    A record is late for a window when stream time, as this operator has seen it in its task, is past the window's end
+    and grace. Records that are late for all their windows are counted and dropped, or go to ``late_to``. A result's
+    timestamp is the greatest of the records in it. Records with a null key or a null value are left out.
+    """
+
+    __slots__ = ()
+
+    @overload
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        aggregator: Callable[[K, V, A], A],
+        /,
+        *,
+        value: Serde[A],
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], A]: ...
+
+    @overload
+    def aggregate(
+        self,
+        *,
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], dict[str, Any]]: ...
+
+    def aggregate(
+        self,
+        *functions: Callable[..., Any],
+        store: str | None = None,
+        value: Any = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], Any]:
+        """Fold the records of each key and window (Kafka Streams: ``TimeWindowedKStream.aggregate``).
+
+        Called with two functions, or with ready aggregates by name, which make a dict of their results.
+
+        Args:
+            initializer: makes the aggregate of a window before its first record.
+            aggregator: (key, value, aggregate) to the next aggregate; of sliding windows, it must not change the
+                aggregate it is given, because windows start from others.
+            value: serde of the aggregate made by the two functions.
+            store: name of the store; it names the changelog topic.
+            emit: as in ``count``.
+            retention: as in ``count``.
+            idle: as in ``count``.
+            named: ready aggregates, see ``streamstate.aggregates``.
+
+        Raises:
+            TopologyError: as for ``count``, or neither or both ways were used, or ``value`` is missing.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, aggregates, serde, windows
+        >>> flights = Topology("t").stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> hourly = flights.windowed_by(windows.tumbling(timedelta(hours=1)))
+        >>> hourly.aggregate(mean_delay=aggregates.mean("delay"), store="delays", emit="close")
+        <Table delays.aggregate in store delays>
+        """
+        if isinstance(value, NamedAggregate):
+            named, value = {"value": value, **named}, None
+        if named and not functions and value is None:
+            return self._named(named, store, emit, retention, idle)
+        return self._functions(() if named else functions, value, store, emit, retention, idle)
+
+
+class SessionWindowedStream(_Windowed[K, V]):
+    """Records grouped by key and session (Kafka Streams: ``SessionWindowedKStream``). Made by ``windowed_by``.
+
+    A record joins all sessions of its key that are at most the gap away. They are replaced by one: the table deletes
+    them and has the new one. A result's timestamp is the session's end.
+    """
+
+    __slots__ = ()
+
+    @overload
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        aggregator: Callable[[K, V, A], A],
+        merger: Callable[[K, A, A], A],
+        /,
+        *,
+        value: Serde[A],
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], A]: ...
+
+    @overload
+    def aggregate(
+        self,
+        *,
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], dict[str, Any]]: ...
+
+    def aggregate(
+        self,
+        *functions: Callable[..., Any],
+        store: str | None = None,
+        value: Any = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], Any]:
+        """Fold the records of each key and session (Kafka Streams: ``SessionWindowedKStream.aggregate``).
+
+        As ``WindowedStream.aggregate``, with a third function.
+
+        Args:
+            merger: (key, aggregate, aggregate) to that of both, the first of the earlier session. It is called with
+                what the initializer makes, too, and must not change what it is given.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, aggregates, serde, windows
+        >>> flights = Topology("t").stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> days = flights.windowed_by(windows.session(timedelta(hours=6)))
+        >>> days.aggregate(route=aggregates.collect("dest"), store="routes", emit="close")
+        <Table routes.aggregate in store routes>
+        """
+        if isinstance(value, NamedAggregate):
+            named, value = {"value": value, **named}, None
+        if named and not functions and value is None:
+            return self._named(named, store, emit, retention, idle)
+        return self._functions(() if named else functions, value, store, emit, retention, idle)
+
+
+def completed(
+    spec: WindowedAggregate, node: str, store: str, emit: WindowEmit, idle: timedelta | None
+) -> WindowedAggregate:
+    """The spec with what every windowed aggregation is told; ``node`` is what it comes after.
+
+    Raises:
+        TopologyError: it does not fit the windows.
+    """
+    kind = spec.kind
+    if emit not in get_args(WindowEmit):
+        raise TopologyError(f"{kind} after {node!r} takes emit='update', 'close' or 'commit', not {emit!r}")
+    if emit == "close" and isinstance(spec.windows, UnlimitedWindows):
+        raise TopologyError(f"{kind} after {node!r}: unlimited windows never close, so emit='close' sends nothing")
+    if idle is not None and emit != "close":
+        raise TopologyError(f"{kind} after {node!r}: idle= is for emit='close'")
+    idle_ms = None if idle is None else milliseconds(idle, "idle=", least_ms=1)
+    return replace(spec, store=store, emit=emit, idle_ms=idle_ms)
+
+
+def window_store(spec: WindowedAggregate, kept: Serde[Any], retention: timedelta | None) -> StoreSpec:
+    """The store of an aggregation.
+
+    Raises:
+        TopologyError: the retention is less than the windows need.
+    """
+    windows = spec.windows
     if isinstance(windows, UnlimitedWindows):
-        return SegmentSpec(None)
-    least_ms = windows.retention_ms
-    retention_ms = least_ms if retention is None else milliseconds(retention, "the retention", least_ms=least_ms)
-    return SegmentSpec(retention_ms, 1 if isinstance(windows, TimeWindows) else segment_length(retention_ms))
+        segments = SegmentSpec(None)
+    else:
+        least_ms = windows.retention_ms
+        retention_ms = least_ms if retention is None else milliseconds(retention, "the retention", least_ms=least_ms)
+        timed = isinstance(windows, TimeWindows)
+        segments = SegmentSpec(
+            retention_ms, 1 if timed else segment_length(retention_ms), indexed=spec.emit == "close" and not timed
+        )
+    return StoreSpec(spec.store, store_key(windows, spec.key, segments.length_ms), kept, segments=segments)
+
+
+__all__ = ["SessionWindowedStream", "WindowedStream", "completed", "window_store"]

@@ -1,0 +1,163 @@
+"""Aggregations per key and session.
+
+Semantics are Kafka Streams': a record is merged with all sessions of its key that are at most the gap away; the
+replaced ones are sent on as deletions before the merged one, which has the session's end as its timestamp. A session
+that stream time has closed takes no records any more; a record that would have belonged to it starts a session of its
+own if that is still open, and is late if not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable
+from typing import Any
+
+from streamstate.operators.context import OperatorFailed
+from streamstate.operators.stateless import Forward
+from streamstate.operators.windowed import Close, Folding, nothing_closes
+from streamstate.state import NO_TIME
+from streamstate.topology.window_specs import Aggregator
+from streamstate.window_keys import TIME_KEY, bucket, pack_time, pack_times, unpack_times
+from streamstate.windows import SessionWindows, Windowed
+
+# (entry's key, its bucket, start, end)
+Session = tuple[bytes, bytes, int, int]
+
+
+def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], Close]:
+    """Sessions: entries in buckets by the time of their ends.
+
+    Returns:
+        What makes the entry of a parent from its aggregator, and what closes sessions.
+    """
+    windows, store, segments = folding.spec.windows, folding.store, folding.segments
+    assert isinstance(windows, SessionWindows), "other windows have operators of their own"
+    assert folding.spec.merger is not None, "sessions without a merger"
+    assert store.spec.segments is not None, "a windowed store without segments"
+    gap, grace, length = windows.gap_ms, windows.grace_ms, store.spec.segments.length_ms
+    name, context, late, show = folding.name, folding.context, folding.late, folding.show
+    clock, get, put = segments.clock, store.get, store.put
+    closing = folding.spec.emit == "close"
+    close = _closing_sessions(folding, gap + grace, length) if closing else nothing_closes
+    merge, start_state = _merger(folding), folding.spec.initializer
+
+    def found(encoded: bytes, first: int, last: int, now: int) -> list[Session]:
+        """Sessions of the key with ``end >= first`` and ``start <= last``, in order."""
+        sessions: list[Session] = []
+        for segment in range(first // length * length, now + 1, length):
+            prefix = bucket(segment, encoded)
+            keys = segments.bucket(prefix)
+            if not keys:
+                continue
+            at = len(prefix)
+            for key in keys[bisect_left(keys, prefix + pack_time(first)) :]:
+                end, start = unpack_times(key, at)
+                if start > last:
+                    return sessions
+                sessions.append((key, prefix, start, end))
+        return sessions
+
+    def kept(session: Session) -> Any:
+        entry = get(session[0])
+        assert entry is not None, "a session in its bucket and not in the store"
+        return entry[0]
+
+    def forward(key: Any, start: int, end: int, new: Any, old: Any) -> None:
+        if not closing:
+            folding.forward(Windowed(key, start, end), new, old, end)
+
+    def delete(encoded: bytes, session: Session) -> None:
+        at, prefix, start, end = session
+        segments.delete(at)
+        segments.remove(prefix, at)
+        if closing:
+            segments.remove_from_index(end, pack_time(start) + encoded)
+
+    def write(encoded: bytes, start: int, end: int, state: Any, *, there: bool) -> None:
+        prefix = bucket(end // length * length, encoded)
+        at = prefix + pack_times(end, start)
+        if not there:
+            segments.created(at)
+            segments.insert(prefix, at)
+            if closing:
+                segments.add_to_index(end, pack_time(start) + encoded)
+        put(at, state, end)
+
+    def side(aggregator: Aggregator) -> Forward:
+        def run(key: Any, value: Any, timestamp: int) -> None:
+            if key is None or value is None:
+                context.dropped += 1
+                return
+            encoded = folding.encoded(key)
+            before = now = clock[TIME_KEY]
+            if timestamp > now:
+                now = timestamp
+                segments.advance(timestamp)
+            closed = now - grace - gap
+            start = end = timestamp
+            sessions = found(encoded, max(timestamp - gap, closed), timestamp + gap, now)
+            if not sessions and timestamp < closed:
+                late(key, value, timestamp, closed - timestamp)
+                return
+            states = [kept(session) for session in sessions]
+            try:
+                shown = [show(other) for other in states]
+                state = None if start_state is None else start_state()
+                for other in states:
+                    state = merge(key, state, other)
+                state = value if state is None and start_state is None else aggregator(key, value, state)
+            except OperatorFailed:
+                raise
+            except Exception as error:
+                raise OperatorFailed(name) from error
+            if sessions:
+                start, end = min(timestamp, sessions[0][2]), max(timestamp, sessions[-1][3])
+            same = len(sessions) == 1 and sessions[0][2:] == (start, end)
+            if not same:
+                for session in sessions:
+                    delete(encoded, session)
+            try:
+                new = show(state)
+                if state is None:
+                    if same:
+                        delete(encoded, sessions[0])
+                else:
+                    write(encoded, start, end, state, there=same)
+            except OperatorFailed:
+                raise
+            except Exception as error:
+                raise OperatorFailed(name) from error
+            if not same:
+                for session, old in zip(sessions, shown, strict=True):
+                    forward(key, session[2], session[3], None, old)
+            forward(key, start, end, new, shown[0] if same else None)
+            if now != before:
+                close(before, now)
+
+        return run
+
+    return side, close
+
+
+def _merger(folding: Folding) -> Aggregator:
+    """(key, state or None, state) to the state of both."""
+    merger = folding.spec.merger
+    assert merger is not None, "sessions without a merger"
+    if folding.spec.initializer is not None:
+        return merger
+    return lambda key, state, other: other if state is None else merger(key, state, other)
+
+
+def _closing_sessions(folding: Folding, delay: int, length: int) -> Close:
+    segments, get, forward, show = folding.segments, folding.store.get, folding.forward, folding.show
+    decode_key = folding.spec.key.deserialize
+
+    def close(before: int, now: int) -> None:
+        first = None if before == NO_TIME else before - delay
+        for end, suffix in segments.indexed(first, now - delay):
+            start, encoded = unpack_times(pack_time(end) + suffix, 0)[1], suffix[8:]
+            entry = get(bucket(end // length * length, encoded) + pack_times(end, start))
+            if entry is not None:
+                forward(Windowed(decode_key(encoded), start, end), show(entry[0]), None, end)
+
+    return close

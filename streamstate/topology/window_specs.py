@@ -1,0 +1,66 @@
+"""What windowed operators are made of: plain descriptions, no behaviour.
+
+Rule of this module: as of ``specs``, which lists these among its own. Every spec here names the stores that its
+operator uses in ``stores``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from streamstate.serde import Serde
+from streamstate.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
+
+WindowEmit = Literal["update", "close", "commit"]
+Windows = TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
+Aggregator = Callable[[Any, Any, Any], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Late:
+    """Where records go that are too late for all their windows, within the same transaction."""
+
+    topic: str
+    key: Serde[Any]
+    value: Serde[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowedAggregate:
+    """Folds (key, value, aggregate) per key and window. Emits table changes, by ``Windowed`` keys.
+
+    Attributes:
+        kind: what it is called.
+        initializer: None: the first value is the start.
+        aggregators: (key, value, aggregate) to the next aggregate, one for each parent.
+        merger: (key, aggregate, aggregate) to that of both; for sessions only.
+        result: what the table shows of the stored aggregate; None: the aggregate itself.
+        key: serde of the key itself, without its window.
+        emit: each update, only the last when its window closes, or the newest at each commit.
+        late: None: late records are counted and dropped.
+        timed: aggregators take (key, (value, event time), aggregate).
+        idle_ms: after so long (wall clock) without a record, stream time goes on with the wall clock; None: never.
+    """
+
+    kind: Literal["count", "reduce", "aggregate", "cogroup"]
+    store: str
+    windows: Windows
+    initializer: Callable[[], Any] | None
+    aggregators: tuple[Aggregator, ...]
+    merger: Aggregator | None
+    result: Callable[[Any], Any] | None
+    key: Serde[Any]
+    emit: WindowEmit = "update"
+    late: Late | None = None
+    idle_ms: int | None = None
+    timed: bool = False
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (self.store,)
+
+
+WindowSpec = WindowedAggregate
