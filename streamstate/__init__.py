@@ -21,6 +21,7 @@ from streamstate.errors import (
 from streamstate.serde import Serde
 from streamstate.topology import (
     ErrorPolicy,
+    EventTime,
     GroupedStream,
     GroupedTable,
     KeyValueStore,
@@ -33,6 +34,7 @@ from streamstate.topology import (
     ValueTransformer,
     WindowedStream,
     dead_letter,
+    event_time,
     stores,
 )
 from streamstate.windows import Windowed
@@ -46,6 +48,7 @@ __all__ = [
     "BrokerUnavailable",
     "ConfigError",
     "ErrorPolicy",
+    "EventTime",
     "GroupedStream",
     "GroupedTable",
     "KeyValueStore",
@@ -69,6 +72,7 @@ __all__ = [
     "__version__",
     "aggregates",
     "dead_letter",
+    "event_time",
     "serde",
     "stores",
     "windows",

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from streamstate.engine.inputs import Input
 from streamstate.engine.notes import changelog_marks, made_anew, stream_time_of
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
-from streamstate.engine.task import Input, Phase, Task, TaskId
+from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.errors import OffsetOutOfRange, TaskCorrupted
 from streamstate.operators import TaskInterrupted
 from streamstate.state import Backend

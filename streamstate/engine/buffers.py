@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from streamstate.engine.inputs import Input
 from streamstate.engine.ports import Clock, Consumer
 from streamstate.engine.settings import WorkerSettings
-from streamstate.engine.task import Input, Task
+from streamstate.engine.task import Task
 
 
 class Buffers:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from streamstate.engine.ports import Message
 from streamstate.errors import ProcessingError, SerdeError
-from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TaskOutput
+from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TaskOutput, TooFarAhead
 from streamstate.topology.specs import ErrorPolicy, Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
@@ -105,6 +105,14 @@ def processing_error(failure: OperatorFailed, message: Message | None, task: str
             "on_error='continue' or on_error=dead_letter('topic') on the source or the processor"
         )
     return kind(describe(failure, message, task) + hint)
+
+
+def too_far_ahead(failure: TooFarAhead, message: Message, task: str) -> ProcessingError:
+    """The error that ends the worker under ``on_future="fail"``."""
+    return ProcessingError(
+        f"{describe(failure, message, task)}. Nothing of this record was kept. Mend the clocks, or let such records "
+        "pass: event_time(future=..., on_future='drop'), 'clamp' or dead_letter('topic'), on the source"
+    )
 
 
 def dead_letter(topic: str, failure: OperatorFailed, message: Message, context: TaskContext) -> TaskOutput:

@@ -7,15 +7,22 @@ transaction must carry for it, and takes back or keeps its uncommitted work when
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
+from streamstate.engine.inputs import Input, decoded_head
 from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
-from streamstate.engine.poison import PoisonLog, dead_letter, has_policy, other_event_time, processing_error
+from streamstate.engine.poison import (
+    PoisonLog,
+    dead_letter,
+    has_policy,
+    other_event_time,
+    processing_error,
+    too_far_ahead,
+)
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.errors import ProcessingError
 from streamstate.operators import (
@@ -25,6 +32,7 @@ from streamstate.operators import (
     SourceLog,
     TaskContext,
     TaskInterrupted,
+    TooFarAhead,
     compile_task,
 )
 from streamstate.state import Backend, StagedStore, UndoLog, rollback, staged_store
@@ -55,30 +63,6 @@ class Phase(Enum):
     RUNNING = "running"
     SUSPENDED = "suspended"
     CLOSED = "closed"
-
-
-@dataclass(slots=True)
-class Input:
-    """One input partition of a task.
-
-    Attributes:
-        next_offset: of the next record to process; None until known.
-        committed: offset that Kafka has for it; None when it has none.
-        origin: where it was started when Kafka had none.
-        buffer: fetched records not processed yet, for tasks with several inputs.
-        paused: true while its buffer is full.
-        empty_since_ms: when the buffer ran dry.
-    """
-
-    partition: TopicPartition
-    entry: SourceEntry | None = None
-    next_offset: int | None = None
-    committed: int | None = None
-    origin: int | None = None
-    buffer: deque[Message] = field(default_factory=deque)
-    head: tuple[Any, Any, int, OperatorFailed | None] | None = None
-    paused: bool = False
-    empty_since_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +235,8 @@ class Task:
         input_ = self.inputs[partition]
         entry, context, undo = input_.entry, self.context, self._undo
         assert entry is not None, "processing before it was opened"
+        if entry.out_of_order_ms:
+            return self._process_behind(input_, messages, pace)
         decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
         forward, outputs, schedules = entry.forward, context.outputs, context.schedules
         assert input_.next_offset is not None, "running without a position"
@@ -276,6 +262,8 @@ class Task:
                     if value is not None:
                         value = decode_value(value)
                     timestamp = message.timestamp()[1] if extract is None else extract(key, value)
+                except TooFarAhead:
+                    raise
                 except Exception as error:
                     raise OperatorFailed(entry.name, "decoding the record or its event time") from error
                 if type(timestamp) is not int or timestamp < 0:
@@ -287,7 +275,8 @@ class Task:
                 forward(key, value, timestamp)
             except OperatorFailed as failure:
                 self._record_failed(failure, message, entry, mark)
-                context.stream_time = stream_time = before
+                if undo is not None:
+                    context.stream_time = stream_time = before
                 continue
             if timestamp >= schedules.next_stream_ms:
                 self._punctuate(timestamp, False)
@@ -299,6 +288,18 @@ class Task:
         input_.next_offset = message.offset() + 1
         self.processed += done
         self.uncommitted += done
+        return done
+
+    def _process_behind(self, input_: Input, messages: Sequence[Message], pace: Pace) -> int:
+        """The same where stream time stays behind the event times."""
+        expected = input_.next_offset
+        assert expected is not None, "running without a position"
+        done = 0
+        for message in pace.feed([message for message in messages if message.offset() >= expected]):
+            input_.buffer.append(message)
+            input_.head = decoded_head(input_, self.context)
+            self._process_head(input_)
+            done += 1
         return done
 
     def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
@@ -328,7 +329,7 @@ class Task:
                         return done
                     continue
                 if input_.head is None:
-                    input_.head = self._decode(input_)
+                    input_.head = decoded_head(input_, self.context)
                 if best is None or input_.head[2] < best_time:
                     best, best_time = input_, input_.head[2]
             if best is None:
@@ -336,29 +337,6 @@ class Task:
             self._process_head(best)
             done += 1
         return done
-
-    def _decode(self, input_: Input) -> tuple[Any, Any, int, OperatorFailed | None]:
-        message, entry = input_.buffer[0], input_.entry
-        assert entry is not None, "processing before it was opened"
-        key: Any = message.key()
-        value: Any = message.value()
-        timestamp: Any = message.timestamp()[1]
-        try:
-            try:
-                if key is not None:
-                    key = entry.decode_key(key)
-                if value is not None:
-                    value = entry.decode_value(value)
-                if entry.timestamp is not None:
-                    timestamp = entry.timestamp(key, value)
-            except Exception as error:
-                raise OperatorFailed(entry.name, "decoding the record or its event time") from error
-            if type(timestamp) is not int or timestamp < 0:
-                timestamp = other_event_time(entry, message, timestamp)
-        except OperatorFailed as failure:
-            # Its turn comes by the time it was sent; the policy is applied then, in order.
-            return None, None, max(0, message.timestamp()[1]), failure
-        return key, value, timestamp, None
 
     def _process_head(self, input_: Input) -> None:
         entry = input_.entry
@@ -375,8 +353,8 @@ class Task:
         try:
             if failure is not None:
                 raise failure
-            if timestamp > before:
-                context.stream_time = timestamp
+            if timestamp - entry.out_of_order_ms > before:
+                context.stream_time = timestamp - entry.out_of_order_ms
             entry.forward(key, value, timestamp)
         except OperatorFailed as raised:
             self._record_failed(raised, message, entry, mark)
@@ -405,6 +383,9 @@ class Task:
 
     def _record_failed(self, failure: OperatorFailed, message: Message, entry: SourceEntry, mark: int) -> None:
         assert self._compiled is not None, "not compiled"
+        if isinstance(failure, TooFarAhead):
+            self._too_far_ahead(failure, message)
+            return
         policy = self._compiled.policies.get(failure.operator, entry.on_error)
         if policy.action == "fail" or self._undo is None:
             raise processing_error(failure, message, str(self.id)) from failure.__cause__
@@ -413,6 +394,17 @@ class Task:
         self.failed += 1
         if policy.action == "dead_letter":
             assert policy.topic is not None, "a dead-letter policy without a topic"
+            self.context.outputs.append(dead_letter(policy.topic, failure, message, self.context))
+        self._poison_log.record(failure, message, policy)
+
+    def _too_far_ahead(self, failure: TooFarAhead, message: Message) -> None:
+        policy = failure.policy
+        if policy.action == "fail":
+            raise too_far_ahead(failure, message, str(self.id))
+        if policy.topic is None:
+            self.context.dropped += 1
+        else:
+            self.failed += 1
             self.context.outputs.append(dead_letter(policy.topic, failure, message, self.context))
         self._poison_log.record(failure, message, policy)
 

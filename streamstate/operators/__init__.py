@@ -4,6 +4,7 @@ from streamstate.operators.compilation import CompiledTask, Rebuild, SourceEntry
 from streamstate.operators.compile import compile_task
 from streamstate.operators.context import NEVER_MS, NO_LIMIT_MS, OperatorFailed, TaskContext, TaskInterrupted
 from streamstate.operators.context import Output as TaskOutput
+from streamstate.operators.event_time import TooFarAhead
 
 __all__ = ["NEVER_MS", "NO_LIMIT_MS", "CompiledTask", "OperatorFailed", "Rebuild", "SourceEntry",
-           "SourceLog", "TaskContext", "TaskInterrupted", "TaskOutput", "compile_task"]  # fmt: skip
+           "SourceLog", "TaskContext", "TaskInterrupted", "TaskOutput", "TooFarAhead", "compile_task"]  # fmt: skip

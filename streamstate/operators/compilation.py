@@ -33,6 +33,7 @@ class SourceEntry:
         on_error: policy for records that enter here.
         reset: where to start without a committed offset.
         rows: it is a table's: a null value deletes, and has no event time but its record's own.
+        out_of_order_ms: how far stream time stays behind the event times that enter here.
     """
 
     name: str
@@ -44,6 +45,7 @@ class SourceEntry:
     on_error: specs.ErrorPolicy
     reset: specs.Reset
     rows: bool = False
+    out_of_order_ms: int = 0
 
 
 # (key, value, the record's timestamp in ms) to the entry that processing the record would have stored.

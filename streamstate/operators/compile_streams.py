@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from streamstate.operators import stateless
+from streamstate.operators import event_time, stateless
 from streamstate.operators.compilation import Compilation, CompileFunction, SourceEntry
 from streamstate.operators.process import ProcessorOperator
 from streamstate.operators.stateless import Forward
 from streamstate.topology import specs, table_specs
+from streamstate.topology.event_time import out_of_order_ms
 from streamstate.topology.names import repartition_topic
 
 
@@ -17,7 +18,8 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
     forward = made.forward(node)
     children = [made.graph.nodes[child].spec for child in made.graph.children(node.name)]
     rows = any(isinstance(child, table_specs.TableSource) for child in children)
-    timestamp = stateless.event_time(spec.timestamp, rows=rows)
+    timestamp = event_time.reader(node.name, spec.timestamp, made.context, rows=rows)
+    behind_ms = out_of_order_ms(made.graph, node.name)
     for topic in spec.topics:
         real = repartition_topic(made.context.application_id, topic) if spec.internal else topic
         made.task.sources[real] = SourceEntry(
@@ -30,6 +32,7 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
             spec.on_error,
             spec.reset,
             rows,
+            behind_ms,
         )
 
 

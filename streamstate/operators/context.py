@@ -23,6 +23,7 @@ class InputRecord(Protocol):
     def topic(self) -> str: ...
     def partition(self) -> int: ...
     def offset(self) -> int: ...
+    def timestamp(self) -> tuple[int, int]: ...
     def headers(self) -> Headers | None: ...
 
 
@@ -62,6 +63,9 @@ class RecordWithHeaders:
 
     def offset(self) -> Any:
         return None if self._record is None else self._record.offset()
+
+    def timestamp(self) -> Any:
+        return None if self._record is None else self._record.timestamp()
 
     def headers(self) -> Headers | None:
         return self._headers

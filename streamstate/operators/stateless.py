@@ -226,24 +226,3 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -
         append((topic, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 
     return static
-
-
-def event_time(
-    timestamp: str | Callable[[Any, Any], int] | None, *, rows: bool
-) -> Callable[[Any, Any], int | None] | None:
-    """A source's ``timestamp=`` as a function of (key, value); None: the record's own.
-
-    Args:
-        timestamp: as in the source's spec.
-        rows: the source is a table's: a null value, which deletes, is not asked for a time.
-    """
-    if timestamp is None:
-        return None
-    extract = _field(timestamp) if isinstance(timestamp, str) else timestamp
-    if not rows:
-        return extract
-    return lambda key, value: None if value is None else extract(key, value)
-
-
-def _field(name: str) -> Callable[[Any, Any], int]:
-    return lambda key, value: value[name]

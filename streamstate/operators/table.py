@@ -12,7 +12,8 @@ from typing import Any
 
 from streamstate.operators.aggregate import Change
 from streamstate.operators.context import OperatorFailed, TaskContext
-from streamstate.operators.stateless import Forward, event_time
+from streamstate.operators.event_time import unbounded
+from streamstate.operators.stateless import Forward
 from streamstate.state import StagedStore
 from streamstate.state.format import VERSION, pack_header
 from streamstate.topology import specs
@@ -67,7 +68,7 @@ def rebuilt(source: specs.Source) -> Callable[[bytes, bytes | None, int], tuple[
     decode to the same.
     """
     decode_key, encode_key, decode_value = source.key.deserialize, source.key.serialize, source.value.deserialize
-    extract = event_time(source.timestamp, rows=True)
+    extract = unbounded(source.timestamp, rows=True)
 
     def entry(key: bytes, value: bytes | None, timestamp: int) -> tuple[bytes, bytes | None]:
         decoded = decode_key(key)

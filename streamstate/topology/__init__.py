@@ -6,6 +6,7 @@ Rule of this package: descriptions only. Nothing here runs a record, knows a bro
 from streamstate.topology import stores
 from streamstate.topology.builder import Topology
 from streamstate.topology.describe import describe_json, describe_mermaid, describe_text
+from streamstate.topology.event_time import EventTime, event_time
 from streamstate.topology.graph import sink_topics
 from streamstate.topology.grouped import GroupedStream
 from streamstate.topology.grouped_table import GroupedTable
@@ -27,6 +28,7 @@ from streamstate.topology.windowed import SessionWindowedStream, WindowedStream
 __all__ = [
     "Cancellable",
     "ErrorPolicy",
+    "EventTime",
     "Graph",
     "GroupedStream",
     "GroupedTable",
@@ -50,6 +52,7 @@ __all__ = [
     "describe_json",
     "describe_mermaid",
     "describe_text",
+    "event_time",
     "plan_topics",
     "sink_topics",
     "stores",

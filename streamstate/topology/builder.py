@@ -12,10 +12,11 @@ from typing import Any, TypeVar, get_args, overload
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, bytes_
 from streamstate.topology.draft import Draft, Position, checked_policy
+from streamstate.topology.event_time import EventTime, edits
 from streamstate.topology.graph import build_graph
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.rows import rows_of
-from streamstate.topology.specs import FAIL, Graph, Reset, Source, StoreSpec
+from streamstate.topology.specs import FAIL, Graph, Reset, Source, StoreSpec, Timestamp
 from streamstate.topology.stream import OnError, Stream
 from streamstate.topology.table import Table
 from streamstate.topology.table_specs import TableEmit, TableSource
@@ -62,7 +63,7 @@ class Topology:
         self,
         topics: str | Sequence[str],
         *,
-        timestamp: str | Callable[[bytes, bytes], int] | None = None,
+        timestamp: str | Callable[[bytes, bytes], int] | EventTime[bytes, bytes] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
@@ -74,7 +75,7 @@ class Topology:
         topics: str | Sequence[str],
         *,
         key: Serde[K],
-        timestamp: str | Callable[[K, bytes], int] | None = None,
+        timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
@@ -86,7 +87,7 @@ class Topology:
         topics: str | Sequence[str],
         *,
         value: Serde[V],
-        timestamp: str | Callable[[bytes, V], int] | None = None,
+        timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
@@ -99,7 +100,7 @@ class Topology:
         *,
         key: Serde[K],
         value: Serde[V],
-        timestamp: str | Callable[[K, V], int] | None = None,
+        timestamp: str | Callable[[K, V], int] | EventTime[K, V] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
@@ -111,7 +112,7 @@ class Topology:
         *,
         key: Serde[Any] | None = None,
         value: Serde[Any] | None = None,
-        timestamp: str | Callable[[Any, Any], int] | None = None,
+        timestamp: str | Callable[[Any, Any], int] | EventTime[Any, Any] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
@@ -123,7 +124,7 @@ class Topology:
             key: serde of the key; by default bytes as they are.
             value: serde of the value; by default bytes as they are.
             timestamp: event time in milliseconds since 1970: a field of the value, or a function of (key, value);
-                by default the record's own timestamp.
+                by default the record's own timestamp. With bounds: ``event_time(...)``.
             reset: where to start in a partition without a committed offset: ``earliest``, ``latest``, or ``error``
                 to stop.
             on_error: what happens to a record that cannot be decoded or that fails in a function downstream,
@@ -156,7 +157,7 @@ class Topology:
         self,
         topic: str,
         *,
-        timestamp: str | Callable[[bytes, bytes], int] | None = None,
+        timestamp: str | Callable[[bytes, bytes], int] | EventTime[bytes, bytes] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         emit: TableEmit = "update",
@@ -171,7 +172,7 @@ class Topology:
         topic: str,
         *,
         key: Serde[K],
-        timestamp: str | Callable[[K, bytes], int] | None = None,
+        timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         emit: TableEmit = "update",
@@ -186,7 +187,7 @@ class Topology:
         topic: str,
         *,
         value: Serde[V],
-        timestamp: str | Callable[[bytes, V], int] | None = None,
+        timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         emit: TableEmit = "update",
@@ -202,7 +203,7 @@ class Topology:
         *,
         key: Serde[K],
         value: Serde[V],
-        timestamp: str | Callable[[K, V], int] | None = None,
+        timestamp: str | Callable[[K, V], int] | EventTime[K, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         emit: TableEmit = "update",
@@ -217,7 +218,7 @@ class Topology:
         *,
         key: Serde[Any] | None = None,
         value: Serde[Any] | None = None,
-        timestamp: str | Callable[[Any, Any], int] | None = None,
+        timestamp: str | Callable[[Any, Any], int] | EventTime[Any, Any] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         emit: TableEmit = "update",
@@ -260,8 +261,9 @@ class Topology:
         source = _source((topic,), key, value, timestamp, reset, on_error)
         draft = self._draft
         parent = draft.add(source, (), "table", name or shortened(topic))
-        # What a failed record wrote is taken back under other policies, which the topic does not show.
-        reuse = source.on_error == FAIL and not own_changelog
+        # What a failed record wrote is taken back under other policies, which the topic does not show; nor does it
+        # show which event times were not believed.
+        reuse = source.on_error == FAIL and not own_changelog and not edits(source.timestamp)
         if store is not None:
             checked(store, "name of a store")
             draft.claim_store(StoreSpec(store, source.key, source.value, source=topic, reuse=reuse))
@@ -311,7 +313,7 @@ def _source(
     topics: tuple[str, ...],
     key: Serde[Any] | None,
     value: Serde[Any] | None,
-    timestamp: str | Callable[[Any, Any], int] | None,
+    timestamp: Timestamp,
     reset: Reset,
     on_error: OnError,
 ) -> Source:
@@ -319,6 +321,8 @@ def _source(
         checked(topic, "topic")
     if reset not in get_args(Reset):
         raise TopologyError(f"reset= takes 'earliest', 'latest' or 'error', not {reset!r}")
-    if timestamp is not None and not isinstance(timestamp, str) and not callable(timestamp):
-        raise TopologyError(f"timestamp= takes a field name or a function of (key, value), not {timestamp!r}")
+    if timestamp is not None and not isinstance(timestamp, str | EventTime) and not callable(timestamp):
+        raise TopologyError(
+            f"timestamp= takes a field name, a function of (key, value) or event_time(...), not {timestamp!r}"
+        )
     return Source(topics, key or bytes_(), value or bytes_(), timestamp, reset, checked_policy(on_error))

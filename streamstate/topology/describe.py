@@ -10,9 +10,10 @@ import re
 from dataclasses import asdict
 from typing import Any
 
+from streamstate.topology.event_time import EventTime
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
-from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, ToStream
+from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, Timestamp, ToStream
 from streamstate.topology.window_specs import WindowedAggregate
 from streamstate.windows import TimeWindows
 
@@ -172,11 +173,16 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
             topics=topics,
             key=spec.key.name,
             value=spec.value.name,
-            timestamp=spec.timestamp if spec.timestamp is None or isinstance(spec.timestamp, str) else "function",
+            timestamp=_of(spec.timestamp),
             reset=spec.reset,
             on_error=_policy(spec.on_error),
             internal=spec.internal,
         )
+        if isinstance(spec.timestamp, EventTime):
+            action = spec.timestamp.on_future
+            described["future_ms"] = spec.timestamp.future_ms
+            described["on_future"] = action if isinstance(action, str) else _policy(action)
+            described["out_of_order_ms"] = spec.timestamp.out_of_order_ms
     elif isinstance(spec, Sink):
         topic = spec.topic if isinstance(spec.topic, str) else None
         if spec.internal and topic is not None:
@@ -208,6 +214,11 @@ def _fields(windows: Any) -> dict[str, Any]:
     return {"kind": kind, **asdict(windows)}
 
 
+def _of(timestamp: Timestamp) -> str | None:
+    of = timestamp.of if isinstance(timestamp, EventTime) else timestamp
+    return of if of is None or isinstance(of, str) else "function"
+
+
 def _policy(policy: ErrorPolicy) -> str:
     return policy.action if policy.topic is None else f"{policy.action} {policy.topic}"
 
@@ -224,6 +235,10 @@ def _summary(node: dict[str, Any]) -> str:
         parts.append(f"{node['partitions']} partitions")
     if node.get("timestamp"):
         parts.append(f"timestamp {node['timestamp']}")
+    if node.get("future_ms") is not None:
+        parts.append(f"at most {node['future_ms']} ms ahead, else {node['on_future']}")
+    if node.get("out_of_order_ms"):
+        parts.append(f"stream time {node['out_of_order_ms']} ms behind")
     if node.get("reset", "earliest") != "earliest":
         parts.append(f"reset {node['reset']}")
     if node.get("on_error", "fail") != "fail":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streamstate.errors import TopologyError
+from streamstate.topology.event_time import EventTime
 from streamstate.topology.specs import (
     Aggregate,
     Count,
@@ -81,11 +82,14 @@ def sink_topics(graph: Graph) -> tuple[str, ...]:
 
 
 def _policies(nodes: Mapping[str, Node]) -> list[tuple[str, ErrorPolicy]]:
-    return [
-        (node.name, node.spec.on_error)
-        for node in nodes.values()
-        if isinstance(node.spec, (Source, Process)) and node.spec.on_error is not None
-    ]
+    found = []
+    for node in nodes.values():
+        if isinstance(node.spec, (Source, Process)) and node.spec.on_error is not None:
+            found.append((node.name, node.spec.on_error))
+        times = node.spec.timestamp if isinstance(node.spec, Source) else None
+        if isinstance(times, EventTime) and isinstance(times.on_future, ErrorPolicy):
+            found.append((node.name, times.on_future))
+    return found
 
 
 def _validate_sources(name: str, nodes: Mapping[str, Node]) -> None:

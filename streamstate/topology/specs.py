@@ -13,10 +13,12 @@ from typing import Any, Literal
 from streamstate.serde import Serde
 from streamstate.store_spec import SegmentSpec as SegmentSpec
 from streamstate.store_spec import StoreSpec as StoreSpec
+from streamstate.topology.event_time import EventTime
 from streamstate.topology.table_specs import TableSpec
 from streamstate.topology.window_specs import WindowSpec
 
 Reset = Literal["earliest", "latest", "error"]
+Timestamp = str | Callable[[Any, Any], int] | EventTime[Any, Any] | None
 Emit = Literal["update", "commit"]
 
 
@@ -44,8 +46,8 @@ class Source:
 
     Attributes:
         topics: read in merged time order per task.
-        timestamp: event time in ms since 1970: a field of the value, a function of (key, value), or None for
-            the record's own.
+        timestamp: event time in ms since 1970: a field of the value, a function of (key, value), None for the
+            record's own, or one of these with bounds.
         reset: where to start without a committed offset.
         internal: true for a repartition topic of this application; its name lacks the application's prefix.
     """
@@ -53,7 +55,7 @@ class Source:
     topics: tuple[str, ...]
     key: Serde[Any]
     value: Serde[Any]
-    timestamp: str | Callable[[Any, Any], int] | None = None
+    timestamp: Timestamp = None
     reset: Reset = "earliest"
     on_error: ErrorPolicy = FAIL
     internal: bool = False

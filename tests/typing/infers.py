@@ -1,6 +1,7 @@
 """Checked by mypy, never run: types infer through lambdas."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any, assert_type
 
 from streamstate import (
@@ -12,6 +13,7 @@ from streamstate import (
     Topology,
     aggregates,
     dead_letter,
+    event_time,
     serde,
     stores,
 )
@@ -40,6 +42,14 @@ lines = topology.stream("lines", key=serde.string(), value=serde.string(), times
 assert_type(lines, Stream[str, str])
 flights = topology.stream("flights", key=serde.string(), value=serde.json(), on_error=dead_letter("bad"))
 assert_type(flights, Stream[str, Any])
+timed = topology.stream(
+    "timed",
+    key=serde.string(),
+    value=serde.string(),
+    timestamp=event_time(lambda key, line: len(key + line), future=timedelta(hours=1)),
+)
+assert_type(timed, Stream[str, str])
+assert_type(topology.stream("stamped", value=serde.json(), timestamp=event_time("at")), Stream[bytes, Any])
 
 assert_type(lines.filter(lambda key, line: line.startswith(key)), Stream[str, str])
 assert_type(lines.filter_not(lambda key, line: line.startswith(key)), Stream[str, str])

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 from streamstate_cli.main import cli
 
+from docs.pictures import timeline
 from streamstate import Topology, errors
 from streamstate.app import CONSUMER_DEFAULTS, FIXED_PROPERTIES, OWNED_PROPERTIES, Settings
 from streamstate.config import OPTIONS, OTHER_VARIABLES, parse_file, resolve
@@ -215,6 +216,10 @@ def test_headers_of_dead_letters() -> None:
     names = re.findall(r'^        "(\w+)":', facts[1], re.MULTILINE)
     rows = table(section(ROOT / "docs" / "error-policies.md", "## What each policy does"))
     assert [row[0].strip("`") for row in rows] == [f"streamstate.error.{name}" for name in names]
+
+
+def test_pictures_are_as_they_are_drawn() -> None:
+    assert (ROOT / "docs" / "time.svg").read_text(encoding="utf-8") == timeline.picture()
 
 
 # -- examples ----------------------------------------------------------------------------------------------

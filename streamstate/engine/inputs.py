@@ -1,0 +1,70 @@
+"""What a task is fed: its input partitions, and the records that wait in them.
+
+Rule of this module: what one input knows by itself; whose turn it is, is the task's affair.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from streamstate.engine.poison import other_event_time
+from streamstate.engine.ports import Message, TopicPartition
+from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TooFarAhead
+
+
+@dataclass(slots=True)
+class Input:
+    """One input partition of a task.
+
+    Attributes:
+        next_offset: of the next record to process; None until known.
+        committed: offset that Kafka has for it; None when it has none.
+        origin: where it was started when Kafka had none.
+        buffer: fetched records not processed yet, for tasks with several inputs.
+        paused: true while its buffer is full.
+        empty_since_ms: when the buffer ran dry.
+    """
+
+    partition: TopicPartition
+    entry: SourceEntry | None = None
+    next_offset: int | None = None
+    committed: int | None = None
+    origin: int | None = None
+    buffer: deque[Message] = field(default_factory=deque)
+    head: tuple[Any, Any, int, OperatorFailed | None] | None = None
+    paused: bool = False
+    empty_since_ms: int | None = None
+
+
+def decoded_head(input_: Input, context: TaskContext) -> tuple[Any, Any, int, OperatorFailed | None]:
+    """The first buffered record: key, value, event time, and why it has none of these."""
+    message, entry = input_.buffer[0], input_.entry
+    assert entry is not None, "processing before it was opened"
+    key: Any = message.key()
+    value: Any = message.value()
+    timestamp: Any = message.timestamp()[1]
+    # A time that is the record's own is read from here.
+    context.record = message
+    try:
+        try:
+            if key is not None:
+                key = entry.decode_key(key)
+            if value is not None:
+                value = entry.decode_value(value)
+            if entry.timestamp is not None:
+                timestamp = entry.timestamp(key, value)
+        except TooFarAhead:
+            raise
+        except Exception as error:
+            raise OperatorFailed(entry.name, "decoding the record or its event time") from error
+        if type(timestamp) is not int or timestamp < 0:
+            timestamp = other_event_time(entry, message, timestamp)
+    except TooFarAhead as failure:
+        # By its time it would hold up what is behind it: its turn is now.
+        return None, None, 0, failure
+    except OperatorFailed as failure:
+        # Its turn comes by the time it was sent; the policy is applied then, in order.
+        return None, None, max(0, message.timestamp()[1]), failure
+    return key, value, timestamp, None
