@@ -323,6 +323,6 @@ def _source(
         raise TopologyError(f"reset= takes 'earliest', 'latest' or 'error', not {reset!r}")
     if timestamp is not None and not isinstance(timestamp, str | EventTime) and not callable(timestamp):
         raise TopologyError(
-            f"timestamp= takes a field name, a function of (key, value) or event_time(...), not {timestamp!r}"
+            f"timestamp= takes a field name or a function of (key, value), or event_time(...), not {timestamp!r}"
         )
     return Source(topics, key or bytes_(), value or bytes_(), timestamp, reset, checked_policy(on_error))
