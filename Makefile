@@ -3,28 +3,33 @@
 # PYTHON=   interpreter for a new .venv (3.11 or newer)
 # ARGS=     arguments of the demonstration, such as ARGS="--limit 50000", or of chaos, such as ARGS="--seed 2"
 # TESTS=    arguments of pytest, such as TESTS="tests/unit -k plan"
+# BENCH=    arguments of the benchmarks, such as BENCH="--rounds 1 --workloads map"
+# WORKLOAD= what to profile; `python -m benchmarks --list` names them
 
 PYTHON ?= python3
 ARGS ?=
 TESTS ?= tests
+BENCH ?=
+WORKLOAD ?= count-update
 # Test files run at once; each of them may start a broker of its own.
 JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
 # The steps of `make test` come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos demo test venv lint types imports doctests pytest format clean
+.PHONY: help chaos demo test venv lint types imports doctests pytest format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
 endef
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 chaos: $(INSTALLED) ## a million records while processes, state and the broker die, every output checked; ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -75,6 +80,20 @@ pytest: $(INSTALLED) ## all tests, those on a real broker included; TESTS= for s
 format: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
+
+bench: $(BENCH_INSTALLED) ## beside Kafka Streams, Quix Streams and hand-written loops; about 20 minutes
+	@$(BIN)/python -m benchmarks --minutes 15 $(BENCH)
+
+bench-quick: $(BENCH_INSTALLED) ## the same with few records and workloads; about 3 minutes
+	@$(BIN)/python -m benchmarks --quick $(BENCH)
+
+profile: $(BENCH_INSTALLED) ## flame graph of our worker; WORKLOAD=count-update
+	@$(BIN)/python -m benchmarks --profile $(WORKLOAD) $(BENCH)
+
+$(BENCH_INSTALLED): $(INSTALLED)
+	@echo "Installing what the benchmarks need into $(VENV) ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
 
 clean: ## delete .venv, caches and builds
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

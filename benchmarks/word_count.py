@@ -138,7 +138,7 @@ def run_loop(workload: str, servers: str, name: str, records: int) -> float:
         producer.begin_transaction()
         close_at = time.monotonic() + 1.0
         while time.monotonic() < close_at and done < records:
-            batch = consumer.consume(2_000, 0) or [m for m in [consumer.poll(0.05)] if m is not None]
+            batch: list[Any] = consumer.consume(2_000, 0) or [m for m in [consumer.poll(0.05)] if m is not None]
             if batch and not began:
                 began = time.monotonic()
             for message in batch:

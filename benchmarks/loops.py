@@ -1,0 +1,301 @@
+"""The hand-written loop of each workload: ``python -m benchmarks.loops JOB``.
+
+Rule of this module: what one would write with the client alone, as fast as one reasonably can, exactly once. State is
+in dicts; there is no changelog, no restore and no care for rebalances. No framework can be much faster.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from confluent_kafka import Consumer, Producer, TopicPartition
+
+from benchmarks.expected import JOIN_WINDOW_MS
+from benchmarks.inputs import MINUTE_MS, PARTITIONS
+from benchmarks.job import Job, received, say, when_told_to_stop
+
+__all__ = ["LOOPS", "consumer_properties", "producer_properties", "repartition_topic"]
+
+_BATCH = 2_000
+_GRACE_MS = 30_000
+
+Sent = Callable[[str, bytes, bytes, int], None]
+# Handles one record: the message and its event time.
+Step = Callable[[Any, int], None]
+
+
+def _mapped(job: Job, send: Sent) -> dict[str, Step]:
+    output, loads, dumps = job.output, orjson.loads, orjson.dumps
+
+    def step(message: Any, timestamp: int) -> None:
+        event = loads(message.value())
+        send(output, dumps({"id": event["id"], "twice": event["amount"] * 2}), message.key(), timestamp)
+
+    return {job.inputs["events"]: step}
+
+
+def _counted(job: Job, send: Sent) -> dict[str, Step]:
+    output, loads = job.output, orjson.loads
+    counts: dict[bytes, int] = {}
+
+    def step(message: Any, timestamp: int) -> None:
+        loads(message.value())
+        key = message.key()
+        count = counts[key] = counts.get(key, 0) + 1
+        send(output, b"%d" % count, key, timestamp)
+
+    return {job.inputs["events"]: step}
+
+
+def _newest(job: Job, send: Sent) -> tuple[dict[str, Step], Callable[[], None]]:
+    output, loads = job.output, orjson.loads
+    counts: dict[bytes, int] = {}
+    changed: dict[bytes, int] = {}
+
+    def step(message: Any, timestamp: int) -> None:
+        loads(message.value())
+        key = message.key()
+        counts[key] = counts.get(key, 0) + 1
+        changed[key] = timestamp
+
+    def before_commit() -> None:
+        for key, timestamp in changed.items():
+            send(output, b"%d" % counts[key], key, timestamp)
+        changed.clear()
+
+    return {job.inputs["events"]: step}, before_commit
+
+
+def repartition_topic(application_id: str) -> str:
+    """Where the loop sends records that belong to another partition."""
+    return f"{application_id}-repartition"
+
+
+def _grouped(job: Job, send: Sent) -> dict[str, Step]:
+    output, loads, inner = job.output, orjson.loads, repartition_topic(job.application_id)
+    counts: dict[bytes, int] = {}
+
+    def spread(message: Any, timestamp: int) -> None:
+        value = message.value()
+        send(inner, value, loads(value)["group"].encode(), timestamp)
+
+    def count(message: Any, timestamp: int) -> None:
+        loads(message.value())
+        key = message.key()
+        number = counts[key] = counts.get(key, 0) + 1
+        send(output, b"%d" % number, key, timestamp)
+
+    return {job.inputs["events"]: spread, inner: count}
+
+
+def _means(job: Job, send: Sent) -> dict[str, Step]:
+    output, loads, dumps = job.output, orjson.loads, orjson.dumps
+    # Per window start, so that a closed window goes as a whole.
+    windows: dict[int, dict[bytes, list[int]]] = {}
+
+    def step(message: Any, timestamp: int) -> None:
+        start = timestamp - timestamp % MINUTE_MS
+        window = windows.get(start)
+        if window is None:
+            window = windows[start] = {}
+            for old in [begin for begin in windows if begin + MINUTE_MS + _GRACE_MS < timestamp]:
+                del windows[old]
+        key = message.key()
+        state = window.get(key)
+        if state is None:
+            state = window[key] = [0, 0]
+        state[0] += loads(message.value())["amount"]
+        state[1] += 1
+        send(output, dumps({"start": start, "mean": state[0] / state[1]}), key, timestamp)
+
+    return {job.inputs["events"]: step}
+
+
+def _enriched(job: Job, send: Sent) -> dict[str, Step]:
+    output, loads, dumps = job.output, orjson.loads, orjson.dumps
+    table: dict[bytes, Any] = {}
+
+    def row(message: Any, timestamp: int) -> None:
+        table[message.key()] = loads(message.value())
+
+    def step(message: Any, timestamp: int) -> None:
+        key = message.key()
+        found = table.get(key)
+        if found is not None:
+            event = loads(message.value())
+            joined = {"id": event["id"], "amount": event["amount"], "name": found["name"]}
+            send(output, dumps(joined), key, timestamp)
+
+    return {job.inputs["table"]: row, job.inputs["events"]: step}
+
+
+def _pairs(job: Job, send: Sent) -> dict[str, Step]:
+    """Whichever of a pair is read later sends it, so that the order between the topics does not matter."""
+    output, loads, dumps = job.output, orjson.loads, orjson.dumps
+    lefts: dict[bytes, list[tuple[int, int]]] = {}
+    rights: dict[bytes, list[tuple[int, int]]] = {}
+    left_time, right_time = [0] * PARTITIONS, [0] * PARTITIONS
+
+    def side(
+        own: dict[bytes, list[tuple[int, int]]],
+        other: dict[bytes, list[tuple[int, int]]],
+        own_time: list[int],
+        other_time: list[int],
+        is_left: bool,
+    ) -> Step:
+        def step(message: Any, timestamp: int) -> None:
+            key, number = message.key(), loads(message.value())["id"]
+            partition = message.partition()
+            own_time[partition] = timestamp
+            seen = own.setdefault(key, [])
+            passed = other_time[partition] - JOIN_WINDOW_MS
+            if seen and seen[0][0] < passed:
+                del seen[: bisect_left(seen, (passed, 0))]
+            seen.append((timestamp, number))
+            for at, match in reversed(other.get(key, ())):
+                if at < timestamp - JOIN_WINDOW_MS:
+                    break
+                if at <= timestamp + JOIN_WINDOW_MS:
+                    pair = {"left": number, "right": match} if is_left else {"left": match, "right": number}
+                    send(output, dumps(pair), key, max(at, timestamp))
+
+        return step
+
+    return {
+        job.inputs["left"]: side(lefts, rights, left_time, right_time, True),
+        job.inputs["right"]: side(rights, lefts, right_time, left_time, False),
+    }
+
+
+LOOPS: Mapping[str, Callable[[Job, Sent], dict[str, Step]]] = {
+    "map": _mapped,
+    "count-update": _counted,
+    "tumbling-mean": _means,
+    "table-join": _enriched,
+    "stream-join": _pairs,
+    "repartition": _grouped,
+}
+
+
+def consumer_properties(job: Job) -> dict[str, Any]:
+    """Those of the engine's own client, so that the loop differs in nothing but what it does not do."""
+    return {
+        "bootstrap.servers": job.servers,
+        "group.id": job.application_id,
+        "isolation.level": "read_committed",
+        "enable.auto.commit": False,
+        "auto.offset.reset": "earliest",
+        "queued.min.messages": 20_000,
+        "fetch.queue.backoff.ms": 10,
+        "fetch.wait.max.ms": 50,
+    }
+
+
+def producer_properties(job: Job) -> dict[str, Any]:
+    """As above."""
+    return {
+        "bootstrap.servers": job.servers,
+        "transactional.id": f"{job.application_id}-{job.process}",
+        "partitioner": "murmur2_random",
+        "linger.ms": 20,
+        "batch.size": 1_000_000,
+        "batch.num.messages": 50_000,
+        "queue.buffering.max.messages": 1_000_000,
+        "queue.buffering.max.kbytes": 262_144,
+    }
+
+
+def subscribe(consumer: Consumer, job: Job, topics: list[str]) -> list[TopicPartition]:
+    """Join the group; with a table among the inputs its stream waits for it.
+
+    Returns:
+        Partitions that are paused until the table has been read, filled when they are assigned.
+    """
+    waiting: list[TopicPartition] = []
+
+    def assigned(_: Consumer, partitions: list[TopicPartition]) -> None:
+        consumer.assign(partitions)
+        if "table" in job.inputs:
+            waiting.extend(partition for partition in partitions if partition.topic == job.inputs["events"])
+            consumer.pause(waiting)
+
+    consumer.subscribe(topics, on_assign=assigned)
+    return waiting
+
+
+def _is_read(consumer: Consumer, topic: str) -> bool:
+    partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+    for found in consumer.position(partitions):
+        end = consumer.get_watermark_offsets(TopicPartition(topic, found.partition), timeout=10)
+        if end is None or found.offset < end[1]:
+            return False
+    return True
+
+
+def run(job: Job, stopped: threading.Event) -> None:
+    """Until it is stopped: read, compute, send, and commit at the interval."""
+    consumer, producer = Consumer(consumer_properties(job)), Producer(producer_properties(job))
+    produce = producer.produce
+
+    def send(topic: str, value: bytes, key: bytes, timestamp: int) -> None:
+        try:
+            produce(topic, value, key, -1, None, None, timestamp)
+        except BufferError:
+            producer.flush()
+            produce(topic, value, key, -1, None, None, timestamp)
+
+    before_commit: Callable[[], None] | None = None
+    if job.work == "count-commit":
+        steps, before_commit = _newest(job, send)
+    else:
+        steps = LOOPS[job.work](job, send)
+    waiting = subscribe(consumer, job, list(steps))
+    producer.init_transactions()
+    interval_s = job.commit_ms / 1000
+    offsets: dict[tuple[str, int], int] = {}
+    begun = False
+    producer.begin_transaction()
+    commit_at = time.monotonic() + interval_s
+    while not stopped.is_set():
+        batch: list[Any] = consumer.consume(_BATCH, 0) or [m for m in [consumer.poll(0.005)] if m is not None]
+        if batch and not begun:
+            begun = True
+            say("first")
+        for message in batch:
+            if message.error() is not None:
+                raise SystemExit(f"the client: {message.error()}")
+            topic = message.topic()
+            steps[topic](message, message.timestamp()[1])
+            offsets[topic, message.partition()] = message.offset() + 1
+        producer.poll(0)
+        if waiting and not batch and _is_read(consumer, job.inputs["table"]):
+            consumer.resume(waiting)
+            waiting.clear()
+        if offsets and time.monotonic() >= commit_at:
+            if before_commit is not None:
+                before_commit()
+            producer.flush()
+            positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
+            producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata())
+            producer.commit_transaction()
+            offsets.clear()
+            producer.begin_transaction()
+            commit_at = time.monotonic() + interval_s
+    producer.abort_transaction()
+    consumer.close()
+
+
+def main() -> None:
+    """Run until told to stop."""
+    stopped = threading.Event()
+    when_told_to_stop(stopped.set)
+    run(received(), stopped)
+
+
+if __name__ == "__main__":
+    main()

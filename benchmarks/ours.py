@@ -1,0 +1,116 @@
+"""streamstate as a contender: ``python -m benchmarks.ours JOB``.
+
+Rule of this module: the public API as its documentation says, with settings at their defaults but for the commit
+interval. Every record's value is decoded as JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from benchmarks.job import Job, received, say, when_told_to_stop
+from streamstate import Topology, serde
+from streamstate.app import Application, Settings
+
+__all__ = ["TOPOLOGIES", "missing", "topology"]
+
+Event = dict[str, Any]
+
+_STATUS = timedelta(milliseconds=50)
+_GRACE = timedelta(seconds=30)
+# Kafka's own bound on how long a transaction may stay open is far above; a busy machine must not abort one.
+_TRANSACTION_TIMEOUT = timedelta(seconds=60)
+
+
+def _mapped(job: Job, topology: Topology) -> None:
+    (
+        topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
+        .map_values(lambda event: {"id": event["id"], "twice": event["amount"] * 2})
+        .to(job.output, value=serde.json())
+    )
+
+
+def _counted(job: Job, topology: Topology) -> None:
+    (
+        topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
+        .group_by_key()
+        .count(store="counts")
+        .to_stream(emit="commit" if job.work == "count-commit" else "update")
+        .to(job.output, value=serde.json())
+    )
+
+
+def _grouped(job: Job, topology: Topology) -> None:
+    (
+        topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
+        .group_by(lambda key, event: event["group"], key=serde.string())
+        .count(store="counts")
+        .to_stream()
+        .to(job.output, value=serde.json())
+    )
+
+
+def _restored(job: Job, topology: Topology) -> None:
+    (
+        topology.stream(job.inputs["events"], key=serde.string(), value=serde.bytes_())
+        .group_by_key()
+        .reduce(lambda first, newer: first, store="entries")
+        .to_stream()
+        .to(job.output, value=serde.bytes_())
+    )
+
+
+TOPOLOGIES: Mapping[str, Callable[[Job, Topology], None]] = {
+    "map": _mapped,
+    "count-update": _counted,
+    "count-commit": _counted,
+    "repartition": _grouped,
+    "restore": _restored,
+}
+
+
+def topology(job: Job) -> Topology:
+    """What this job computes."""
+    made = Topology("benchmark")
+    TOPOLOGIES[job.work](job, made)
+    return made
+
+
+def missing(work: str) -> str | None:
+    """Why streamstate cannot do this yet; None when it can."""
+    return None if work in TOPOLOGIES else f"streamstate has no operators for {work} yet"
+
+
+def main() -> None:
+    """Run until told to stop."""
+    job = received()
+    told: set[str] = set()
+
+    def watch(status: Any) -> None:
+        if status.processed and "first" not in told:
+            told.add("first")
+            say("first")
+        progress = status.restore
+        if progress.stores and "restore-start" not in told:
+            told.add("restore-start")
+            say("restore-start")
+        if "restore-start" in told and not progress.stores and progress.records and "restored" not in told:
+            told.add("restored")
+            say(f"restored {progress.records}")
+
+    settings = Settings(
+        bootstrap_servers=job.servers,
+        application_id=job.application_id,
+        state_dir=job.state,
+        commit_interval=timedelta(milliseconds=job.commit_ms),
+        transaction_timeout=_TRANSACTION_TIMEOUT,
+    )
+    application = Application(topology(job), settings, watch, _STATUS)
+    when_told_to_stop(application.stop)
+    application.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""Restore: a process with an empty disk takes over a state that is only in the changelog.
+
+Rule of this module: the contender itself wrote the changelog, in its own format, before any clock ran; that it was
+restored is shown by asking for entries afterwards.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from typing import Any
+
+from confluent_kafka import Producer
+
+from benchmarks.contenders import LOOP, Contender
+from benchmarks.inputs import PARTITIONS
+from benchmarks.process import Cost, Team
+from benchmarks.progress import Observer
+from benchmarks.runs import Bench, Place, place, start
+from benchmarks.verify import Expectation, check, read_outputs
+from benchmarks.workloads import Case
+from streamstate.engine.ports import TopicPartition
+from streamstate.kafka import KafkaAdmin
+
+__all__ = ["ENTRY_BYTES", "entry", "entry_key", "run_restore"]
+
+ENTRY_BYTES = 100
+_ASKED = 1_000
+_ASKED_FOR = b"?"
+
+
+def entry_key(number: int) -> bytes:
+    """The key of this entry."""
+    return b"entry-%d" % number
+
+
+def entry(number: int) -> bytes:
+    """Its value: 100 bytes that do not repeat."""
+    return random.Random(number).randbytes(ENTRY_BYTES // 2).hex().encode()
+
+
+def _fill(bench: Bench, topic: str, count: int) -> None:
+    bench.create(topic)
+    producer = _producer(bench.servers)
+    for number in range(count):
+        _produce(producer, topic, entry_key(number), entry(number))
+    producer.flush()
+
+
+def _producer(servers: str) -> Producer:
+    return Producer(
+        {
+            "bootstrap.servers": servers,
+            "linger.ms": 50,
+            "partitioner": "murmur2_random",
+            "enable.idempotence": True,
+            "log_level": 3,
+        }
+    )
+
+
+def _produce(producer: Producer, topic: str, key: bytes, value: bytes) -> None:
+    while True:
+        try:
+            producer.produce(topic, value, key)
+            return
+        except BufferError:
+            producer.poll(0.1)
+
+
+def run_restore(bench: Bench, case: Case, contender: Contender, entries: int, rounds: int) -> list[dict[str, Any]]:
+    """Write the changelog once, then restore it this many times, each time into an empty directory."""
+    found = []
+    with place(bench, case, contender) as at:
+        topic = f"{at.application_id}.in"
+        _fill(bench, topic, entries)
+        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
+        admin = KafkaAdmin({"bootstrap.servers": bench.servers})
+        ends = {partition.partition: end for partition, end in admin.log_ends(partitions).items()}
+        if contender.name != LOOP:
+            with Team() as team:
+                _work_off(bench, case, contender, at, team, topic, {})
+        for number in range(rounds):
+            for directory in at.directory.glob("state-*"):
+                shutil.rmtree(directory)
+            asked = random.Random(number).sample(range(entries), min(_ASKED, entries))
+            found.append(_restored(bench, case, contender, at, topic, ends, asked))
+    return found
+
+
+def _work_off(
+    bench: Bench, case: Case, contender: Contender, at: Place, team: Team, topic: str, options: dict[str, str]
+) -> Cost:
+    observer = Observer(bench.servers, at.application_id, {"events": topic})
+    try:
+        start(team, bench, case, contender, at, inputs={"events": topic}, options=options)
+        observer.follow(team, bench.limit_s(observer.total))
+    finally:
+        observer.close()
+    return team.stop()
+
+
+def _restored(
+    bench: Bench, case: Case, contender: Contender, at: Place, topic: str, ends: dict[int, int], asked: list[int]
+) -> dict[str, Any]:
+    entries = sum(ends.values())
+    outputs = [TopicPartition(at.output, number) for number in range(PARTITIONS)]
+    before = KafkaAdmin({"bootstrap.servers": bench.servers}).log_ends(outputs)
+    producer = _producer(bench.servers)
+    for number in asked:
+        _produce(producer, topic, entry_key(number), _ASKED_FOR)
+    producer.flush()
+    options = {"ends": json.dumps(ends)} if contender.name == LOOP else {}
+    with Team() as team:
+        cost = _work_off(bench, case, contender, at, team, topic, options)
+        began = team.said("restore-start")
+        restored = team.said("restored")
+        launched = min(member.started for member in team.members)
+    # The restored entry, not the value that it was asked with.
+    values = {entry_key(number): [entry(number)] for number in asked}
+    check(read_outputs(bench.servers, at.output, PARTITIONS, before), Expectation("sequence", values, bytes))
+    total = sum(int(count) for _, count in restored)
+    if not began or total < entries:
+        raise ValueError(f"{total:,} of {entries:,} entries were restored")
+    seconds = restored[-1][0] - began[0][0]
+    millions = entries / 1_000_000
+    return {
+        "records": entries,
+        "outputs": len(asked),
+        "restore_rate": entries / seconds,
+        "from_start_s": restored[-1][0] - launched,
+        "cpu_user_s_per_million": cost.user_s / millions,
+        "cpu_system_s_per_million": cost.system_s / millions,
+        "cpu_s_per_million": (cost.user_s + cost.system_s) / millions,
+        "peak_bytes": cost.peak_bytes,
+    }
