@@ -31,7 +31,7 @@ MINUTE_MS = 60_000
 _SEED = 7
 _PRODUCER = {
     "linger.ms": 50,
-    "log_level": 3,
+    "log_level": 2,
     "partitioner": "murmur2_random",
     "queue.buffering.max.messages": 1_000_000,
     "enable.idempotence": True,

@@ -42,7 +42,7 @@ class Feeder(threading.Thread):
                 "linger.ms": 0,
                 "partitioner": "murmur2_random",
                 "enable.idempotence": True,
-                "log_level": 3,
+                "log_level": 2,
             }
         )
         self._topic = topic
@@ -101,7 +101,7 @@ class Reader(threading.Thread):
                 "auto.offset.reset": "earliest",
                 "fetch.wait.max.ms": 10,
                 "fetch.queue.backoff.ms": 1,
-                "log_level": 3,
+                "log_level": 2,
             }
         )
         self._consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])

@@ -32,7 +32,7 @@ def open_for_bulk(path: str) -> tuple[Rdict, WriteOptions]:
     options.set_max_write_buffer_number(4)
     options.set_max_background_jobs(2)
     unlogged = WriteOptions()
-    unlogged.disable_wal(True)
+    unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
     return Rdict(path, options=options), unlogged
 
 

@@ -38,6 +38,7 @@ class Observer:
     def __init__(self, servers: str, group: str, inputs: Mapping[str, str]) -> None:
         self._servers = servers
         self._group = group
+        self._trouble = ""
         self._client = AdminClient({"bootstrap.servers": servers, "log_level": 0})
         # It asks and never joins. Not by the admin client's list_consumer_group_offsets: confluent-kafka 2.16 crashes
         # when that is called over and over for a group that does not exist yet. Pending commits are not waited for.
@@ -52,14 +53,15 @@ class Observer:
         return {(partition.topic, partition.partition): end for partition, end in found.items()}
 
     def committed(self, partitions: list[tuple[str, int]] | None = None) -> dict[tuple[str, int], int]:
-        """Committed offsets; 0 where there is none yet."""
+        """Committed offsets, 0 where there is none yet; empty when the broker cannot tell just now."""
         asked = self._inputs if partitions is None else partitions
         try:
             answer = self._reader.committed([TopicPartition(*partition) for partition in asked], timeout=10)
         except KafkaException as error:
-            if not error.args[0].retriable():
-                raise
-            return dict.fromkeys(asked, 0)
+            # While the group's coordinator is being found, or busy; a contender of which nothing is heard is given up.
+            self._trouble = f"; the broker last answered: {error.args[0].str()}"
+            return {}
+        self._trouble = ""
         return {(found.topic, found.partition): max(found.offset, 0) for found in answer}
 
     def follow(self, team: Team, limit_s: float) -> list[Sample]:
@@ -95,7 +97,7 @@ class Observer:
                 raise ContenderFailed(
                     f"given up after {now - started:.0f} s, {now - moved_at:.0f} s after the last commit: "
                     f"{done:,} of {self.total:,} input records were committed, {behind:,} in repartition topics "
-                    f"were left\n{team.quoted()}"
+                    f"were left{self._trouble}\n{team.quoted()}"
                 )
             time.sleep(_PAUSE_S)
         if inner:
@@ -109,9 +111,9 @@ class Observer:
 
     def _repartitioned(self) -> dict[tuple[str, int], int]:
         """For each partition of a repartition topic with records, the offset behind the last of them."""
-        # The group's own name may contain the word.
-        own = internal_topics(self._client, self._group)
-        topics = [topic for topic in own if "repartition" in topic.replace(self._group, "")]
+        # The group's own name may contain the word, and so may a changelog's.
+        names = {topic: topic.replace(self._group, "") for topic in internal_topics(self._client, self._group)}
+        topics = [topic for topic, rest in names.items() if "repartition" in rest and "changelog" not in rest]
         partitions = [(topic, number) for topic in topics for number in range(PARTITIONS)]
         return {partition: end for partition in partitions if (end := self._last_record(partition)) > 0}
 

@@ -55,7 +55,7 @@ def _producer(servers: str) -> Producer:
             "linger.ms": 50,
             "partitioner": "murmur2_random",
             "enable.idempotence": True,
-            "log_level": 3,
+            "log_level": 2,
         }
     )
 
