@@ -18,7 +18,7 @@ __all__ = ["TOPOLOGIES", "missing", "topology"]
 
 Event = dict[str, Any]
 
-_STATUS = timedelta(milliseconds=50)
+_STATUS = timedelta(milliseconds=20)
 _GRACE = timedelta(seconds=30)
 # Kafka's own bound on how long a transaction may stay open is far above; a busy machine must not abort one.
 _TRANSACTION_TIMEOUT = timedelta(seconds=60)
@@ -52,6 +52,15 @@ def _grouped(job: Job, topology: Topology) -> None:
     )
 
 
+def _enriched(job: Job, topology: Topology) -> None:
+    customers = topology.table(job.inputs["table"], key=serde.string(), value=serde.json())
+    (
+        topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
+        .join(customers, lambda event, row: {"id": event["id"], "amount": event["amount"], "name": row["name"]})
+        .to(job.output, value=serde.json())
+    )
+
+
 def _restored(job: Job, topology: Topology) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.bytes_())
@@ -67,6 +76,7 @@ TOPOLOGIES: Mapping[str, Callable[[Job, Topology], None]] = {
     "count-update": _counted,
     "count-commit": _counted,
     "repartition": _grouped,
+    "table-join": _enriched,
     "restore": _restored,
 }
 
@@ -92,13 +102,13 @@ def main() -> None:
         if status.processed and "first" not in told:
             told.add("first")
             say("first")
-        progress = status.restore
-        if progress.stores and "restore-start" not in told:
-            told.add("restore-start")
-            say("restore-start")
-        if "restore-start" in told and not progress.stores and progress.records and "restored" not in told:
-            told.add("restored")
-            say(f"restored {progress.records}")
+        if job.work == "restore" and "restored" not in told:
+            progress = status.restore
+            if progress.records and not progress.stores:
+                told.add("restored")
+                say(f"restored {progress.records}")
+            elif not progress.records:
+                say("waiting")
 
     settings = Settings(
         bootstrap_servers=job.servers,

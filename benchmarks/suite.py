@@ -116,7 +116,7 @@ def _turned(contenders: list[Contender], round_: int) -> Sequence[Contender]:
 def _attempt(bench: Bench, plan: Plan, case: Case, entry: Entry) -> None:
     contender = entry.contender
     if entry.missing is None:
-        entry.missing = contender.missing(case.workload.work)
+        entry.missing = _missing(contender, case.workload.work)
     if entry.missing is not None:
         _tell(f"{case.name:24} {contender.title:40} {entry.missing}")
         return
@@ -135,6 +135,10 @@ def _attempt(bench: Bench, plan: Plan, case: Case, entry: Entry) -> None:
         entry.runs.extend(found)
         for run in found:
             _tell(f"{case.name:24} {contender.title:40} {_line(run)}")
+
+
+def _missing(contender: Contender, work: str) -> str | None:
+    return contender.missing(work)
 
 
 def _run(bench: Bench, plan: Plan, case: Case, contender: Contender) -> list[dict[str, Any]]:
@@ -177,7 +181,7 @@ def all_cases(names: Sequence[str], intervals_ms: Sequence[int]) -> tuple[Case, 
     chosen = [WORKLOADS[name] for name in names or WORKLOADS]
     first, later = [], []
     for workload in chosen:
-        asked = [ms for ms in workload.intervals_ms if not intervals_ms or ms in intervals_ms]
+        asked = [ms for ms in workload.intervals_ms if not intervals_ms or not ms or ms in intervals_ms]
         cases = [Case(workload, ms) for ms in asked]
         first.extend(cases[:1])
         later.extend(cases[1:])

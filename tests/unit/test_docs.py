@@ -344,13 +344,18 @@ def _stages(line: str) -> Iterator[list[str]]:
 def _check(words: list[str]) -> None:
     program, arguments = words[0], words[1:]
     if program == "make":
-        targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert arguments[0] in targets, words
     elif program == "python":
         script = arguments[0]
         if script == "-m":
             path = ROOT / arguments[1].replace(".", "/")
-            assert arguments[1] == "pytest" or path.with_suffix(".py").exists(), words
+            assert arguments[1] == "pytest" or path.with_suffix(".py").exists() or (path / "__main__.py").exists(), (
+                words
+            )
+            if arguments[1] == "benchmarks":
+                flags = {word for word in arguments if word.startswith("--")}
+                assert flags <= {"--help", *_strings(path / "__main__.py")}, words
         else:
             assert (ROOT / script).exists(), words
             flags = {word for word in arguments if word.startswith("--")}

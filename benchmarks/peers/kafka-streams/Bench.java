@@ -32,7 +32,8 @@ public final class Bench {
         JsonNode job = new ObjectMapper().readTree(arguments[0]);
         CountDownLatch ended = new CountDownLatch(1);
         AtomicBoolean failed = new AtomicBoolean();
-        try (KafkaStreams streams = new KafkaStreams(Works.topology(job), settings(job))) {
+        Properties settings = settings(job);
+        try (KafkaStreams streams = new KafkaStreams(Works.topology(job, settings), settings)) {
             streams.setUncaughtExceptionHandler(error -> {
                 error.printStackTrace();
                 failed.set(true);
@@ -70,6 +71,8 @@ public final class Bench {
         settings.put(StreamsConfig.PROCESSING_GUARANTEE_CONFIG, StreamsConfig.EXACTLY_ONCE_V2);
         settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, job.get("commit_ms").asLong());
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, job.get("threads").asInt());
+        // A table's rows are written once: its topic is its changelog, as it is for streamstate.
+        settings.put(StreamsConfig.TOPOLOGY_OPTIMIZATION_CONFIG, StreamsConfig.REUSE_KTABLE_SOURCE_TOPICS);
         long cache = job.get("cache_bytes").asLong();
         if (cache >= 0) {
             settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, cache);

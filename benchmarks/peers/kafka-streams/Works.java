@@ -1,5 +1,6 @@
 import com.fasterxml.jackson.databind.JsonNode;
 import java.time.Duration;
+import java.util.Properties;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
@@ -36,10 +37,11 @@ final class Works {
         output = job.get("output").asText();
     }
 
-    static Topology topology(JsonNode job) {
+    /** The settings take part, because they may allow the topology to be optimized. */
+    static Topology topology(JsonNode job, Properties settings) {
         Works works = new Works(job);
         works.add(job.get("work").asText());
-        return works.builder.build();
+        return works.builder.build(settings);
     }
 
     private void add(String work) {
