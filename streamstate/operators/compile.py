@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from streamstate.operators.compilation import Compilation, CompiledTask, CompileFunction
+from streamstate.operators.compile_foreign_keys import FOREIGN_KEYS
 from streamstate.operators.compile_rows import ROWS
 from streamstate.operators.compile_streams import STREAMS
 from streamstate.operators.compile_tables import TABLES
@@ -17,7 +18,7 @@ from streamstate.operators.context import TaskContext
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
 
-COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **WINDOWS}
+COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **FOREIGN_KEYS, **WINDOWS}
 
 
 def compile_task(

@@ -23,7 +23,7 @@ def needs_old(graph: specs.Graph, name: str) -> bool:
 
 def _asks_for_old(graph: specs.Graph, name: str, parent: str) -> bool:
     match graph.nodes[name].spec:
-        case table_specs.TableGroupBy():
+        case table_specs.TableGroupBy() | table_specs.ForeignKeySend():
             return True
         case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
             # One with a store finds old rows there.
@@ -49,6 +49,7 @@ def rows(made: Compilation, name: str, by: str) -> Getter:
             table_specs.TableSource(store=str(store))
             | table_specs.TableTransformValues(store=str(store))
             | table_specs.TableJoin(store=str(store))
+            | table_specs.ForeignKeyResult(store=str(store))
         ):
             return table.rows_in(by, made.stores[store])
         case table_specs.TableJoin() as join:

@@ -213,6 +213,21 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -
         return dynamic
 
     limit = latest_timestamp(topic)
+    if spec.partition_of is not None:
+        partition_of = spec.partition_of
+
+        def placed(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                encoded_key, encoded = serialize_key(key), serialize_value(value)
+            except Exception as error:
+                raise OperatorFailed(name, f"encoding for topic {topic!r}") from error
+            if not 0 <= timestamp <= limit[0]:
+                raise _bad_timestamp(name, topic, timestamp, limit[0])
+            record = context.record
+            headers = None if record is None else record.headers()
+            append((topic, encoded, encoded_key, partition_of(key, value), None, timestamp, headers))
+
+        return placed
 
     def static(key: Any, value: Any, timestamp: int) -> None:
         try:

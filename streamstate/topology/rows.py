@@ -12,6 +12,7 @@ from streamstate.errors import TopologyError
 from streamstate.topology.draft import Draft
 from streamstate.topology.specs import Aggregate, Count, Reduce, StoreSpec
 from streamstate.topology.table_specs import (
+    ForeignKeyResult,
     TableAggregate,
     TableFilter,
     TableJoin,
@@ -54,18 +55,19 @@ def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
         return spec.stores
     if isinstance(spec, TableJoin):
         return spec.stores if spec.store is None else (spec.store,)
-    if isinstance(spec, TableTransformValues):
-        # A transformer may have state of its own, so that calling it again would not give the same row.
+    if isinstance(spec, (TableTransformValues, ForeignKeyResult)):
+        # A transformer may have state of its own, so that calling it again would not give the same row; and the right
+        # row of a foreign key is in another task.
         if spec.store is None:
             if spec.value is None:
                 raise TopologyError(
                     f"{kind} needs the rows of {node!r} and therefore the serde of its values: pass value= to "
-                    f"transform_values, such as value=serde.json()"
+                    f"{'transform_values' if isinstance(spec, TableTransformValues) else 'the join'}, such as "
+                    f"value=serde.json()"
                 )
             draft.claim_store(StoreSpec(node, spec.key, spec.value))
             spec = replace(spec, store=node)
             draft.replace(node, spec)
-            rows_of(draft, draft.nodes[node].parents[0], kind)
         assert spec.store is not None, "no store was made"
         return (spec.store,)
     if isinstance(spec, (TableFilter, TableMapValues)):

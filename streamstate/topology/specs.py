@@ -127,6 +127,7 @@ class Sink:
         topic: a name or a function of (key, value).
         internal: true for a repartition topic of this application (``topic`` lacks the application's prefix).
         partitions: a repartition topic's asked-for partition count; None: as many as its co-partitioned peers.
+        partition_of: chooses the partition of (key, value); None: murmur2 of the key.
     """
 
     topic: str | Callable[[Any, Any], str]
@@ -134,6 +135,7 @@ class Sink:
     value: Serde[Any]
     internal: bool = False
     partitions: int | None = None
+    partition_of: Callable[[Any, Any], int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

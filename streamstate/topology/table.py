@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology import grouped_table as _grouped
 from streamstate.topology import stream as _stream
 from streamstate.topology.draft import Position, attached_stores, checked_function, same_draft
+from streamstate.topology.foreign_key import join_by_foreign_key
 from streamstate.topology.names import checked
 from streamstate.topology.processor import ValueTransformer
 from streamstate.topology.rows import rows_of, store_of
@@ -209,11 +210,35 @@ class Table(Generic[K, V]):
         spec = TableGroupBy(function, select, key, self._rows("group_by"))
         return _grouped.GroupedTable(at.then(spec, "group_by", name))
 
+    @overload
     def join(
         self,
         other: Table[K, T],
         joiner: Callable[[V, T], V2],
         *,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]: ...
+
+    @overload
+    def join(
+        self,
+        other: Table[K2, T],
+        joiner: Callable[[V, T], V2],
+        *,
+        foreign_key: Callable[[K, V], K2 | None],
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]: ...
+
+    def join(
+        self,
+        other: Table[Any, T],
+        joiner: Callable[[V, T], V2],
+        *,
+        foreign_key: Callable[[K, V], Any] | None = None,
         value: Serde[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -223,9 +248,17 @@ class Table(Generic[K, V]):
         A change of either table makes a change of the result, whose timestamp is the greater of the two rows'. The
         tables must have equally many partitions.
 
+        With ``foreign_key``, a left row is joined with the right row whose key that function gives; any number of left
+        rows may want the same one, and the tables may have different numbers of partitions. Each left row asks the
+        task that has the right row through an internal topic and is answered through another, so results come a
+        little later; those of a left row that has changed meanwhile are left out. Rows of which the foreign key is
+        None have no result. Deleting a left row, or moving it to another right row, sends a deletion even where
+        there was no result.
+
         Args:
             other: the right table.
             joiner: (left value, right value) to the value of the result; must not change what it is given.
+            foreign_key: (key, value) of a left row to the key of the right row, or None.
             value: serde of the result, needed with ``store``.
             store: keep the result in a store of this name; by default it is computed where it is looked up.
             name: of the operator.
@@ -239,9 +272,14 @@ class Table(Generic[K, V]):
         >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
         >>> names.join(ages, lambda name, age: f"{name}, {age}")
         <Table names.table.join>
+        >>> flights = topology.table("latest-flights", key=serde.string(), value=serde.json())
+        >>> airlines = topology.table("airlines", key=serde.string(), value=serde.string())
+        >>> flights.join(airlines, lambda flight, name: name, foreign_key=lambda tail, flight: flight["carrier"])
+        <Table latest-flights.table.join>
         """
-        return self._join(other, joiner, "join", (False, False), value, store, name)
+        return self._join(other, joiner, "join", (False, False), value, store, name, foreign_key)
 
+    @overload
     def left_join(
         self,
         other: Table[K, T],
@@ -250,8 +288,33 @@ class Table(Generic[K, V]):
         value: Serde[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
+    ) -> Table[K, V2]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: Table[K2, T],
+        joiner: Callable[[V, T | None], V2],
+        *,
+        foreign_key: Callable[[K, V], K2 | None],
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]: ...
+
+    def left_join(
+        self,
+        other: Table[Any, T],
+        joiner: Callable[[V, T | None], V2],
+        *,
+        foreign_key: Callable[[K, V], Any] | None = None,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
     ) -> Table[K, V2]:
         """As ``join``, and the left rows without a right one (Kafka Streams: ``KTable.leftJoin``).
+
+        With ``foreign_key`` that includes those of which the foreign key is None.
 
         >>> from streamstate import Topology, serde
         >>> topology = Topology("t")
@@ -260,7 +323,7 @@ class Table(Generic[K, V]):
         >>> names.left_join(ages, lambda name, age: (name, age), store="people", value=serde.json())
         <Table names.table.left_join in store people>
         """
-        return self._join(other, joiner, "left_join", (True, False), value, store, name)
+        return self._join(other, joiner, "left_join", (True, False), value, store, name, foreign_key)
 
     def outer_join(
         self,
@@ -280,17 +343,18 @@ class Table(Generic[K, V]):
         >>> names.outer_join(ages, lambda name, age: (name, age))
         <Table names.table.outer_join>
         """
-        return self._join(other, joiner, "outer_join", (True, True), value, store, name)
+        return self._join(other, joiner, "outer_join", (True, True), value, store, name, None)
 
     def _join(
         self,
-        other: Table[K, Any],
+        other: Table[Any, Any],
         joiner: Callable[[Any, Any], Any],
         kind: str,
         alone: tuple[bool, bool],
         value: Serde[Any] | None,
         store: str | None,
         name: str | None,
+        foreign_key: Callable[[Any, Any], Any] | None,
     ) -> Table[K, Any]:
         left = self._at
         checked_function(joiner, kind, left.node)
@@ -298,9 +362,17 @@ class Table(Generic[K, V]):
             raise TopologyError(f"{kind} after {left.node!r} takes a Table, not {other!r}")
         right = other._at
         same_draft(left.draft, right.draft, kind)
-        rows = tuple(dict.fromkeys((*self._rows(kind), *other._rows(kind))))
+        mine, others = self._rows(kind), other._rows(kind)
         after = replace(left, value=value)
         self._claim(after, store, kind)
+        if foreign_key is not None:
+            checked_function(foreign_key, kind, left.node)
+            return Table(
+                join_by_foreign_key(
+                    left, right, (mine, others), foreign_key, joiner, kind=kind, value=value, store=store, name=name
+                )
+            )
+        rows = tuple(dict.fromkeys((*mine, *others)))
         spec = TableJoin(left.node, right.node, rows, joiner, *alone, store)
         node = left.draft.add(spec, tuple(dict.fromkeys((left.node, right.node))), kind, name)
         policy = left.on_error if left.on_error == right.on_error else FAIL

@@ -168,6 +168,96 @@ class TableAggregate:
 
 
 @dataclass(frozen=True, slots=True)
+class ForeignKeySend:
+    """Left side of a foreign-key join: says to the task that owns the right key which left rows want its row.
+
+    Attributes:
+        function: (key, value) to the right table's key, or None.
+        key, value: serdes of the left table.
+        foreign: serde of the right table's key.
+        left: rows without a right one make a result too.
+        stores: what old rows are found in.
+    """
+
+    function: Callable[[Any, Any], Any]
+    key: Serde[Any]
+    value: Serde[Any]
+    foreign: Serde[Any]
+    left: bool
+    stores: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeySubscribe:
+    """Right side: keeps who wants a row, and answers with the row as it is.
+
+    Attributes:
+        right: node of the right table.
+        subscriptions: store of who wants what.
+        foreign: serde of the right table's key.
+        key: serde of the left table's key.
+        rows: what the right rows are found in.
+    """
+
+    right: str
+    subscriptions: str
+    foreign: Serde[Any]
+    key: Serde[Any]
+    rows: tuple[str, ...]
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (self.subscriptions, *self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeyChange:
+    """Right side: sends a changed row to all who want it. Attributes as of ``ForeignKeySubscribe``."""
+
+    subscriptions: str
+    foreign: Serde[Any]
+    key: Serde[Any]
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (self.subscriptions,)
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKeyResult:
+    """Left side: joins answers with the left row, if it is still the one that asked.
+
+    Attributes:
+        table: node of the left table.
+        send: node that asks.
+        joiner: (left value, right value or None) to the result.
+        left: rows without a right one make a result too.
+        key: serde of the left table's key.
+        asked: serde of the left table's values.
+        value: serde of the result; unknown while there is no store.
+        rows: what the left rows are found in.
+        store: keeps the result; None while nothing needs its rows.
+    """
+
+    table: str
+    send: str
+    joiner: Callable[[Any, Any], Any]
+    left: bool
+    key: Serde[Any]
+    asked: Serde[Any]
+    value: Serde[Any] | None
+    rows: tuple[str, ...]
+    store: str | None = None
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (*_named(self.store), *self.rows)
+
+
+@dataclass(frozen=True, slots=True)
 class StreamTableJoin:
     """Each record of a stream with the table's row of its key.
 
@@ -190,5 +280,5 @@ def _named(store: str | None) -> tuple[str, ...]:
 
 TableSpec = (
     TableSource | TableFilter | TableMapValues | TableTransformValues | TableJoin | TableGroupBy | TableReduce
-    | TableAggregate | StreamTableJoin
+    | TableAggregate | StreamTableJoin | ForeignKeySend | ForeignKeySubscribe | ForeignKeyChange | ForeignKeyResult
 )  # fmt: skip

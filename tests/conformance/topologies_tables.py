@@ -23,6 +23,10 @@ def dash(left: str | None, right: str | None) -> str:
     return f"{text(left)}-{text(right)}"
 
 
+def pair(left: str | None, right: str | None) -> str:
+    return f"({text(left)},{text(right)})"
+
+
 # -- a stream with a table ---------------------------------------------------------------------------------
 
 
@@ -65,6 +69,26 @@ def table_table(case: Case) -> Topology:
     left = topology.table("inputTopicLeft", key=LONG, value=TEXT)
     right = topology.table("inputTopicRight", key=LONG, value=TEXT)
     left.join(right, dash, store="joined", value=TEXT).to_stream().to("outputTopic")
+    return topology
+
+
+FOREIGN = "KTableKTableForeignKeyJoinIntegrationTest#"
+
+
+@builds(
+    FOREIGN + "doJoinFromLeftThenDeleteLeftEntity[inner]",
+    FOREIGN + "doJoinFromLeftThenDeleteLeftEntity[left]",
+    FOREIGN + "shouldNotEmitTombstonesWhenDeletingNonExistingRecords[inner]",
+    FOREIGN + "shouldNotEmitTombstonesWhenDeletingNonExistingRecords[left]",
+    FOREIGN + "shouldIgnoreOutOfOrderRecordsIffVersioned[inner,leftVersioned=False,rightVersioned=False]",
+)
+def foreign_key(case: Case) -> Topology:
+    topology = Topology("foreign-key")
+    left = topology.table("left", key=TEXT, value=TEXT)
+    right = topology.table("right", key=TEXT, value=TEXT)
+    join = left.left_join if "[left" in case.source else left.join
+    joined = join(right, pair, foreign_key=lambda key, value: value.split("|")[1], value=TEXT)
+    joined.to_stream().to("output")
     return topology
 
 

@@ -25,12 +25,12 @@ Change = tuple[str, str, Any, int]
 
 
 def outcome(
-    topology: Topology, changes: list[Change], interruptions: list[int]
+    topology: Topology, changes: list[Change], interruptions: list[int], partitions: Any = 2
 ) -> tuple[dict[Any, Any], dict[str, Any]]:
     """The newest output per key, deletions left out, and the final rows of both inputs."""
     rows: dict[str, Any] = {"l": {}, "r": {}}
     last: dict[Any, Any] = {}
-    with TopologyTestDriver(topology, partitions=2) as driver:
+    with TopologyTestDriver(topology, partitions=partitions) as driver:
         known = {topic for part in driver.graph.subtopologies for topic in part.source_topics}
         for number, (topic, key, value, time) in enumerate(changes):
             if topic not in known:
@@ -130,3 +130,39 @@ def test_functions_that_change_the_aggregate_in_place_do_not_change_what_was(
     sizes = Counter(f"{value % 3}" for value in final["l"].values())
     lengths = Counter(f"{size}" for size in sizes.values())
     assert {key: value for key, value in last.items() if value and key != "0"} == lengths
+
+
+@pytest.mark.parametrize("kind", ["join", "left_join"])
+@pytest.mark.parametrize("kept", [True, False])
+@settings(max_examples=25)
+@given(CHANGES, INTERRUPTIONS)
+def test_a_join_by_foreign_key_is_the_join_of_the_rows(
+    kind: str, kept: bool, changes: list[Change], interruptions: list[int]
+) -> None:
+    topology, left, right = two_tables()
+
+    def wanted(key: str, value: int) -> str | None:
+        return "abc"[value % 3] if value % 4 else None
+
+    store = {"store": "joined"} if kept else {}
+    joined = getattr(left, kind)(
+        right, lambda one, other: [one, other], foreign_key=wanted, value=JSON, name="fk", **store
+    )
+    joined.to_stream().to("out", value=JSON)
+    last, rows = outcome(topology, changes, interruptions, {"l": 3, "r": 2})
+    expected = {key: [value, rows["r"].get(wanted(key, value))] for key, value in rows["l"].items()}
+    assert last == {key: pair for key, pair in expected.items() if kind == "left_join" or pair[1] is not None}
+
+
+@settings(max_examples=25)
+@given(CHANGES, INTERRUPTIONS)
+def test_a_table_joined_with_itself_by_foreign_key_and_grouped(changes: list[Change], interruptions: list[int]) -> None:
+    topology, left, _ = two_tables()
+    pairs = left.join(
+        left, lambda one, other: [one, other], foreign_key=lambda key, value: "abc"[value % 3], value=JSON, name="fk"
+    )
+    counts = pairs.group_by(lambda key, pair: f"{pair[1]}", key=TEXT).count(store="counts")
+    counts.to_stream().to("out")
+    last, rows = outcome(topology, changes, interruptions)
+    found = [rows["l"].get("abc"[value % 3]) for value in rows["l"].values()]
+    assert {key: value for key, value in last.items() if value} == Counter(f"{v}" for v in found if v is not None)
