@@ -38,6 +38,7 @@ class StoreSpec:
         reuse: the source serves as the changelog, so that there is none of its own; in a topology that means that it
             may, and is decided by the topic's settings before anything runs.
         segments: of a store whose keys begin with a time; None for all others.
+        history_ms: of a versioned store, how far back its versions can be read; None for all others.
     """
 
     name: str
@@ -47,6 +48,7 @@ class StoreSpec:
     segments: SegmentSpec | None = None
     source: str | None = None
     reuse: bool = False
+    history_ms: int | None = None
 
     @property
     def own_changelog(self) -> bool:

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from streamstate.operators import stream_table, table, table_groups, table_join
-from streamstate.operators.aggregate import fan_out_changes
+from streamstate.operators.aggregate import Change, fan_out_changes
 from streamstate.operators.compilation import Compilation, CompileFunction, SourceLog
-from streamstate.operators.table import Getter
+from streamstate.operators.table import Getter, GetterAsOf
 from streamstate.operators.transform import TransformerOperator
+from streamstate.state import Versions
 from streamstate.topology import specs, table_specs
 
 
@@ -45,6 +46,11 @@ def rows(made: Compilation, name: str, by: str) -> Getter:
             return table.rows_in(by, made.stores[store], result)
         case table_specs.TableReduce(store) | table_specs.TableAggregate(store):
             return table.rows_in(by, made.stores[store])
+        case table_specs.TableSource(store=str(store)) if made.graph.stores[store].history_ms is not None:
+            version = versions(made, name, by)
+            assert version is not None, "a versioned store without versions"
+            find = version
+            return lambda key: find(key, None)
         case (
             table_specs.TableSource(store=str(store))
             | table_specs.TableTransformValues(store=str(store))
@@ -62,6 +68,35 @@ def rows(made: Compilation, name: str, by: str) -> Getter:
                 return table.rows_in(by, made.stores[store])
             return table.rows_through(rows(made, node.parents[0], by), _shown(node))
     raise AssertionError(f"table {name!r} has no rows to look up")
+
+
+def versions(made: Compilation, name: str, by: str) -> GetterAsOf | None:
+    """How the operator ``by`` looks up rows of the table ``name`` as of a time; None where it cannot."""
+    node = made.graph.nodes[name]
+    match node.spec:
+        case table_specs.TableSource(store=str(store)) if made.graph.stores[store].history_ms is not None:
+            return table.versions_in(by, Versions(made.stores[store]), made.graph.stores[store])
+        case table_specs.TableFilter(store=None) | table_specs.TableMapValues(store=None):
+            found = versions(made, node.parents[0], by)
+            return None if found is None else table.versions_through(found, _shown(node))
+    return None
+
+
+def _stale(made: Compilation, name: str) -> Change:
+    """What a versioned table calls for changes that are not the newest of their row."""
+    entered = []
+    for child in made.graph.children(name):
+        node = made.graph.nodes[child]
+        match node.spec:
+            case table_specs.TableFilter(store=None) | table_specs.TableMapValues(store=None):
+                entered.append(table.row_wise(_shown(node), _stale(made, child), needs_old=False, drops=False))
+            case table_specs.TableJoin() | table_specs.TableGroupBy() | table_specs.ForeignKeySend():
+                entered.append(table.left_out(made.context))
+            case table_specs.ForeignKeyChange():
+                entered.append(table.left_out(made.context))
+            case _:
+                entered.append(made.sides.get((child, name)) or made.tables[child])
+    return fan_out_changes(entered)
 
 
 def _shown(node: specs.Node) -> Callable[[Any, Any], Any]:
@@ -82,6 +117,17 @@ def _table_source(made: Compilation, node: specs.Node, spec: table_specs.TableSo
         forward = table.only_changes(node.name, spec.value.serialize, forward)
         asked = True
     store = made.stores[spec.store]
+    if store.spec.history_ms is not None:
+        made.streams[node.name] = table.versioned_source(
+            node.name,
+            Versions(store),
+            store.spec,
+            made.context,
+            forward,
+            _stale(made, node.name),
+            needs_old=asked,
+        )
+        return
     made.streams[node.name] = table.source(node.name, store, made.context, forward, needs_old=asked)
     if store.spec.reuse:
         source = made.graph.nodes[node.parents[0]].spec
@@ -162,10 +208,16 @@ def _fold(made: Compilation, node: specs.Node, spec: table_specs.TableReduce | t
 
 
 def _stream_table_join(made: Compilation, node: specs.Node, spec: table_specs.StreamTableJoin) -> None:
-    row = rows(made, spec.table, node.name)
-    made.streams[node.name] = stream_table.join(
-        node.name, spec.joiner, spec.left, row, made.context, made.forward(node)
-    )
+    name, forward = node.name, made.forward(node)
+    version = versions(made, spec.table, name)
+    if version is None:
+        row = rows(made, spec.table, name)
+        made.streams[name] = stream_table.join(name, spec.joiner, spec.left, row, made.context, forward)
+        return
+    join = stream_table.join_as_of(name, spec, version, made.context, forward)
+    if spec.grace is not None:
+        join = stream_table.Waiting(name, spec.grace, made.stores[spec.grace.store], made.context, join).run
+    made.streams[name] = join
 
 
 ROWS: dict[type, CompileFunction] = {

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from streamstate.errors import TaskCorrupted, TopologyError
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
-from streamstate.state import StagedStore, TypedStore
+from streamstate.state import StagedStore, TypedStore, VersionedStore, typed_store
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -26,7 +26,7 @@ class ProcessorContext:
         self._name = name
         self._context = context
         self._forward = forward
-        self._stores = {store: TypedStore(staging, self._now) for store, staging in stores.items()}
+        self._stores = {store: typed_store(staging, self._now) for store, staging in stores.items()}
 
     def _now(self) -> int:
         return self._context.timestamp
@@ -70,7 +70,7 @@ class ProcessorContext:
     def now_ms(self) -> int:
         return self._context.now_ms()
 
-    def store(self, name: str) -> TypedStore:
+    def store(self, name: str) -> TypedStore | VersionedStore:
         try:
             return self._stores[name]
         except KeyError:

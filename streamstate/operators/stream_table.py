@@ -6,12 +6,17 @@ makes none; one with a null key makes one in a left join only.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
-from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext
 from streamstate.operators.stateless import Forward
-from streamstate.operators.table import Getter
+from streamstate.operators.table import Getter, GetterAsOf
+from streamstate.state import StagedStore
+from streamstate.topology import table_specs
+from streamstate.window_keys import TIME_KEY, pack_time, unpack_time
 
 
 def join(
@@ -38,3 +43,136 @@ def join(
         forward(key, joined, timestamp)
 
     return run
+
+
+def join_as_of(
+    name: str,
+    spec: table_specs.StreamTableJoin,
+    version: GetterAsOf,
+    context: TaskContext,
+    forward: Forward,
+) -> Forward:
+    """With the row as it was at the record's time."""
+    joiner, left, tolerance = spec.joiner, spec.left, spec.tolerance_ms
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if value is None or (key is None and not left):
+            context.dropped += 1
+            return
+        found = None if key is None else version(key, timestamp)
+        if found is not None and tolerance is not None and timestamp - found[1] > tolerance:
+            found = None
+        if found is None and not left:
+            return
+        try:
+            joined = joiner(value, None if found is None else found[0])
+        except Exception as error:
+            raise OperatorFailed(name) from error
+        forward(key, joined, timestamp)
+
+    return run
+
+
+# All waiting records lie behind this, in order of their times and then of their arrival.
+_WAITING = b"\x01"
+_SEQUENCE = Struct(">Q")
+_LENGTH = Struct(">i")
+_ABSENT = -1
+
+
+class Waiting:
+    """Records of a stream that wait until the stream's time is ``grace_ms`` past theirs.
+
+    That time is the greatest of the records that came here; it is kept with them. As in Kafka Streams, a record that is
+    later than the grace when it comes does not wait, and only a record of the stream releases others.
+
+    Args:
+        name: the operator's.
+        grace: what waits, for how long, and where.
+        store: its overlay.
+        context: the task's.
+        join: takes a record when it has waited long enough.
+    """
+
+    def __init__(
+        self, name: str, grace: table_specs.JoinGrace, store: StagedStore, context: TaskContext, join: Forward
+    ) -> None:
+        assert store.segments is not None, "records wait in order of time"
+        self._name = name
+        self._grace_ms = grace.grace_ms
+        self._key, self._value = grace.key, grace.value
+        self._store = store
+        self._segments = store.segments
+        self._context = context
+        self._join = join
+
+    def run(self, key: Any, value: Any, timestamp: int) -> None:
+        """Take one record, and release those whose time has come."""
+        clock = self._segments.clock
+        if timestamp > clock[TIME_KEY]:
+            self._segments.advance(timestamp)
+        if value is None:
+            # Left out. As in Kafka Streams, it moves the time on and releases nothing.
+            self._join(key, value, timestamp)
+            return
+        if key is None or timestamp < clock[TIME_KEY] - self._grace_ms:
+            self._join(key, value, timestamp)
+        else:
+            self._keep(key, value, timestamp)
+        self._release(clock[TIME_KEY] - self._grace_ms)
+
+    def _keep(self, key: Any, value: Any, timestamp: int) -> None:
+        record = self._context.record
+        try:
+            parts: list[bytes | None] = [self._key.serialize(key), self._value.serialize(value)]
+        except Exception as error:
+            raise OperatorFailed(self._name, "encoding a record that waits") from error
+        for header, data in (None if record is None else record.headers()) or ():
+            parts += [header.encode(), data]
+        of_time = _WAITING + pack_time(timestamp)
+        keys = self._segments.bucket(_WAITING)
+        last = bisect_right(keys, of_time + b"\xff" * 8)
+        sequence = 0
+        if last and keys[last - 1].startswith(of_time):
+            sequence = _SEQUENCE.unpack(keys[last - 1][-8:])[0] + 1
+        at = of_time + _SEQUENCE.pack(sequence)
+        self._segments.insert(_WAITING, at)
+        self._store.put(at, _joined(parts), timestamp)
+
+    def _release(self, until: int) -> None:
+        keys = self._segments.bucket(_WAITING)
+        due = keys[: bisect_left(keys, _WAITING + pack_time(until + 1))]
+        if not due:
+            return
+        mine = self._context.record
+        try:
+            for at in due:
+                entry = self._store.get(at)
+                assert entry is not None, "a record that is listed and not there"
+                key, value, *headers = _parts(entry[0])
+                self._segments.remove(_WAITING, at)
+                self._store.put(at, None, entry[1])
+                assert key is not None and value is not None, "records without do not wait"  # noqa: PT018
+                names = [name.decode() for name in headers[::2] if name is not None]
+                self._context.record = RecordWithHeaders(mine, list(zip(names, headers[1::2], strict=True)))
+                self._join(self._key.deserialize(key), self._value.deserialize(value), unpack_time(at, 1))
+        finally:
+            self._context.record = mine
+
+
+def _joined(parts: list[bytes | None]) -> bytes:
+    return b"".join(_LENGTH.pack(_ABSENT) if part is None else _LENGTH.pack(len(part)) + part for part in parts)
+
+
+def _parts(data: bytes) -> list[bytes | None]:
+    parts: list[bytes | None] = []
+    at = 0
+    while at < len(data):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if length == _ABSENT:
+            parts.append(None)
+            continue
+        parts.append(data[at : at + length])
+        at += length
+    return parts

@@ -14,12 +14,15 @@ from streamstate.operators.aggregate import Change
 from streamstate.operators.context import OperatorFailed, TaskContext
 from streamstate.operators.event_time import unbounded
 from streamstate.operators.stateless import Forward
-from streamstate.state import StagedStore
+from streamstate.state import StagedStore, Versions
 from streamstate.state.format import VERSION, pack_header
+from streamstate.store_spec import StoreSpec
 from streamstate.topology import specs
 
 # The row of a key as (value, timestamp in ms), or None.
 Getter = Callable[[Any], "tuple[Any, int] | None"]
+# The same as of a time (ms); None: the newest.
+GetterAsOf = Callable[[Any, "int | None"], "tuple[Any, int] | None"]
 
 
 def source_without_rows(context: TaskContext, forward: Change) -> Forward:
@@ -57,6 +60,50 @@ def source(name: str, store: StagedStore, context: TaskContext, forward: Change,
         except Exception as error:
             raise OperatorFailed(name, "encoding the row") from error
         forward(key, value, old, timestamp)
+
+    return run
+
+
+def versioned_source(
+    name: str,
+    versions: Versions,
+    spec: StoreSpec,
+    context: TaskContext,
+    forward: Change,
+    stale: Change,
+    *,
+    needs_old: bool,
+) -> Forward:
+    """Rows into a versioned store, then on: what is not its row's newest version goes to ``stale``."""
+    serialize_key, serialize, deserialize = spec.key.serialize, spec.value.serialize, spec.value.deserialize
+    newest, put = versions.newest, versions.put
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if key is None:
+            context.dropped += 1
+            return
+        try:
+            encoded = serialize_key(key)
+            row = None if value is None else serialize(value)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the row") from error
+        before = newest(encoded) if needs_old else None
+        latest = put(encoded, row, timestamp)
+        if latest is None:
+            context.dropped += 1
+        elif latest:
+            forward(key, value, None if before is None else deserialize(before[0]), timestamp)
+        else:
+            stale(key, value, None, timestamp)
+
+    return run
+
+
+def left_out(context: TaskContext) -> Change:
+    """For operators that take only what is newest."""
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        context.dropped += 1
 
     return run
 
@@ -223,6 +270,34 @@ def rows_in(name: str, store: StagedStore, result: Callable[[Any], Any] | None =
             raise OperatorFailed(name) from error
 
     return shown
+
+
+def versions_in(name: str, versions: Versions, spec: StoreSpec) -> GetterAsOf:
+    """Looks versions up, for the operator ``name``."""
+    serialize_key, deserialize = spec.key.serialize, spec.value.deserialize
+
+    def row(key: Any, as_of: int | None) -> tuple[Any, int] | None:
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        entry = versions.newest(encoded) if as_of is None else versions.at(encoded, as_of)
+        return None if entry is None else (deserialize(entry[0]), entry[1])
+
+    return row
+
+
+def versions_through(getter: GetterAsOf, shown: Callable[[Any, Any], Any]) -> GetterAsOf:
+    """Versions of a filter or map, made of its parent's."""
+
+    def row(key: Any, as_of: int | None) -> tuple[Any, int] | None:
+        entry = getter(key, as_of)
+        if entry is None:
+            return None
+        value = shown(key, entry[0])
+        return None if value is None else (value, entry[1])
+
+    return row
 
 
 def rows_through(getter: Getter, shown: Callable[[Any, Any], Any]) -> Getter:

@@ -2,7 +2,7 @@
 
 from streamstate.state.backend import NOTHING_EXPIRED, Backend, MemoryBackend
 from streamstate.state.entries import MISSING, UndoLog, rollback
-from streamstate.state.keyvalue import TypedStore
+from streamstate.state.keyvalue import TypedStore, VersionedRecord, VersionedStore, typed_store
 from streamstate.state.segments import NO_TIME, Segments
 from streamstate.state.staging import (
     DecodedStore,
@@ -10,6 +10,8 @@ from streamstate.state.staging import (
     StagedStore,
     staged_store,
 )
+from streamstate.state.versioned import Versions
 
 __all__ = ["MISSING", "NOTHING_EXPIRED", "NO_TIME", "Backend", "DecodedStore", "EncodedStore", "MemoryBackend",
-           "Segments", "StagedStore", "TypedStore", "UndoLog", "rollback", "staged_store"]  # fmt: skip
+           "Segments", "StagedStore", "TypedStore", "UndoLog", "VersionedRecord", "VersionedStore", "Versions",
+           "rollback", "staged_store", "typed_store"]  # fmt: skip

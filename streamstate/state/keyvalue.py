@@ -1,11 +1,12 @@
-"""The key-value store that a Processor sees: typed, over the staging overlay."""
+"""The key-value stores that a Processor sees: typed, over the staging overlay."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 from streamstate.state.staging import StagedStore
+from streamstate.state.versioned import Versions
 
 
 def after_prefix(prefix: bytes) -> bytes | None:
@@ -81,3 +82,101 @@ class TypedStore:
     def _typed(self, entries: Iterator[tuple[bytes, tuple[Any, int]]]) -> Iterator[tuple[Any, Any]]:
         decode_key = self._decode_key
         return ((decode_key(key), entry[0]) for key, entry in entries)
+
+
+class ReadOnlyStore(TypedStore):
+    """The same of a store that something else writes: the rows of a table that is read from a topic."""
+
+    __slots__ = ()
+
+    def _refuse(self) -> NoReturn:
+        spec = self._staging.spec
+        raise TypeError(
+            f"store {spec.name!r} cannot be written: it is the table of topic {spec.source!r}, which alone says what "
+            f"is in it"
+        )
+
+    def put(self, key: Any, value: Any) -> None:
+        self._refuse()
+
+    def put_all(self, entries: Iterable[tuple[Any, Any]]) -> None:
+        self._refuse()
+
+    def put_if_absent(self, key: Any, value: Any) -> Any:
+        self._refuse()
+
+    def delete(self, key: Any) -> Any:
+        self._refuse()
+
+
+class VersionedRecord(NamedTuple):
+    """What a versioned store had.
+
+    Attributes:
+        value: the value.
+        timestamp: since when it held, in ms since 1970.
+    """
+
+    value: Any
+    timestamp: int
+
+
+class VersionedStore:
+    """Implements ``streamstate.topology.processor.VersionedKeyValueStore``.
+
+    Args:
+        staging: the overlay of a versioned store.
+        timestamp: gives the event time (ms) of the record in hand.
+    """
+
+    __slots__ = ("_spec", "_timestamp", "_versions")
+
+    def __init__(self, staging: StagedStore, timestamp: Callable[[], int]) -> None:
+        self._spec = staging.spec
+        self._versions = Versions(staging)
+        self._timestamp = timestamp
+
+    def _key(self, key: Any) -> bytes:
+        if key is None:
+            raise ValueError(f"store {self._spec.name!r} has no null keys")
+        return self._spec.key.serialize(key)
+
+    def _record(self, entry: tuple[bytes, int] | None) -> VersionedRecord | None:
+        return None if entry is None else VersionedRecord(self._spec.value.deserialize(entry[0]), entry[1])
+
+    def get(self, key: Any, as_of: int | None = None) -> VersionedRecord | None:
+        encoded = self._key(key)
+        return self._record(self._versions.newest(encoded) if as_of is None else self._versions.at(encoded, as_of))
+
+    def put(self, key: Any, value: Any, timestamp: int | None = None) -> bool | None:
+        if self._spec.source is not None:
+            raise TypeError(f"store {self._spec.name!r} cannot be written: it is the table of {self._spec.source!r}")
+        encoded = None if value is None else self._spec.value.serialize(value)
+        return self._versions.put(self._key(key), encoded, self._timestamp() if timestamp is None else timestamp)
+
+    def delete(self, key: Any, timestamp: int | None = None) -> bool | None:
+        return self.put(key, None, timestamp)
+
+    def range(
+        self, start: Any = None, end: Any = None, *, reverse: bool = False
+    ) -> Iterator[tuple[Any, VersionedRecord]]:
+        low = b"" if start is None else self._key(start)
+        return self._typed(low, None if end is None else self._key(end) + b"\x00", reverse)
+
+    def prefix_scan(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[Any, VersionedRecord]]:
+        return self._typed(prefix, after_prefix(prefix), reverse)
+
+    def all(self, *, reverse: bool = False) -> Iterator[tuple[Any, VersionedRecord]]:
+        return self._typed(b"", None, reverse)
+
+    def _typed(self, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[Any, VersionedRecord]]:
+        decode_key, decode = self._spec.key.deserialize, self._spec.value.deserialize
+        entries = self._versions.live(start, end, reverse)
+        return ((decode_key(key), VersionedRecord(decode(value), since)) for key, (value, since) in entries)
+
+
+def typed_store(staging: StagedStore, timestamp: Callable[[], int]) -> TypedStore | VersionedStore:
+    """The store that fits the overlay."""
+    if staging.spec.history_ms is not None:
+        return VersionedStore(staging, timestamp)
+    return (TypedStore if staging.spec.source is None else ReadOnlyStore)(staging, timestamp)

@@ -11,13 +11,13 @@ from heapq import merge
 from typing import Any
 
 from streamstate.engine import Task
-from streamstate.state import TypedStore, staged_store
+from streamstate.state import TypedStore, VersionedStore, staged_store, typed_store
 from streamstate.store_spec import StoreSpec
 
 __all__ = ["StoreView", "look_into"]
 
 
-def look_into(task: Task, name: str, committed: bool) -> TypedStore:
+def look_into(task: Task, name: str, committed: bool) -> TypedStore | VersionedStore:
     """The store of one task, typed.
 
     Args:
@@ -30,7 +30,7 @@ def look_into(task: Task, name: str, committed: bool) -> TypedStore:
         assert task.backend is not None, "a task with stores has a backend"
         staged = staged_store(staged.spec, task.backend, 0)
     context = task.context
-    return TypedStore(staged, lambda: max(0, context.stream_time))
+    return typed_store(staged, lambda: max(0, context.stream_time))
 
 
 class StoreView:
@@ -42,7 +42,7 @@ class StoreView:
         partitions: what each holds.
     """
 
-    def __init__(self, name: str, spec: StoreSpec, partitions: Mapping[int, TypedStore]) -> None:
+    def __init__(self, name: str, spec: StoreSpec, partitions: Mapping[int, TypedStore | VersionedStore]) -> None:
         self._name = name
         self._encode = spec.key.serialize
         self._partitions = partitions

@@ -7,6 +7,8 @@ the whole is checked by ``build``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any, TypeVar, get_args, overload
 
 from streamstate.errors import TopologyError
@@ -15,7 +17,7 @@ from streamstate.topology.draft import Draft, Position, checked_policy
 from streamstate.topology.event_time import EventTime, edits
 from streamstate.topology.graph import build_graph
 from streamstate.topology.names import checked, shortened
-from streamstate.topology.rows import rows_of
+from streamstate.topology.rows import rows_of, versioned_spec
 from streamstate.topology.specs import FAIL, Graph, Reset, Source, StoreSpec, Timestamp
 from streamstate.topology.stream import OnError, Stream
 from streamstate.topology.table import Table
@@ -160,6 +162,7 @@ class Topology:
         timestamp: str | Callable[[bytes, bytes], int] | EventTime[bytes, bytes] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
+        versioned: timedelta | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -175,6 +178,7 @@ class Topology:
         timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
+        versioned: timedelta | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -190,6 +194,7 @@ class Topology:
         timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
+        versioned: timedelta | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -206,6 +211,7 @@ class Topology:
         timestamp: str | Callable[[K, V], int] | EventTime[K, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
+        versioned: timedelta | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -221,6 +227,7 @@ class Topology:
         timestamp: str | Callable[[Any, Any], int] | EventTime[Any, Any] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
+        versioned: timedelta | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -243,6 +250,10 @@ class Topology:
             store: name of the store, for processors; by default it is named after the topic.
             own_changelog: do not use the topic as the changelog. To change how rows are kept under an existing
                 application, give the store another name or start over with ``streamstate reset``.
+            versioned: keep the versions of each row for this long, so that joins find the one that held at the time of
+                the other record. Records that are older than the row's newest version are taken into its history
+                and passed on by ``to_stream``; joins and groupings of tables leave them out. The store has its own
+                changelog. Kafka Streams: ``Stores.persistentVersionedKeyValueStore``.
             emit: ``update`` passes on every record; ``change`` only those whose serialized value differs from the
                 row that was there.
             reset: as for ``stream``: where changes begin to be passed on. The rows are those of the whole topic.
@@ -264,11 +275,18 @@ class Topology:
         # What a failed record wrote is taken back under other policies, which the topic does not show; nor does it
         # show which event times were not believed.
         reuse = source.on_error == FAIL and not own_changelog and not edits(source.timestamp)
-        if store is not None:
-            checked(store, "name of a store")
-            draft.claim_store(StoreSpec(store, source.key, source.value, source=topic, reuse=reuse))
         spec = TableSource(source.key, source.value, topic, reuse, store, emit)
         at = Position(draft, parent, source.key, source.value, on_error=source.on_error).then(spec, "table", None)
+        if store is not None or versioned is not None:
+            kept = StoreSpec(
+                at.node if store is None else checked(store, "name of a store"),
+                source.key,
+                source.value,
+                source=topic,
+                reuse=reuse,
+            )
+            draft.claim_store(kept if versioned is None else versioned_spec(kept, versioned))
+            draft.replace(at.node, replace(spec, store=kept.name))
         if emit == "change":
             rows_of(draft, at.node, "emit='change'")
         return Table(at)

@@ -10,6 +10,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 KOut = TypeVar("KOut")
 VOut = TypeVar("VOut")
+V_co = TypeVar("V_co", covariant=True)
 KeyOut_contra = TypeVar("KeyOut_contra", contravariant=True)
 ValueOut_contra = TypeVar("ValueOut_contra", contravariant=True)
 
@@ -56,6 +57,43 @@ class KeyValueStore(Protocol[K, V]):
         ...
 
 
+class VersionedRecord(Protocol[V_co]):
+    """What a versioned store had, and since when (ms since 1970)."""
+
+    @property
+    def value(self) -> V_co: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+class VersionedKeyValueStore(Protocol[K, V]):
+    """A named store of this task that keeps the versions of each key (Kafka Streams: ``VersionedKeyValueStore``).
+
+    The newest version of a key never expires. Older ones can be read as far back as the store's history reaches from
+    the greatest timestamp put.
+    """
+
+    def get(self, key: K, as_of: int | None = None) -> VersionedRecord[V] | None:
+        """The newest version of ``key``, or the one that held at ``as_of`` (ms since 1970); None: there is none."""
+        ...
+
+    def put(self, key: K, value: V | None, timestamp: int | None = None) -> bool | None:
+        """Add a version from ``timestamp`` on, by default that of the record in hand; None deletes.
+
+        Returns:
+            Whether it is the newest one of its key; None when it is older than the history and was not taken.
+        """
+        ...
+
+    def delete(self, key: K, timestamp: int | None = None) -> bool | None:
+        """``put`` of None."""
+        ...
+
+    def all(self, *, reverse: bool = False) -> Iterator[tuple[K, VersionedRecord[V]]]:
+        """Every key that has a value, with its newest version."""
+        ...
+
+
 class Cancellable(Protocol):
     """A scheduled punctuation."""
 
@@ -99,8 +137,11 @@ class ProcessorContext(Protocol[KeyOut_contra, ValueOut_contra]):
         """Wall-clock time in ms since 1970 (the driver's clock in tests)."""
         ...
 
-    def store(self, name: str) -> KeyValueStore[Any, Any]:
-        """The store ``name``, which ``process(stores=...)`` must have listed.
+    def store(self, name: str) -> Any:
+        """The store ``name``, which ``process(stores=...)`` must have listed, or that of a global table.
+
+        A ``KeyValueStore``, or a ``VersionedKeyValueStore`` if it was made as one. Stores of tables that are read from
+        a topic cannot be written.
 
         Raises:
             TopologyError: it was not listed.

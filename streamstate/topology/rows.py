@@ -7,8 +7,10 @@ source: what filters and maps make of those rows is computed when it is asked fo
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from streamstate.errors import TopologyError
+from streamstate.store_spec import SegmentSpec
 from streamstate.topology.draft import Draft
 from streamstate.topology.specs import Aggregate, Count, Reduce, StoreSpec
 from streamstate.topology.table_specs import (
@@ -21,8 +23,35 @@ from streamstate.topology.table_specs import (
     TableSource,
     TableTransformValues,
 )
+from streamstate.window_keys import segment_length
 
-__all__ = ["rows_of", "store_of"]
+__all__ = ["rows_of", "store_of", "versioned_by", "versioned_spec"]
+
+
+def versioned_spec(store: StoreSpec, history: timedelta) -> StoreSpec:
+    """The same store with versions.
+
+    Raises:
+        TopologyError: the history is negative or not a timedelta.
+    """
+    if not isinstance(history, timedelta) or history < timedelta(0):
+        raise TopologyError(
+            f"the history of versioned store {store.name!r} is a timedelta of zero or more, not {history!r}"
+        )
+    history_ms = history // timedelta(milliseconds=1)
+    segments = SegmentSpec(history_ms, segment_length(history_ms))
+    return replace(store, segments=segments, history_ms=history_ms, reuse=False)
+
+
+def versioned_by(draft: Draft, node: str) -> StoreSpec | None:
+    """The versioned store from which rows of a table can be told as of a time; None where they cannot."""
+    spec = draft.nodes[node].spec
+    if isinstance(spec, TableSource) and spec.store is not None:
+        store = draft.stores[spec.store]
+        return None if store.history_ms is None else store
+    if isinstance(spec, (TableFilter, TableMapValues)) and spec.store is None:
+        return versioned_by(draft, draft.nodes[node].parents[0])
+    return None
 
 
 def store_of(draft: Draft, node: str) -> str | None:

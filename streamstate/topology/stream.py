@@ -8,6 +8,7 @@ they encode.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from streamstate.errors import TopologyError
@@ -295,6 +296,8 @@ class Stream(Generic[K, V]):
         other: _table.Table[K, T],
         joiner: Callable[[V, T], V2],
         *,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
         key: Serde[K] | None = None,
         value: Serde[V] | None = None,
         name: str | None = None,
@@ -305,18 +308,26 @@ class Stream(Generic[K, V]):
         turn comes; a task takes its inputs in the order of their event times. The result has the record's timestamp.
         Records without a row, with a null key or with a null value make no result.
 
+        With a versioned table (``Topology.table(..., versioned=...)``) a record meets the row that held at its
+        event time: an as-of join. With ``grace`` each record waits until the stream's time is so far past its own, so
+        that rows which come late are there; records that are later than that are joined at once.
+
         When an operator since the source may have changed the key, the stream goes through a repartition topic. Stream
         and table must have equally many partitions.
 
         Args:
             other: the table.
             joiner: (value of the stream, value of the table) to the value of the result.
+            grace: how long records wait for a versioned table; the table's history must be as long. Kafka Streams:
+                ``Joined.withGracePeriod``.
+            tolerance: how much older than the record the row of a versioned table may be; older ones count as none.
             key: serde of the stream's key in the repartition topic; by default the one known.
             value: serde of the stream's value there; by default the one known.
             name: of the operator and, where one is needed, of the repartition topic.
 
         Raises:
-            TopologyError: a serde is not known, or the table is of another Topology.
+            TopologyError: a serde is not known, the table is of another Topology, or ``grace`` or ``tolerance`` do
+                not fit it.
 
         >>> from streamstate import Topology, serde
         >>> topology = Topology("t")
@@ -325,13 +336,27 @@ class Stream(Generic[K, V]):
         >>> flights.join(planes, lambda flight, plane: {**flight, "seats": plane["seats"]})
         <Stream flights.join>
         """
-        return Stream(_table_joins.join_table(self._at, other, joiner, left=False, key=key, value=value, name=name))
+        return Stream(
+            _table_joins.join_table(
+                self._at,
+                other,
+                joiner,
+                left=False,
+                grace=grace,
+                tolerance=tolerance,
+                key=key,
+                value=value,
+                name=name,
+            )
+        )
 
     def left_join(
         self,
         other: _table.Table[K, T],
         joiner: Callable[[V, T | None], V2],
         *,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
         key: Serde[K] | None = None,
         value: Serde[V] | None = None,
         name: str | None = None,
@@ -347,7 +372,19 @@ class Stream(Generic[K, V]):
         >>> topology.stream("visits", key=serde.string()).left_join(names, lambda visit, name: name or "unknown")
         <Stream visits.left_join>
         """
-        return Stream(_table_joins.join_table(self._at, other, joiner, left=True, key=key, value=value, name=name))
+        return Stream(
+            _table_joins.join_table(
+                self._at,
+                other,
+                joiner,
+                left=True,
+                grace=grace,
+                tolerance=tolerance,
+                key=key,
+                value=value,
+                name=name,
+            )
+        )
 
     def to(
         self,

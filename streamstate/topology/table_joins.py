@@ -6,13 +6,18 @@ Rule of this module: as of the handles; it checks what it is given and adds node
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
-from streamstate.serde import Serde
+from streamstate.errors import TopologyError
+from streamstate.serde import Serde, bytes_
+from streamstate.store_spec import SegmentSpec
 from streamstate.topology.draft import Position, checked_function, same_draft
 from streamstate.topology.names import checked
+from streamstate.topology.rows import versioned_by
+from streamstate.topology.specs import StoreSpec
 from streamstate.topology.table import Table, looked_up
-from streamstate.topology.table_specs import StreamTableJoin
+from streamstate.topology.table_specs import JoinGrace, StreamTableJoin
 
 
 def join_table(
@@ -21,6 +26,8 @@ def join_table(
     joiner: Callable[[Any, Any], Any],
     *,
     left: bool,
+    grace: timedelta | None,
+    tolerance: timedelta | None,
     key: Serde[Any] | None,
     value: Serde[Any] | None,
     name: str | None,
@@ -31,12 +38,39 @@ def join_table(
     same_draft(at.draft, table._at.draft, kind)
     at = at.with_serdes(key, value)
     if at.key_changed:
-        at = _meeting_by_key(at, kind, name)
-    node, stores = looked_up(table, kind)
-    return at.then(StreamTableJoin(node, stores, joiner, left), kind, name).with_new_value()
+        at = at.through_repartition(_base(at, kind, name), kind)
+    node, rows = looked_up(table, kind)
+    versions = versioned_by(at.draft, node)
+    for what, given in (("grace", grace), ("tolerance", tolerance)):
+        if given is None:
+            continue
+        if not isinstance(given, timedelta) or given < timedelta(0):
+            raise TopologyError(f"{kind} after {at.node!r} takes {what}= of a timedelta of zero or more, not {given!r}")
+        if versions is None:
+            raise TopologyError(
+                f"{kind} after {at.node!r} takes {what}= with a versioned table only, in which rows can be looked up "
+                f"as of a time: topology.table(..., versioned=timedelta(...))"
+            )
+    waits = None
+    if grace is not None:
+        waits = _grace(at, kind, grace, versions, name)
+    tolerance_ms = None if tolerance is None else tolerance // timedelta(milliseconds=1)
+    return at.then(StreamTableJoin(node, rows, joiner, left, tolerance_ms, waits), kind, name).with_new_value()
 
 
-def _meeting_by_key(at: Position, kind: str, name: str | None) -> Position:
-    """The records behind a repartition topic, where those of equal keys meet in the same task."""
-    base = at.draft.lasting_name(at.node, kind, "name") if name is None else checked(name, f"name of {kind}")
-    return at.through_repartition(base, kind)
+def _base(at: Position, kind: str, name: str | None) -> str:
+    return at.draft.lasting_name(at.node, kind, "name") if name is None else checked(name, f"name of {kind}")
+
+
+def _grace(at: Position, kind: str, grace: timedelta, versions: StoreSpec | None, name: str | None) -> JoinGrace:
+    grace_ms = grace // timedelta(milliseconds=1)
+    assert versions is not None, "checked before"
+    assert versions.history_ms is not None, "not versioned"
+    if grace_ms > versions.history_ms:
+        raise TopologyError(
+            f"{kind} after {at.node!r} keeps records back for {grace}, but the table's history is only "
+            f"{versions.history_ms} ms: by then their rows are gone. Make its versioned= at least as long"
+        )
+    store = f"{_base(at, kind, name)}-buffer"
+    at.draft.claim_store(StoreSpec(store, bytes_(), bytes_(), segments=SegmentSpec(None)))
+    return JoinGrace(store, grace_ms, at.key_serde(kind), at.value_serde(kind))

@@ -258,20 +258,45 @@ class ForeignKeyResult:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinGrace:
+    """Records of a stream that wait for the table.
+
+    Attributes:
+        store: keeps them.
+        grace_ms: until the stream's time is so far past theirs.
+        key, value: serdes of the stream.
+    """
+
+    store: str
+    grace_ms: int
+    key: Serde[Any]
+    value: Serde[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class StreamTableJoin:
     """Each record of a stream with the table's row of its key.
 
     Attributes:
         table: node of the table.
-        stores: what the rows are found in.
+        rows: the stores in which its rows are found.
         joiner: (stream's value, row's value or None) to the result.
         left: also records without a row.
+        tolerance_ms: how much older than the record the row may be; None: any.
+        grace: keeps records back; None: they are joined when they come.
     """
 
     table: str
-    stores: tuple[str, ...]
+    rows: tuple[str, ...]
     joiner: Callable[[Any, Any], Any]
     left: bool = False
+    tolerance_ms: int | None = None
+    grace: JoinGrace | None = None
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return self.rows if self.grace is None else (*self.rows, self.grace.store)
 
 
 def _named(store: str | None) -> tuple[str, ...]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from streamstate import Topology, serde
 from tests.conformance.cases import Case, builds
 
+HISTORY = timedelta(minutes=5)
 NUMBER, LONG, TEXT = serde.integer(), serde.long(), serde.string()
 
 
@@ -60,14 +62,38 @@ def stream_table_out_of_order(case: Case) -> Topology:
     return topology
 
 
+@builds("StreamTableJoinIntegrationTest#testLeftWithVersionedStore")
+def stream_versioned_table(case: Case) -> Topology:
+    topology = Topology("stream-versioned-table")
+    table = topology.table("inputTopicRight", key=LONG, value=TEXT, versioned=HISTORY)
+    topology.stream("inputTopicLeft", key=LONG, value=TEXT).left_join(table, dash).to("outputTopic", value=TEXT)
+    return topology
+
+
+@builds("StreamTableJoinWithGraceIntegrationTest#testInnerWithVersionedStore")
+def stream_table_with_grace(case: Case) -> Topology:
+    topology = Topology("stream-table-with-grace")
+    table = topology.table("inputTopicRight", key=LONG, value=TEXT, versioned=HISTORY)
+    stream = topology.stream("inputTopicLeft", key=LONG, value=TEXT)
+    stream.join(table, dash, grace=timedelta(milliseconds=2)).to("outputTopic", value=TEXT)
+    return topology
+
+
 # -- two tables --------------------------------------------------------------------------------------------
 
 
-@builds("TableTableJoinIntegrationTest#testInner")
+@builds(
+    "TableTableJoinIntegrationTest#testInner",
+    "TableTableJoinIntegrationTest#testInnerWithVersionedStores",
+    "TableTableJoinIntegrationTest#testInnerWithLeftVersionedOnly",
+    "TableTableJoinIntegrationTest#testInnerWithRightVersionedOnly",
+)
 def table_table(case: Case) -> Topology:
     topology = Topology("table-table")
-    left = topology.table("inputTopicLeft", key=LONG, value=TEXT)
-    right = topology.table("inputTopicRight", key=LONG, value=TEXT)
+    sides = {"testInnerWithVersionedStores": "lr", "testInnerWithLeftVersionedOnly": "l"}
+    versioned = sides.get(case.source.split("#")[1], "r" if "Right" in case.source else "")
+    left = topology.table("inputTopicLeft", key=LONG, value=TEXT, versioned=HISTORY if "l" in versioned else None)
+    right = topology.table("inputTopicRight", key=LONG, value=TEXT, versioned=HISTORY if "r" in versioned else None)
     left.join(right, dash, store="joined", value=TEXT).to_stream().to("outputTopic")
     return topology
 
@@ -81,11 +107,15 @@ FOREIGN = "KTableKTableForeignKeyJoinIntegrationTest#"
     FOREIGN + "shouldNotEmitTombstonesWhenDeletingNonExistingRecords[inner]",
     FOREIGN + "shouldNotEmitTombstonesWhenDeletingNonExistingRecords[left]",
     FOREIGN + "shouldIgnoreOutOfOrderRecordsIffVersioned[inner,leftVersioned=False,rightVersioned=False]",
+    FOREIGN + "shouldIgnoreOutOfOrderRecordsIffVersioned[inner,leftVersioned=False,rightVersioned=True]",
+    FOREIGN + "shouldIgnoreOutOfOrderRecordsIffVersioned[inner,leftVersioned=True,rightVersioned=False]",
+    FOREIGN + "shouldIgnoreOutOfOrderRecordsIffVersioned[inner,leftVersioned=True,rightVersioned=True]",
 )
 def foreign_key(case: Case) -> Topology:
     topology = Topology("foreign-key")
-    left = topology.table("left", key=TEXT, value=TEXT)
-    right = topology.table("right", key=TEXT, value=TEXT)
+    one, other = (f"{side}Versioned=True" in case.source for side in ("left", "right"))
+    left = topology.table("left", key=TEXT, value=TEXT, versioned=HISTORY if one else None)
+    right = topology.table("right", key=TEXT, value=TEXT, versioned=HISTORY if other else None)
     join = left.left_join if "[left" in case.source else left.join
     joined = join(right, pair, foreign_key=lambda key, value: value.split("|")[1], value=TEXT)
     joined.to_stream().to("output")
