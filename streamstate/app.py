@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ from streamstate.engine.patience import Patience
 from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
-from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer
+from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer, ThreadBackground
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
 from streamstate.kafka.errors import general, kafka_error
 from streamstate.rocksdb import Memory, StateDirectory
@@ -221,7 +222,9 @@ class Application:
         transaction_timeout_ms = _ms(settings.transaction_timeout)
         committer: Committer
         if exactly_once:
-            committer = Transaction(lambda: KafkaProducer(producer_properties, name, transaction_timeout_ms), clock)
+            committer = Transaction(
+                lambda: KafkaProducer(producer_properties, name, transaction_timeout_ms), clock, ThreadBackground()
+            )
         else:
             committer = AtLeastOnce(lambda: KafkaProducer(producer_properties), consumer, clock)
         restore_properties = {**self.client_properties("consumer"), "client.id": f"{name}-restore"}
@@ -252,6 +255,8 @@ class Application:
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)
+        # The thread that commits needs the interpreter for microseconds; 5 ms of waiting for each would be its latency.
+        sys.setswitchinterval(0.001)
         next_status = 0
         finished = False
         done = threading.Event()

@@ -336,6 +336,28 @@ class Admin(Protocol):
     def close(self) -> None: ...
 
 
+class Job(Protocol):
+    """Work that goes on beside the worker's loop."""
+
+    def done(self, timeout_ms: int) -> bool:
+        """True when it has ended; waits so long for that."""
+        ...
+
+    def result(self) -> None:
+        """Raise what the work raised. Only after ``done`` said True."""
+        ...
+
+
+class Background(Protocol):
+    """Runs one piece of work at a time beside the worker's loop, a commit for instance."""
+
+    def start(self, work: Callable[[], None]) -> Job: ...
+
+    def close(self) -> None:
+        """Nothing more will be started."""
+        ...
+
+
 class Clock(Protocol):
     """Time, injected."""
 

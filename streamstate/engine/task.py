@@ -422,7 +422,7 @@ class Task:
             raise processing_error(failure, None, str(self.id)) from failure.__cause__
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
-        """Staged writes by store, encoded; stores without any are left out."""
+        """Staged writes by store, encoded, now those of a commit; stores without any are left out."""
         writes = {}
         for name, store in self.stores.items():
             if store.changed:
@@ -450,8 +450,9 @@ class Task:
         writes: dict[str, dict[bytes, bytes | None]],
         positions: dict[str, int],
         offsets: dict[TopicPartition, Position],
+        records: int,
     ) -> None:
-        """Kafka has committed: make the same true in the backend, in one step."""
+        """Kafka has committed so many records: make the same true in the backend, in one step."""
         # What a store reflects of an input that is its changelog is what is committed as processed.
         sources = {name: TopicPartition(log.topic, self.id.partition) for name, log in self.source_logs().items()}
         reflected = {name: offsets[partition].offset for name, partition in sources.items() if partition in offsets}
@@ -467,7 +468,7 @@ class Task:
                     if store.segments is not None and store.segments.bound
                 },
             )
-        self.uncommitted = 0
+        self.uncommitted -= records
         for store in self.stores.values():
             store.committed()
         for partition, position in offsets.items():
@@ -476,7 +477,7 @@ class Task:
     @property
     def staged_bytes(self) -> int:
         """Estimate of the memory of uncommitted state."""
-        return sum(store.staged_bytes for store in self.stores.values())
+        return sum(store.staged_bytes + store.sealed_bytes for store in self.stores.values())
 
     @property
     def counters(self) -> TaskCounters:

@@ -4,6 +4,9 @@ Rule of this module: it knows the states of a transaction and what each error me
 ``idle -> open -> sealed -> idle``. From ``open`` and ``sealed`` an error leads to ``failed``, which only ``abort``
 leaves. A commit whose outcome stays unknown ends the producer: a new one with the same transactional id makes the
 broker finish or abort what was open, and only then is it asked what is committed.
+
+A commit runs as a job beside the worker's loop. Until ``settled`` has told its outcome nothing else may touch the
+producer: what is to be sent next waits in the worker.
 """
 
 from __future__ import annotations
@@ -15,10 +18,12 @@ from typing import Protocol
 
 from streamstate.engine.ports import (
     AbortRequired,
+    Background,
     Clock,
     Consumer,
     Fenced,
     GroupMetadata,
+    Job,
     Output,
     Position,
     Producer,
@@ -68,12 +73,25 @@ class Committer(Protocol):
         """Hand over outputs, opening a transaction if none is open. Raises TransactionFailed."""
         ...
 
-    def commit(self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int) -> None:
-        """Make everything sent and these offsets true. Raises TransactionFailed."""
+    def begin_commit(
+        self, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata], timeout_ms: int
+    ) -> None:
+        """Begin to make everything sent and these offsets true. Until it is settled, neither ``send`` nor another
+        ``begin_commit`` is allowed. May raise TransactionFailed at once. ``metadata`` is asked for when the offsets
+        are sent: a rebalance may have raised the generation by then."""
+        ...
+
+    def settled(self, timeout_ms: int) -> bool:
+        """Whether the commit that was begun has ended; waits so long for that. Raises TransactionFailed when it
+        failed, once."""
+        ...
+
+    def hurry(self, timeout_ms: int) -> None:
+        """The commit under way is to be given up after at most this time."""
         ...
 
     def abort(self) -> None:
-        """Drop what was sent and not committed, as far as possible."""
+        """Drop what was sent and not committed, as far as possible. Settles a commit under way first."""
         ...
 
     def close(self) -> None: ...
@@ -85,15 +103,21 @@ class Transaction:
     Args:
         make_producer: makes a producer with this worker's transactional id.
         clock: for deadlines.
+        background: runs the commits.
     """
 
-    def __init__(self, make_producer: Callable[[], Producer], clock: Clock) -> None:
+    def __init__(self, make_producer: Callable[[], Producer], clock: Clock, background: Background) -> None:
         self._make_producer = make_producer
         self._clock = clock
+        self._background = background
+        self._job: Job | None = None
+        self._deadline_ms = 0
         self._producer: Producer | None = None
         self.state = State.DOWN
 
     def ready(self) -> bool:
+        if self._job is not None:
+            return True
         if self.state is State.FAILED:
             self.abort()
         if self.state is not State.DOWN:
@@ -124,35 +148,54 @@ class Transaction:
         except (AbortRequired, Fenced, ProducerFatal) as error:
             raise self._failed(error, "sending") from error
 
-    def commit(self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int) -> None:
+    def begin_commit(
+        self, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata], timeout_ms: int
+    ) -> None:
         producer = self._usable()
-        deadline = self._clock.monotonic_ms() + timeout_ms
+        self._deadline_ms = self._clock.monotonic_ms() + timeout_ms
+        self._job = self._background.start(lambda: self._commit(producer, offsets, metadata))
+
+    def settled(self, timeout_ms: int) -> bool:
+        job = self._job
+        if job is None:
+            return True
+        if not job.done(timeout_ms):
+            return False
+        self._job = None
+        job.result()
+        return True
+
+    def hurry(self, timeout_ms: int) -> None:
+        self._deadline_ms = min(self._deadline_ms, self._clock.monotonic_ms() + timeout_ms)
+
+    def _commit(
+        self, producer: Producer, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata]
+    ) -> None:
         try:
             if self.state is State.IDLE:
                 producer.begin()
                 self.state = State.OPEN
-            self._retry(lambda left: producer.flush(left), deadline, "flushing")
+            self._retry(producer.flush, "flushing")
             if offsets:
-                if not metadata.is_member:
-                    # A broker would take such offsets unchecked.
-                    raise Fenced("this process is not a member of the group")
-                self._retry(lambda left: producer.send_offsets(offsets, metadata, left), deadline, "sending offsets")
+                self._retry(
+                    lambda left: producer.send_offsets(offsets, _of_member(metadata()), left), "sending offsets"
+                )
             self.state = State.SEALED
             # From here on a time-out leaves it unknown whether the commit took place: only repeating the same
             # commit, or a new producer under the same id, can tell.
-            self._retry(lambda left: producer.commit(left), deadline, "committing")
+            self._retry(producer.commit, "committing")
         except (AbortRequired, Fenced, ProducerFatal) as error:
             raise self._failed(error, "committing") from error
         self.state = State.IDLE
 
-    def _retry(self, call: Callable[[int], None], deadline: int, doing: str) -> None:
+    def _retry(self, call: Callable[[int], None], doing: str) -> None:
         while True:
-            left = deadline - self._clock.monotonic_ms()
+            left = self._deadline_ms - self._clock.monotonic_ms()
             try:
                 call(max(1, min(left, CALL_MS)))
                 return
             except Retriable as error:
-                if self._clock.monotonic_ms() >= deadline:
+                if self._clock.monotonic_ms() >= self._deadline_ms:
                     raise self._failed(error, doing) from error
                 log.info("%s: trying again: %s", doing, error)
 
@@ -168,6 +211,7 @@ class Transaction:
         )
 
     def abort(self) -> None:
+        self._settle()
         if self.state not in (State.OPEN, State.SEALED, State.FAILED) or self._producer is None:
             return
         try:
@@ -178,7 +222,17 @@ class Transaction:
             return
         self.state = State.IDLE
 
+    def _settle(self) -> None:
+        """Wait for the end of a commit under way, whatever it is."""
+        self.hurry(0)
+        try:
+            while not self.settled(CALL_MS):
+                pass
+        except TransactionFailed as failure:
+            log.info("given up: %s", failure)
+
     def _usable(self) -> Producer:
+        assert self._job is None, "used while a commit is under way"
         if self._producer is None or self.state not in (State.IDLE, State.OPEN):
             raise TransactionFailed(f"there is no usable producer ({self.state.value})")
         return self._producer
@@ -192,10 +246,19 @@ class Transaction:
     def close(self) -> None:
         self.abort()
         self._drop_producer()
+        self._background.close()
+
+
+def _of_member(metadata: GroupMetadata) -> GroupMetadata:
+    if not metadata.is_member:
+        # A broker would take such offsets unchecked.
+        raise Fenced("this process is not a member of the group")
+    return metadata
 
 
 class AtLeastOnce:
-    """No transaction: what was sent is there; after a failure its records are processed again.
+    """No transaction: what was sent is there; after a failure its records are processed again. A commit ends before
+    ``begin_commit`` returns.
 
     Args:
         make_producer: makes an idempotent producer.
@@ -222,7 +285,9 @@ class AtLeastOnce:
         except (Retriable, AbortRequired, Fenced, ProducerFatal) as error:
             raise self._failed(error) from error
 
-    def commit(self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int) -> None:
+    def begin_commit(
+        self, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata], timeout_ms: int
+    ) -> None:
         self.ready()
         assert self._producer is not None, "not ready"
         deadline = self._clock.monotonic_ms() + timeout_ms
@@ -240,6 +305,12 @@ class AtLeastOnce:
                     raise self._failed(error) from error
             except (AbortRequired, Fenced, ProducerFatal) as error:
                 raise self._failed(error) from error
+
+    def settled(self, timeout_ms: int) -> bool:
+        return True
+
+    def hurry(self, timeout_ms: int) -> None:
+        """Nothing is ever under way."""
 
     def _failed(self, error: Exception) -> TransactionFailed:
         self.abort()

@@ -4,14 +4,7 @@ Rule of this module: deterministic and single-threaded. ``tick`` is one turn; th
 the ports and the same clock give the same outputs. Errors are named by what they ask for: roll back, give up, or
 end with a message for the user.
 
-The order of a commit, and what a crash between two steps leaves:
-
-1. held-back results are sent            nothing committed: the broker aborts, the records are processed again
-2. changelog records are sent            the same
-3. everything is acknowledged            the same
-4. input offsets join the transaction    the same
-5. the transaction commits               if unknown: repeated, or settled by a new producer before anything is read
-6. stores take the same writes           stores are behind their changelogs: restore replays exactly these
+``committing`` says in which order things become true, and what a crash between two steps leaves.
 """
 
 from __future__ import annotations
@@ -21,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamstate.engine.assignment import Assignment, OpenBackend
 from streamstate.engine.buffers import Buffers
-from streamstate.engine.changelog import Acknowledged, changelog_records, positions_of
+from streamstate.engine.committing import Commits
 from streamstate.engine.limits import TopicLimits
 from streamstate.engine.membership import Membership
 from streamstate.engine.pace import Pace
@@ -34,7 +27,6 @@ from streamstate.engine.ports import (
     Fenced,
     Message,
     OutOfRange,
-    Position,
     RestoreConsumer,
     Retriable,
     TopicPartition,
@@ -54,6 +46,8 @@ from streamstate.topology.specs import Graph, SubTopology
 log = logging.getLogger("streamstate.worker")
 
 WAITING_POLL_MS = 10
+# While a commit is under way: what is sent waits for its end to be noticed.
+COMMITTING_POLL_MS = 2
 
 
 class Worker:
@@ -111,12 +105,11 @@ class Worker:
         self._membership = Membership(consumer)
         self._patience = Patience(clock, settings.broker_timeout_ms)
         self._numbers = Numbers()
+        self.commits = Commits(
+            settings, self.assignment, committer, self._membership, clock, self._numbers, self._committed
+        )
         self._callback_failure: BaseException | None = None
         self._pace = Pace(clock, settings.batch_ms, settings.max_poll_records)
-        now = clock.monotonic_ms()
-        self._last_commit_ms = now
-        self._sent_since_commit = False
-        self._commit_requested = False
         self._started = False
         self._closing = False
 
@@ -152,6 +145,7 @@ class Worker:
         try:
             ready = self._committer.ready()
             self._limits.refresh(self._clock.now_ms())
+            self.commits.proceed()
             self._poll(ready)
             if ready:
                 if self.assignment.waiting:
@@ -159,8 +153,8 @@ class Worker:
                     self._share_cache()
                 self._restore()
                 self._punctuate()
-                if self._commit_is_due():
-                    self.commit()
+                if self.commits.due():
+                    self.commits.begin()
                 if self.assignment.unsettled:
                     self._patience.outage(self.assignment.unsettled, expected=True)
                 else:
@@ -203,7 +197,7 @@ class Worker:
             for task in self.assignment.running():
                 if len(task.inputs) > 1:
                     processed += task.process_buffered(self._pace, self._buffers.may_go_on_without)
-                    self._send(task)
+                    self.commits.send(task)
                     self._buffers.regulate(task)
                     self._commit_within_batch()
         finally:
@@ -211,10 +205,9 @@ class Worker:
 
     def _idle_ms(self) -> int:
         """How long a poll may wait when there is nothing else to do."""
-        wait = self._settings.poll_ms
-        if self.uncommitted():
-            due = self._last_commit_ms + self._settings.commit_interval_ms - self._clock.monotonic_ms()
-            wait = min(wait, due)
+        wait = COMMITTING_POLL_MS if self.commits.under_way else self._settings.poll_ms
+        if self.commits.pending():
+            wait = min(wait, self.commits.due_in_ms())
         now = self._clock.now_ms()
         for task in self.assignment.running():
             wait = min(wait, task.context.schedules.next_wall_ms - now)
@@ -243,7 +236,7 @@ class Worker:
             if len(task.inputs) == 1:
                 last[partition] = group[-1].offset()
                 processed += task.process(partition, group, self._pace)
-                self._send(task)
+                self.commits.send(task)
                 self._commit_within_batch()
             else:
                 task.buffer(partition, group)
@@ -253,9 +246,9 @@ class Worker:
 
     def _commit_within_batch(self) -> None:
         """Slow records: an open transaction must not wait for the rest of the batch."""
-        if self._commit_is_due():
+        if self.commits.due():
             self._pace.rest()
-            self.commit()
+            self.commits.begin()
             self._pace.resume()
 
     def _read_again(self, last: Mapping[TopicPartition, int]) -> None:
@@ -269,14 +262,6 @@ class Worker:
                     offsets[partition] = next_offset
         if offsets:
             self._consumer.start(offsets)
-
-    def _send(self, task: Task) -> None:
-        outputs = task.context.outputs
-        if outputs:
-            self._committer.send(outputs)
-            self._numbers.sent += len(outputs)
-            self._sent_since_commit = True
-            outputs.clear()
 
     def _restore(self) -> None:
         if not self._restorer.busy:
@@ -296,86 +281,37 @@ class Worker:
         now = self._clock.now_ms()
         for task in self.assignment.running():
             if task.punctuate_wall_clock(now):
-                self._send(task)
+                self.commits.send(task)
 
     # -- committing ----------------------------------------------------------------------------------------
 
     def uncommitted(self) -> bool:
-        """True when a commit would have something to do."""
-        if self._sent_since_commit:
-            return True
-        return any(
-            input_.next_offset != input_.committed
-            for task in self.assignment.running()
-            for input_ in task.inputs.values()
-        ) or any(store.staged for task in self.assignment.running() for store in task.stores.values())
+        """True when a commit would have something to do, or is under way."""
+        return self.commits.under_way or self.commits.pending()
 
     def request_commit(self) -> None:
         """Commit within the next turn, whatever the interval says (Kafka Streams: ``ProcessorContext.commit``)."""
-        self._commit_requested = True
+        self.commits.request()
 
-    def _commit_is_due(self) -> bool:
-        if self._commit_requested:
-            return True
-        if self._clock.monotonic_ms() - self._last_commit_ms >= self._settings.commit_interval_ms:
-            return True
-        return sum(task.staged_bytes for task in self.assignment.running()) >= self._settings.staging_bytes
-
-    def commit(self, timeout_ms: int | None = None) -> None:
-        """Commit what all tasks have done; does nothing when there is nothing.
-
-        Args:
-            timeout_ms: how long to try; None: as the settings say.
+    def commit(self) -> None:
+        """Commit what all tasks have done, and wait for the end of it; does nothing when there is nothing.
 
         Raises:
             TransactionFailed: nothing is committed, or it is unknown.
             ProcessingError: a held-back result failed.
         """
-        self._commit_requested = False
-        if not self.uncommitted():
-            self._last_commit_ms = self._clock.monotonic_ms()
-            return
-        tasks = self.assignment.running()
-        for task in tasks:
-            task.flush()
-            self._send(task)
-        sealed = [(task, task.seal()) for task in tasks]
-        acknowledged: Acknowledged = {}
-        changes = changelog_records(sealed, acknowledged)
-        if changes:
-            self._committer.send(changes)
-        offsets: dict[TopicPartition, Position] = {}
-        for task in tasks:
-            offsets.update(task.offsets())
-        if not offsets:
-            # Punctuations only. The group checks a generation only where offsets come with it: send those there are.
-            for task in tasks:
-                offsets.update(task.offsets(unmoved=True))
-        self._committer.commit(
-            offsets, self._membership.to_commit_under(), timeout_ms or self._settings.commit_timeout_ms
-        )
-        # Kafka is the truth. Crashing here leaves stores behind their changelogs, which restore repairs; the
-        # reverse order would leave them ahead.
-        for task, writes in sealed:
-            advanced = {partition: offsets[partition] for partition in task.inputs if partition in offsets}
-            self._numbers.committed += task.uncommitted
-            task.committed(writes, positions_of(task, writes, acknowledged), advanced)
-        self._numbers.commits += 1
+        self.commits.commit()
+
+    def _committed(self, tasks: Sequence[Task]) -> None:
         self._patience.committed()
-        self._sent_since_commit = False
-        self._last_commit_ms = self._clock.monotonic_ms()
         self._purger.committed(tasks)
 
     # -- things that go wrong ------------------------------------------------------------------------------
 
     def _rollback(self, reason: str, *, migrated: bool = False) -> None:
         """Nothing uncommitted ever was: drop it and start over from what Kafka has."""
-        self._numbers.rollbacks += 1
         log.warning("rolling back%s: %s", " (partitions moved)" if migrated else "", reason)
-        self._committer.abort()
-        self._sent_since_commit = False
-        self.assignment.reset()
-        self._last_commit_ms = self._clock.monotonic_ms()
+        self.commits.roll_back()
 
     def _rolled_back_by(self, failure: TransactionFailed) -> None:
         self._rollback(str(failure), migrated=failure.migrated)
@@ -392,7 +328,7 @@ class Worker:
         if task is None:
             raise TransactionFailed(f"a read position is not in the log: {error}")
         # What was processed is valid: commit it, then let the start-up checks say what happened.
-        self.commit()
+        self.commits.commit()
         self.assignment.reset_task(task)
 
     # -- what the group says (called within consumer.poll and consumer.close) ------------------------------
@@ -413,7 +349,7 @@ class Worker:
         ):
             try:
                 self._membership.revoking()
-                self.commit(self._settings.revoke_timeout_ms)
+                self.commits.commit(self._settings.revoke_timeout_ms)
             except TransactionFailed as failure:
                 self._rolled_back_by(failure)
             except (TaskInterrupted, Retriable) as interruption:
@@ -427,9 +363,9 @@ class Worker:
         self._guarded(lambda: self._lost(partitions))
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
+        self._membership.lost()
         self._numbers.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=False)
-        self._membership.lost()
         self._rollback(f"{len(partitions)} partitions were lost", migrated=True)
 
     def _guarded(self, callback: Callable[[], None]) -> None:
@@ -451,13 +387,13 @@ class Worker:
         try:
             if commit and self._started:
                 try:
-                    self.commit()
+                    self.commits.commit()
                 except TransactionFailed as failure:
                     self._rolled_back_by(failure)
                 except (TaskInterrupted, Retriable) as interruption:
                     self._rollback(str(interruption))
             else:
-                self._committer.abort()
+                self.commits.abort()
                 self.assignment.reset()
         finally:
             self._numbers.closing(self.assignment.tasks.values())

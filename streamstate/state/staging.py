@@ -1,8 +1,8 @@
 """The staging overlay: what a task has written since its last commit, over a cache, over the backend.
 
-Rule of this module: staged entries can be dropped at any moment as if they had never been. Reads look in
-``staged``, then in a cache of committed entries, then in the backend. Only the newest entry per key is kept, so
-the changelog gets one record per changed key and commit.
+Rule of this module: uncommitted entries can be dropped at any moment as if they had never been. Reads look in
+``staged``, then among the sealed entries of the commit under way, then in a cache of committed entries, then in the
+backend. Only the newest entry per key is kept, so the changelog gets one record per changed key and commit.
 
 An entry is ``(value, timestamp_ms)``; None stands for a deleted or absent key. Two stores differ in what
 ``value`` is: ``DecodedStore`` keeps Python objects (only of serdes whose values cannot change in place),
@@ -34,8 +34,9 @@ class StagedStore:
 
     Attributes:
         spec: the store's description.
-        staged: uncommitted entries by serialized key; the same dict object for the store's life.
+        staged: entries of no commit yet, by serialized key; the same dict object for the store's life.
         staged_bytes: estimate of the memory that ``staged`` holds.
+        sealed_bytes: the same of the entries of the commit under way.
         cache_bytes: budget of the cache of committed entries; may be changed at any time.
         segments: what a windowed store has besides; None for all others.
     """
@@ -44,9 +45,11 @@ class StagedStore:
         "_backend",
         "_old",
         "_read",
+        "_sealed",
         "_young",
         "_young_bytes",
         "cache_bytes",
+        "sealed_bytes",
         "segments",
         "spec",
         "staged",
@@ -58,7 +61,9 @@ class StagedStore:
         self.spec = spec
         self.staged: dict[bytes, Any] = {}
         self.staged_bytes = 0
+        self.sealed_bytes = 0
         self.undo = undo
+        self._sealed: dict[bytes, Any] = {}
         self._backend = backend
         self._read: Callable[[bytes], bytes | None] = backend.reader(spec.name)
         self.cache_bytes = cache_bytes
@@ -89,7 +94,11 @@ class StagedStore:
     # -- reading -------------------------------------------------------------------------------------------
 
     def load(self, key: bytes) -> Any:
-        """The committed internal entry of ``key``, from the cache or the backend."""
+        """The internal entry of ``key`` below ``staged``: sealed, from the cache or from the backend."""
+        if self._sealed:
+            entry = self._sealed.get(key, MISSING)
+            if entry is not MISSING:
+                return entry
         entry = self._young.get(key, MISSING)
         if entry is not MISSING:
             return entry
@@ -127,10 +136,11 @@ class StagedStore:
         """Entries with ``start <= key < end`` as they are now, merged from staging and backend."""
         if self.segments is not None and end is None:
             end = TIME_KEY
+        uncommitted = {**self._sealed, **self.staged} if self._sealed else self.staged
         staged = sorted(
             (
                 item
-                for item in self.staged.items()
+                for item in uncommitted.items()
                 if (start is None or item[0] >= start) and (end is None or item[0] < end)
             ),
             key=lambda item: item[0],
@@ -167,8 +177,7 @@ class StagedStore:
 
     # -- the life of a transaction -------------------------------------------------------------------------
 
-    def seal(self) -> dict[bytes, bytes | None]:
-        """What the transaction writes: stored bytes per changed key, None for a tombstone."""
+    def _encoded(self) -> dict[bytes, bytes | None]:
         raise AssertionError("abstract")
 
     @property
@@ -181,23 +190,38 @@ class StagedStore:
         if self.segments is not None:
             self.segments.expire()
 
-    def committed(self) -> None:
-        """The transaction is committed and its writes are in the backend."""
+    def seal(self) -> dict[bytes, bytes | None]:
+        """What the transaction writes: stored bytes per changed key, None for a tombstone. What is staged from here on
+        belongs to the next one."""
+        assert not self._sealed, "sealed while another commit is under way"
+        writes = self._encoded()
         if self.segments is not None:
-            for key in self.segments.committed(self.cache_bytes):
-                for entries in (self.staged, self._young, self._old):
-                    entries.pop(key, None)
-        self._young.update(self.staged)
-        self._young_bytes += self.staged_bytes
+            self.segments.seal(writes)
+        # A copy: operators hold on to ``staged`` itself.
+        self._sealed = dict(self.staged)
+        self.sealed_bytes = self.staged_bytes
         self.staged.clear()
         self.staged_bytes = 0
+        return writes
+
+    def committed(self) -> None:
+        """The transaction that was sealed is committed and its writes are in the backend."""
+        if self.segments is not None:
+            for key in self.segments.committed(self.cache_bytes):
+                for entries in (self._sealed, self._young, self._old):
+                    entries.pop(key, None)
+        self._young.update(self._sealed)
+        self._young_bytes += self.sealed_bytes
+        self._sealed = {}
+        self.sealed_bytes = 0
         if self._young_bytes > self.cache_bytes:
             self._age()
 
     def discard(self) -> None:
-        """Drop every uncommitted write."""
+        """Drop every uncommitted write, sealed ones included."""
         self.staged.clear()
-        self.staged_bytes = 0
+        self._sealed = {}
+        self.staged_bytes = self.sealed_bytes = 0
         if self.segments is not None:
             self.segments.load(self._read(TIME_KEY))
 
@@ -244,15 +268,12 @@ class DecodedStore(StagedStore):
             self._kind = type(value)
         return read
 
-    def seal(self) -> dict[bytes, bytes | None]:
+    def _encoded(self) -> dict[bytes, bytes | None]:
         serialize = self._serialize
-        sealed = {
+        return {
             key: None if entry is None else pack_header(VERSION, entry[1]) + serialize(entry[0])
             for key, entry in self.staged.items()
         }
-        if self.segments is not None:
-            self.segments.seal(sealed)
-        return sealed
 
     def _from_stored(self, stored: bytes) -> Any:
         payload, timestamp = decode(stored, self.spec.name)
@@ -287,11 +308,8 @@ class EncodedStore(StagedStore):
         self.staged_bytes += ENTRY_BYTES + len(key) + (0 if stored is None else len(stored))
         staged[key] = stored
 
-    def seal(self) -> dict[bytes, bytes | None]:
-        sealed = dict(self.staged)
-        if self.segments is not None:
-            self.segments.seal(sealed)
-        return sealed
+    def _encoded(self) -> dict[bytes, bytes | None]:
+        return dict(self.staged)
 
     def _from_stored(self, stored: bytes) -> Any:
         decode(stored, self.spec.name)

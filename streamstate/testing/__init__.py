@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from streamstate.testing.adapters import MemoryAdmin, MemoryConsumer, MemoryProducer, MemoryRestoreConsumer
 from streamstate.testing.application import Disk, MemoryApplication
+from streamstate.testing.background import MemoryBackground
 from streamstate.testing.broker import MemoryBroker, RecordRefused
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.driver import StateDisk, TopologyTestDriver
@@ -33,6 +34,7 @@ __all__ = [
     "ManualClock",
     "MemoryAdmin",
     "MemoryApplication",
+    "MemoryBackground",
     "MemoryBroker",
     "MemoryConsumer",
     "MemoryProducer",

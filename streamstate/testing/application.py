@@ -11,6 +11,7 @@ from streamstate.engine.assignment import OpenBackend
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.state import Backend, MemoryBackend
 from streamstate.testing.adapters import MemoryAdmin
+from streamstate.testing.background import MemoryBackground
 from streamstate.testing.broker import MemoryBroker
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.consumer import MemoryConsumer, MemoryRestoreConsumer
@@ -54,6 +55,9 @@ class MemoryApplication:
         protocol: of the group, as ``MemoryConsumer`` takes it.
         queue_records: of every producer, as ``MemoryProducer`` takes it.
         session_timeout_ms: of the group's members.
+
+    Attributes:
+        background: runs the workers' commits; by default each ends at once.
     """
 
     def __init__(
@@ -74,6 +78,7 @@ class MemoryApplication:
         self.settings = replace(settings or WorkerSettings(graph.name), eager=protocol == "eager")
         self.protocol = protocol
         self.session_timeout_ms = session_timeout_ms
+        self.background = MemoryBackground()
         self.topics: Topics = prepare_topics(graph, self.settings.application_id, MemoryAdmin(broker))
         self.disks: dict[str, Disk] = {}
 
@@ -97,7 +102,7 @@ class MemoryApplication:
         committer: Committer
         if self.settings.exactly_once:
             transactional_id = f"{application_id}-{name}"
-            committer = Transaction(lambda: self._producer(name, transactional_id), self.clock)
+            committer = Transaction(lambda: self._producer(name, transactional_id), self.clock, self.background)
         else:
             committer = AtLeastOnce(lambda: self._producer(name, None), consumer, self.clock)
         worker = Worker(

@@ -1,4 +1,4 @@
-"""The staging overlay against a model: two dicts, what is committed and what is not."""
+"""The staging overlay against a model: what is committed, what a commit under way holds, and what came after."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from streamstate import Serde, serde
 from streamstate.rocksdb.backend import Memory, RocksBackend
@@ -62,6 +62,8 @@ class StagingMachine(RuleBasedStateMachine):
         self.undo: UndoLog = []
         self.committed: dict[bytes, tuple[Any, int]] = {}
         self.staged: dict[bytes, tuple[Any, int] | None] = {}
+        self.sealed: dict[bytes, tuple[Any, int] | None] = {}
+        self.writes: dict[bytes, bytes | None] | None = None
         self.positions: int | None = None
         self.make()
 
@@ -79,7 +81,7 @@ class StagingMachine(RuleBasedStateMachine):
             shutil.rmtree(self.directory)
 
     def model(self) -> dict[bytes, tuple[Any, int]]:
-        merged: dict[bytes, tuple[Any, int] | None] = {**self.committed, **self.staged}
+        merged: dict[bytes, tuple[Any, int] | None] = {**self.committed, **self.sealed, **self.staged}
         return {key: entry for key, entry in merged.items() if entry is not None}
 
     # -- a record ------------------------------------------------------------------------------------------
@@ -149,9 +151,10 @@ class StagingMachine(RuleBasedStateMachine):
 
     # -- a transaction -------------------------------------------------------------------------------------
 
+    @precondition(lambda self: self.writes is None)
     @rule()
-    def commit(self) -> None:
-        writes = self.store.seal()
+    def begin_commit(self) -> None:
+        writes = self.writes = self.store.seal()
         # Only the newest per key, one record for each key that changed, a tombstone for each that went.
         assert writes.keys() == self.staged.keys()
         for key, entry in self.staged.items():
@@ -160,31 +163,37 @@ class StagingMachine(RuleBasedStateMachine):
             if stored is not None and entry is not None:
                 payload, timestamp = decode(stored, STORE)
                 assert (self.value.deserialize(payload), timestamp) == entry
-        self.positions = (self.positions or 0) + 1
-        self.backend.apply({STORE: writes}, {STORE: self.positions}, {})
-        self.store.committed()
-        self.committed = self.model()
-        self.staged = {}
+        self.sealed, self.staged = self.staged, {}
         assert self.store.staged_bytes == 0
+
+    @precondition(lambda self: self.writes is not None)
+    @rule()
+    def end_commit(self) -> None:
+        assert self.writes is not None
+        before = self.model()
+        self.positions = (self.positions or 0) + 1
+        self.backend.apply({STORE: self.writes}, {STORE: self.positions}, {})
+        self.store.committed()
+        self.committed.update({key: entry for key, entry in self.sealed.items() if entry is not None})
+        for key, entry in self.sealed.items():
+            if entry is None:
+                self.committed.pop(key, None)
+        self.sealed, self.writes = {}, None
+        assert self.store.sealed_bytes == 0
+        assert self.model() == before
 
     @rule()
     def abort(self) -> None:
+        """Also of a commit that was refused after everything was sealed."""
         self.store.discard()
-        self.staged = {}
-        assert self.store.staged_bytes == 0
+        self.staged, self.sealed, self.writes = {}, {}, None
+        assert self.store.staged_bytes == self.store.sealed_bytes == 0
         assert self.store.seal() == {}
-
-    @rule()
-    def seal_and_abort(self) -> None:
-        """A commit that was refused after everything was sealed."""
-        self.store.seal()
-        self.abort()
 
     @rule(data=st.data(), records=st.lists(st.tuples(KEYS, TIMES, st.booleans()), max_size=5))
     def restore(self, data: st.DataObject, records: list[tuple[bytes, int, bool]]) -> None:
         """The backend goes on without the overlay, which is told afterwards."""
-        self.store.discard()
-        self.staged = {}
+        self.abort()
         replay = []
         for key, timestamp, gone in records:
             if gone:
@@ -194,6 +203,7 @@ class StagingMachine(RuleBasedStateMachine):
                 value = data.draw(self.values)
                 self.store.put(key, value, timestamp)
                 replay.append((key, self.store.seal()[key]))
+                self.store.discard()
                 self.committed[key] = (copy.deepcopy(value), timestamp)
         self.positions = (self.positions or 0) + len(records)
         self.backend.restore(STORE, replay, self.positions)
@@ -205,14 +215,14 @@ class StagingMachine(RuleBasedStateMachine):
         if self.directory is not None:
             self.backend.close()
             self.backend = self.open()
-        self.staged = {}
+        self.staged, self.sealed, self.writes = {}, {}, None
         self.make()
 
     @rule()
     def clear(self) -> None:
         self.backend.clear(STORE)
         self.store.forget()
-        self.committed, self.staged, self.positions = {}, {}, None
+        self.committed, self.staged, self.sealed, self.writes, self.positions = {}, {}, {}, None, None
 
     @invariant()
     def backend_holds_what_is_committed(self) -> None:

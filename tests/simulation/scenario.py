@@ -2,7 +2,7 @@
 
 Rule of this module: everything is decided by the ``Fault``; the same fault gives the same run. To see one again::
 
-    python -m tests.simulation.scenario KIND PROTOCOL CALL PHASE [DISK [MARKERS [GUARANTEE]]]
+    python -m tests.simulation.scenario KIND PROTOCOL CALL PHASE [DISK [MARKERS [GUARANTEE [COMMITS]]]]
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from streamstate.engine.ports import (
 )
 from streamstate.errors import StreamStateError
 from streamstate.partitioning import partition_for
-from streamstate.testing import ManualClock, MemoryBroker
+from streamstate.testing import ManualClock, MemoryBackground, MemoryBroker
 from streamstate.testing.application import Disk, MemoryApplication
 
 Protocol = Literal["eager", "cooperative", "broker"]
@@ -113,6 +113,7 @@ class Fault:
         markers: when transaction markers are written: ``prompt``, or ``late``: those of partitions some steps after
             the decision, while the group's offsets are settled at once.
         guarantee: ``exactly_once`` or ``at_least_once``.
+        commits: ``prompt``: they end where they begin; ``late``: some turns later, while the worker goes on.
     """
 
     kind: str
@@ -122,9 +123,11 @@ class Fault:
     disk: str = "kept"
     markers: str = "prompt"
     guarantee: str = "exactly_once"
+    commits: str = "prompt"
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.protocol} {self.call} {self.phase} {self.disk} {self.markers} {self.guarantee}"
+        where = f"{self.kind} {self.protocol} {self.call} {self.phase}"
+        return f"{where} {self.disk} {self.markers} {self.guarantee} {self.commits}"
 
 
 def topology() -> Topology:
@@ -163,6 +166,8 @@ class Scenario:
             APPLICATION, self.exactly_once, commit_timeout_ms=COMMIT_TIMEOUT_MS, purge_interval_ms=300
         )
         self.app = MemoryApplication(GRAPH, self.broker, self.clock, settings, fault.protocol)
+        if fault.commits == "late":
+            self.app.background = MemoryBackground(lambda: 2)
         self.workers: dict[str, Worker] = {}
         self.dead: set[str] = set()
         self._closed: set[str] = set()
@@ -365,16 +370,18 @@ def simulate(fault: Fault, trace: Callable[[str], None] | None = None) -> Scenar
     except (AssertionError, RuntimeError, LookupError, TypeError, ValueError, PortError) as error:
         raise Violation(
             f"{fault.kind} at port call {fault.call}, {scenario.fired or 'not reached'}, protocol {fault.protocol}, "
-            f"disk {fault.disk}, markers {fault.markers}, {fault.guarantee}:\n"
+            f"disk {fault.disk}, markers {fault.markers}, {fault.guarantee}, commits {fault.commits}:\n"
             f"{type(error).__name__}: {error}\nsee it again: python -m tests.simulation.scenario {fault}"
         ) from error
     return scenario
 
 
 @cache
-def calls_of(protocol: Protocol, markers: str = "prompt", guarantee: str = "exactly_once") -> tuple[str, ...]:
+def calls_of(
+    protocol: Protocol, markers: str = "prompt", guarantee: str = "exactly_once", commits: str = "prompt"
+) -> tuple[str, ...]:
     """The port calls of the run without a fault, in order, up to where nothing is left to do."""
-    scenario = simulate(Fault("none", protocol, markers=markers, guarantee=guarantee))
+    scenario = simulate(Fault("none", protocol, markers=markers, guarantee=guarantee, commits=commits))
     return tuple(call for _, call in scenario.calls[: scenario.eventful])
 
 

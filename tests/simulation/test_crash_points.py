@@ -161,3 +161,28 @@ def test_at_least_once_nothing_is_missing(protocol: Protocol) -> None:
         if phase == "before" or call in CHANGING or call == "consumer.commit"
     )
     assert not found, report(found)
+
+
+@EVERY_PROTOCOL
+@pytest.mark.parametrize("kind", ["crash", "expel", "timeout", "error"])
+def test_any_fault_while_the_worker_goes_on_beside_its_commits(protocol: Protocol, kind: str) -> None:
+    calls = calls_of(protocol, commits="late")
+    found = violations(
+        Fault(name, protocol, number, phase, disk, commits="late")
+        for number, call in enumerate(calls, 1)
+        for phase in ("before", "after")
+        for name, disk in _kinds(kind, call, phase, number)
+    )
+    assert not found, report(found)
+
+
+def _kinds(kind: str, call: str, phase: str, number: int) -> list[tuple[str, str]]:
+    if kind == "error":
+        return [(error.__name__, "kept") for error in ERRORS.get(call, {}).get(phase, ())]
+    if kind == "crash" and (phase == "before" or call in CHANGING):
+        return [("crash", ("kept", "older", "lost")[number % 3])]
+    if (kind == "timeout" and call in TIMED) or (
+        kind == "expel" and phase == "before" and call != "consumer.subscribe"
+    ):
+        return [(kind, "kept")]
+    return []

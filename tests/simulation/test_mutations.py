@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine import Transaction, worker
+from streamstate.engine import Transaction, committing
 from streamstate.engine.assignment import Assignment
 from streamstate.engine.restore import Restorer
 from streamstate.engine.task import Task
@@ -72,16 +72,17 @@ def apply_before_the_commit(patch: Patch) -> Iterator[Fault]:
 
 
 def a_timed_out_commit_counts_as_committed(patch: Patch) -> Iterator[Fault]:
-    commit = Transaction.commit
+    settled = Transaction.settled
 
-    def optimistic(self: Transaction, *arguments: Any) -> None:
+    def optimistic(self: Transaction, timeout_ms: int) -> bool:
         try:
-            commit(self, *arguments)
+            return settled(self, timeout_ms)
         except TransactionFailed:
             if self.state is not State.DOWN:
                 raise
+            return True
 
-    patch.setattr(Transaction, "commit", optimistic)
+    patch.setattr(Transaction, "settled", optimistic)
     return faults("timeout", "producer.commit")
 
 
@@ -104,18 +105,25 @@ def a_timed_out_commit_counts_as_failed(patch: Patch) -> Iterator[Fault]:
             initialise(self)
 
     offsets_before: dict[Any, Any] = {}
-    commit = Transaction.commit
+    sent: dict[Any, Any] = {}
+    begin, settled = Transaction.begin_commit, Transaction.settled
 
-    def pessimistic(self: Transaction, offsets: Any, *arguments: Any) -> None:
+    def noted(self: Transaction, offsets: Any, *arguments: Any) -> None:
         offsets_before.clear()
+        sent.clear()
+        sent.update(offsets)
+        begin(self, offsets, *arguments)
+
+    def pessimistic(self: Transaction, timeout_ms: int) -> bool:
         try:
-            commit(self, offsets, *arguments)
+            return settled(self, timeout_ms)
         except TransactionFailed:
             if self.state is State.DOWN:
-                offsets_before.update({p: at._replace(offset=at.offset - 1) for p, at in offsets.items()})
+                offsets_before.update({p: at._replace(offset=at.offset - 1) for p, at in sent.items()})
             raise
 
-    patch.setattr(Transaction, "commit", pessimistic)
+    patch.setattr(Transaction, "begin_commit", noted)
+    patch.setattr(Transaction, "settled", pessimistic)
     patch.setattr(Assignment, "initialise", from_memory)
     return faults("timeout", "producer.commit", phase="after")
 
@@ -159,13 +167,13 @@ def do_not_discard_on_lost(patch: Patch) -> Iterator[Fault]:
 
 
 def do_not_flush_a_changelog(patch: Patch) -> Iterator[Fault]:
-    patch.setattr(worker, "changelog_records", lambda sealed, acknowledged: [])
+    patch.setattr(committing, "changelog_records", lambda sealed, acknowledged: [])
     return faults("none", "consumer.subscribe")
 
 
 def leave_the_last_changed_key_out_of_the_changelog(patch: Patch) -> Iterator[Fault]:
-    records = worker.changelog_records
-    patch.setattr(worker, "changelog_records", lambda *arguments: records(*arguments)[1:])
+    records = committing.changelog_records
+    patch.setattr(committing, "changelog_records", lambda *arguments: records(*arguments)[1:])
     return faults("none", "consumer.subscribe")
 
 
@@ -174,7 +182,7 @@ def keep_staged_entries_across_an_abort(patch: Patch) -> Iterator[Fault]:
     kept: dict[int, dict[str, dict[bytes, Any]]] = {}
 
     def forgetful(self: Task) -> None:
-        kept[id(self)] = {name: dict(store.staged) for name, store in self.stores.items()}
+        kept[id(self)] = {name: {**store._sealed, **store.staged} for name, store in self.stores.items()}
         reset(self)
 
     def resumed(self: Task) -> None:
@@ -194,7 +202,7 @@ def keep_the_cache_across_a_restore(patch: Patch) -> Iterator[Fault]:
     def reset_in_place(self: Task) -> None:
         old = self.stores
         for store in old.values():
-            store._young.update(store.staged)
+            store._young.update({**store._sealed, **store.staged})
         reset(self)
         for name, store in old.items():
             if name in self.stores:

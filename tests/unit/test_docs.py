@@ -25,6 +25,7 @@ from streamstate.app import CONSUMER_DEFAULTS, FIXED_PROPERTIES, OWNED_PROPERTIE
 from streamstate.config import OPTIONS, OTHER_VARIABLES, parse_file, resolve
 from streamstate.engine import Task, Worker, poison
 from streamstate.engine.assignment import Assignment
+from streamstate.engine.committing import Commits
 from tests.broker_support import VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -135,9 +136,9 @@ def test_modules_that_the_architecture_names_exist() -> None:
     named = set(re.findall(r"`((?:topology|state|engine|rocksdb|kafka|operators|broker|serde)/[\w.]*)`", text))
     assert len(named) > 15
     assert sorted(name for name in named if not (ROOT / "streamstate" / name).exists()) == []
-    dotted = re.findall(r"`(Worker|Task|Assignment)\.(\w+)`", text)
+    dotted = re.findall(r"`(Worker|Task|Assignment|Commits)\.(\w+)`", text)
     assert len(dotted) > 5
-    known = {"Worker": Worker, "Task": Task, "Assignment": Assignment}
+    known = {"Worker": Worker, "Task": Task, "Assignment": Assignment, "Commits": Commits}
     assert [(owner, name) for owner, name in dotted if not hasattr(known[owner], name)] == []
 
 

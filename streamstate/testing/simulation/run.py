@@ -15,6 +15,7 @@ from streamstate.engine import Worker
 from streamstate.engine.ports import TopicPartition
 from streamstate.errors import StreamStateError
 from streamstate.testing.application import MemoryApplication
+from streamstate.testing.background import MemoryBackground
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.groups import Group
 from streamstate.testing.simulation import checker
@@ -136,6 +137,10 @@ class Simulation:
             plan.protocol,
             session_timeout_ms=SESSION_TIMEOUT_MS,
         )
+        # How long commits go on beside the loop; in half of the runs they end where they begin.
+        commits = Random(f"commits of {plan.seed}")
+        if commits.random() < 0.5:
+            self.app.background = MemoryBackground(lambda: commits.choice((0, 1, 1, 2, 5)))
         internal = self.app.topics.plan.internal
         self.changelogs = [topic.name for topic in internal if topic.kind == "changelog"]
         self.members: dict[str, Member] = {}
