@@ -8,8 +8,8 @@ The order of a commit, and what a crash between two steps leaves:
 
 1. held-back results are sent            nothing committed: the broker aborts, the records are processed again
 2. changelog records are sent            the same
-3. everything is acknowledged            the same
-4. input offsets join the transaction    the same
+3. input offsets join the transaction    the same
+4. everything is acknowledged            the same
 5. the transaction commits               if unknown: repeated, or settled by a new producer before anything is read
 6. stores take the same writes           stores are behind their changelogs: restore replays exactly these
 """
@@ -166,7 +166,7 @@ class Commits:
         # One deadline over both commits: a rebalance waits for them.
         timeout_ms = max(1, timeout_ms - (self._last_ms - began_ms))
         # Asked first: it may fail, and what is sealed cannot be sealed again.
-        metadata = self._membership.for_commit()
+        metadata = self._membership.to_commit_under()
         tasks = self._assignment.running()
         for task in tasks:
             task.flush()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from streamstate.engine.ports import Consumer, GroupMetadata
 
 
@@ -19,7 +17,6 @@ class Membership:
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._known: GroupMetadata | None = None
-        self._losses = 0
 
     def records_taken(self) -> None:
         """Records were read under the present membership."""
@@ -31,22 +28,14 @@ class Membership:
     revoking = records_taken
 
     def lost(self) -> None:
-        """The group dropped this member: nothing that was read before may be committed. To be called before anything
-        else is done about it."""
-        self._losses += 1
+        """The group dropped this member: nothing that was read before may be committed."""
         self._known = None
 
-    def for_commit(self) -> Callable[[], GroupMetadata]:
-        """What to send with the offsets of a commit that begins now: a function to be called when they are sent, in
-        whatever thread. Metadata that is not of a member must be refused by the caller."""
-        known = self._known or self._consumer.group_metadata()
-        losses = self._losses
-
-        def current() -> GroupMetadata:
-            present = self._consumer.group_metadata()
-            # In this order: with no loss told by now, ``present`` was still the unbroken membership when it was asked.
-            if self._losses == losses and present.is_member and present.member_id == known.member_id:
-                return present
-            return known
-
-        return current
+    def to_commit_under(self) -> GroupMetadata:
+        """What to send with the offsets; one that is not of a member must be refused by the caller."""
+        present, known = self._consumer.group_metadata(), self._known
+        if known is None:
+            return present
+        if present.is_member and present.member_id == known.member_id:
+            self._known = known = present
+        return known

@@ -74,11 +74,10 @@ class Committer(Protocol):
         ...
 
     def begin_commit(
-        self, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata], timeout_ms: int
+        self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
     ) -> None:
         """Begin to make everything sent and these offsets true. Until it is settled, neither ``send`` nor another
-        ``begin_commit`` is allowed. May raise TransactionFailed at once. ``metadata`` is asked for when the offsets
-        are sent: a rebalance may have raised the generation by then."""
+        ``begin_commit`` is allowed. May raise TransactionFailed at once."""
         ...
 
     def settled(self, timeout_ms: int) -> bool:
@@ -149,7 +148,7 @@ class Transaction:
             raise self._failed(error, "sending") from error
 
     def begin_commit(
-        self, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata], timeout_ms: int
+        self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
     ) -> None:
         producer = self._usable()
         self._deadline_ms = self._clock.monotonic_ms() + timeout_ms
@@ -168,18 +167,19 @@ class Transaction:
     def hurry(self, timeout_ms: int) -> None:
         self._deadline_ms = min(self._deadline_ms, self._clock.monotonic_ms() + timeout_ms)
 
-    def _commit(
-        self, producer: Producer, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata]
-    ) -> None:
+    def _commit(self, producer: Producer, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata) -> None:
         try:
             if self.state is State.IDLE:
                 producer.begin()
                 self.state = State.OPEN
-            self._retry(producer.flush, "flushing")
+            # First of all, so that no rebalance comes between asking for ``metadata`` and using it. A new owner waits
+            # for the end of a transaction that holds offsets of its partitions.
             if offsets:
-                self._retry(
-                    lambda left: producer.send_offsets(offsets, _of_member(metadata()), left), "sending offsets"
-                )
+                if not metadata.is_member:
+                    # A broker would take such offsets unchecked.
+                    raise Fenced("this process is not a member of the group")
+                self._retry(lambda left: producer.send_offsets(offsets, metadata, left), "sending offsets")
+            self._retry(producer.flush, "flushing")
             self.state = State.SEALED
             # From here on a time-out leaves it unknown whether the commit took place: only repeating the same
             # commit, or a new producer under the same id, can tell.
@@ -249,13 +249,6 @@ class Transaction:
         self._background.close()
 
 
-def _of_member(metadata: GroupMetadata) -> GroupMetadata:
-    if not metadata.is_member:
-        # A broker would take such offsets unchecked.
-        raise Fenced("this process is not a member of the group")
-    return metadata
-
-
 class AtLeastOnce:
     """No transaction: what was sent is there; after a failure its records are processed again. A commit ends before
     ``begin_commit`` returns.
@@ -286,7 +279,7 @@ class AtLeastOnce:
             raise self._failed(error) from error
 
     def begin_commit(
-        self, offsets: Mapping[TopicPartition, Position], metadata: Callable[[], GroupMetadata], timeout_ms: int
+        self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
     ) -> None:
         self.ready()
         assert self._producer is not None, "not ready"

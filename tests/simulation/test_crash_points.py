@@ -51,8 +51,8 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def violations(faults: Iterable[Fault]) -> list[str]:
-    """What the runs found, all of it."""
+def violations(faults: Iterable[Fault], *, may_miss: bool = False) -> list[str]:
+    """What the runs found, all of it. ``may_miss``: the call may fail by itself, so that nothing comes behind it."""
     found = []
     for fault in faults:
         try:
@@ -60,7 +60,7 @@ def violations(faults: Iterable[Fault]) -> list[str]:
         except Violation as violation:
             found.append(str(violation))
         else:
-            assert scenario.fired is not None, f"the run never came to {fault}"
+            assert may_miss or scenario.fired is not None, f"the run never came to {fault}"
     return found
 
 
@@ -167,12 +167,14 @@ def test_at_least_once_nothing_is_missing(protocol: Protocol) -> None:
 @pytest.mark.parametrize("kind", ["crash", "expel", "timeout", "error"])
 def test_any_fault_while_the_worker_goes_on_beside_its_commits(protocol: Protocol, kind: str) -> None:
     calls = calls_of(protocol, commits="late")
-    found = violations(
+    faults = (
         Fault(name, protocol, number, phase, disk, commits="late")
         for number, call in enumerate(calls, 1)
         for phase in ("before", "after")
         for name, disk in _kinds(kind, call, phase, number)
     )
+    # A commit that begins before a rebalance and goes on after it is refused.
+    found = violations(faults, may_miss=True)
     assert not found, report(found)
 
 
