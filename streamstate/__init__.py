@@ -20,6 +20,7 @@ from streamstate.errors import (
 )
 from streamstate.serde import Serde
 from streamstate.topology import (
+    CogroupedStream,
     ErrorPolicy,
     EventTime,
     GroupedStream,
@@ -36,6 +37,8 @@ from streamstate.topology import (
     dead_letter,
     event_time,
     stores,
+    time_limit,
+    window_close,
 )
 from streamstate.windows import Windowed
 
@@ -46,6 +49,7 @@ except _PackageNotFoundError:  # a source tree that was not installed
 
 __all__ = [
     "BrokerUnavailable",
+    "CogroupedStream",
     "ConfigError",
     "ErrorPolicy",
     "EventTime",
@@ -75,5 +79,7 @@ __all__ = [
     "event_time",
     "serde",
     "stores",
+    "time_limit",
+    "window_close",
     "windows",
 ]

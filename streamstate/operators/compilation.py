@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from streamstate.operators.aggregate import Change, CommitEmitter, fan_out_changes
 from streamstate.operators.context import OperatorFailed, TaskContext
-from streamstate.operators.process import ProcessorOperator
 from streamstate.operators.stateless import Forward, fan_out
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
@@ -65,6 +64,16 @@ class SourceLog:
     rebuild: Rebuild
 
 
+class Living(Protocol):
+    """An operator with a life of its own."""
+
+    def init(self) -> None:
+        """State is restored."""
+
+    def close(self) -> None:
+        """The task leaves this process, or starts over."""
+
+
 class CompiledTask:
     """One task's operators, ready to run.
 
@@ -72,7 +81,7 @@ class CompiledTask:
         sources: by topic.
         source_logs: by store, of stores whose changelog is an input topic.
         policies: of operators that have their own.
-        processors: users' Processors, in topological order.
+        processors: operators with a life of their own, such as users' Processors, in topological order.
         commit_emitters: what waits for the commit, in topological order.
     """
 
@@ -80,7 +89,7 @@ class CompiledTask:
         self.sources: dict[str, SourceEntry] = {}
         self.source_logs: dict[str, SourceLog] = {}
         self.policies: dict[str, specs.ErrorPolicy] = {}
-        self.processors: list[ProcessorOperator] = []
+        self.processors: list[Living] = []
         self.commit_emitters: list[CommitEmitter] = []
 
     def init(self) -> None:
@@ -126,6 +135,7 @@ class Compilation:
         task: the result.
         streams: how a node that takes records is entered, by the node's name.
         tables: how a node that takes table changes is entered, by the node's name.
+        looked_into: operators that others look into, by node.
         sides: how a node with unlike inputs is entered from one of them, by (node, parent); it comes before
             ``streams`` and ``tables``.
     """
@@ -144,6 +154,7 @@ class Compilation:
         self.task = CompiledTask()
         self.streams: dict[str, Forward] = {}
         self.tables: dict[str, Change] = {}
+        self.looked_into: dict[str, Any] = {}
         self.sides: dict[tuple[str, str], Any] = {}
 
     def forward(self, node: specs.Node) -> Forward:

@@ -11,10 +11,11 @@ from typing import Any
 from streamstate.operators import stream_table, table, table_groups, table_join
 from streamstate.operators.aggregate import Change, fan_out_changes
 from streamstate.operators.compilation import Compilation, CompileFunction, SourceLog
+from streamstate.operators.suppress import Suppressor
 from streamstate.operators.table import Getter, GetterAsOf
 from streamstate.operators.transform import TransformerOperator
 from streamstate.state import Versions
-from streamstate.topology import specs, table_specs
+from streamstate.topology import specs, table_specs, window_specs
 
 
 def needs_old(graph: specs.Graph, name: str) -> bool:
@@ -24,7 +25,7 @@ def needs_old(graph: specs.Graph, name: str) -> bool:
 
 def _asks_for_old(graph: specs.Graph, name: str, parent: str) -> bool:
     match graph.nodes[name].spec:
-        case table_specs.TableGroupBy() | table_specs.ForeignKeySend():
+        case table_specs.TableGroupBy() | table_specs.ForeignKeySend() | window_specs.Suppress():
             return True
         case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
             # One with a store finds old rows there.
@@ -36,6 +37,27 @@ def _asks_for_old(graph: specs.Graph, name: str, parent: str) -> bool:
     return False
 
 
+def suppressor(made: Compilation, node: specs.Node, spec: window_specs.Suppress) -> Suppressor:
+    """The one of ``node``; whoever looks into it comes before it."""
+    operator: Suppressor | None = made.looked_into.get(node.name)
+    if operator is None:
+        operator = Suppressor(node.name, spec, made.stores[spec.store], made.context, made.undo)
+        made.looked_into[node.name] = operator
+    return operator
+
+
+def rows_held_back(held: Suppressor, rows_below: Getter) -> Getter:
+    """Rows as they were let go: of what is held back, as it was before."""
+
+    def row(key: Any) -> tuple[Any, int] | None:
+        try:
+            return held.row(key)
+        except LookupError:
+            return rows_below(key)
+
+    return row
+
+
 def rows(made: Compilation, name: str, by: str) -> Getter:
     """How the operator ``by`` looks up rows of the table ``name``."""
     node = made.graph.nodes[name]
@@ -44,6 +66,10 @@ def rows(made: Compilation, name: str, by: str) -> Getter:
             return table.rows_in(by, made.stores[store])
         case specs.Aggregate(store, result=result):
             return table.rows_in(by, made.stores[store], result)
+        case window_specs.WindowedAggregate(store=store, result=result):
+            return table.rows_in(by, made.stores[store], result)
+        case window_specs.Suppress():
+            return rows_held_back(suppressor(made, node, node.spec), rows(made, node.parents[0], by))
         case table_specs.TableReduce(store) | table_specs.TableAggregate(store):
             return table.rows_in(by, made.stores[store])
         case table_specs.TableSource(store=str(store)) if made.graph.stores[store].history_ms is not None:

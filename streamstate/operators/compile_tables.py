@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from streamstate.operators import aggregate as aggregations
 from streamstate.operators.aggregate import NewestPerCommit
 from streamstate.operators.compilation import Compilation, CompileFunction
@@ -22,11 +24,12 @@ def _reduce(made: Compilation, node: specs.Node, spec: specs.Reduce) -> None:
 
 
 def _aggregate(made: Compilation, node: specs.Node, spec: specs.Aggregate) -> None:
-    store = made.stores[spec.store]
-    entry = aggregations.aggregate(
-        node.name, spec, store, made.context, made.change(node), needs_old=needs_old(made.graph, node.name)
-    )
-    made.streams[node.name] = aggregations.stamped(entry) if spec.timed else entry
+    store, forward = made.stores[spec.store], made.change(node)
+    asked = needs_old(made.graph, node.name)
+    for parent, aggregator in zip(node.parents, (spec.aggregator, *spec.others), strict=True):
+        one = replace(spec, aggregator=aggregator)
+        entry = aggregations.aggregate(node.name, one, store, made.context, forward, needs_old=asked)
+        made.sides[node.name, parent] = aggregations.stamped(entry) if spec.timed else entry
 
 
 def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> None:

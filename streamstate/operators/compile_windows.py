@@ -5,6 +5,7 @@ from __future__ import annotations
 from streamstate.operators import stateless
 from streamstate.operators.aggregate import Change, ChangesPerCommit, stamped
 from streamstate.operators.compilation import Compilation, CompileFunction
+from streamstate.operators.compile_rows import suppressor
 from streamstate.operators.session import session_windows
 from streamstate.operators.sliding import sliding_windows
 from streamstate.operators.stateless import Forward
@@ -58,4 +59,14 @@ def _noticed(record_came: object) -> Forward:
     return notice
 
 
-WINDOWS: dict[type, CompileFunction] = {window_specs.WindowedAggregate: _windowed_aggregate}
+def _suppress(made: Compilation, node: specs.Node, spec: window_specs.Suppress) -> None:
+    operator = suppressor(made, node, spec)
+    operator.forward = made.change(node)
+    made.task.processors.append(operator)
+    made.tables[node.name] = operator.change
+
+
+WINDOWS: dict[type, CompileFunction] = {
+    window_specs.WindowedAggregate: _windowed_aggregate,
+    window_specs.Suppress: _suppress,
+}

@@ -5,6 +5,7 @@ Rule of this package: descriptions only. Nothing here runs a record, knows a bro
 
 from streamstate.topology import stores
 from streamstate.topology.builder import Topology
+from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.describe import describe_json, describe_mermaid, describe_text
 from streamstate.topology.event_time import EventTime, event_time
 from streamstate.topology.graph import sink_topics
@@ -22,11 +23,13 @@ from streamstate.topology.processor import (
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubTopology
 from streamstate.topology.stores import dead_letter
 from streamstate.topology.stream import Stream
+from streamstate.topology.suppressing import time_limit, window_close
 from streamstate.topology.table import Table
 from streamstate.topology.windowed import SessionWindowedStream, WindowedStream
 
 __all__ = [
     "Cancellable",
+    "CogroupedStream",
     "ErrorPolicy",
     "EventTime",
     "Graph",
@@ -56,4 +59,6 @@ __all__ = [
     "plan_topics",
     "sink_topics",
     "stores",
+    "time_limit",
+    "window_close",
 ]

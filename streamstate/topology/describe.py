@@ -14,7 +14,7 @@ from streamstate.topology.event_time import EventTime
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, Timestamp, ToStream
-from streamstate.topology.window_specs import WindowedAggregate
+from streamstate.topology.window_specs import Suppress, WindowedAggregate
 from streamstate.windows import TimeWindows
 
 __all__ = ["describe_json", "describe_mermaid", "describe_text"]
@@ -192,6 +192,8 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
             described["partitions"] = spec.partitions
     elif isinstance(spec, ToStream):
         described["emit"] = spec.emit
+    elif isinstance(spec, Suppress):
+        described.update(_suppress(spec))
     elif isinstance(spec, WindowedAggregate):
         described.update(
             operator=f"windowed_{spec.kind}",
@@ -205,6 +207,16 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
     if stores_of(spec):
         described["stores"] = list(stores_of(spec))
     return described
+
+
+def _suppress(spec: Suppress) -> dict[str, Any]:
+    return {
+        "until": "window_close" if spec.by_window else "time_limit",
+        "wait_ms": spec.wait_ms,
+        "max_records": spec.max_records,
+        "max_bytes": spec.max_bytes,
+        "when_full": spec.when_full,
+    }
 
 
 def _fields(windows: Any) -> dict[str, Any]:
@@ -243,6 +255,11 @@ def _summary(node: dict[str, Any]) -> str:
         parts.append(f"reset {node['reset']}")
     if node.get("on_error", "fail") != "fail":
         parts.append(f"on error {node['on_error']}")
+    if "until" in node:
+        parts.append(f"until {node['until']} and {node['wait_ms']} ms")
+    for limit in ("max_records", "max_bytes"):
+        if node.get(limit) is not None:
+            parts.append(f"{limit} {node[limit]}, then {node['when_full']}")
     if "windows" in node:
         fields = dict(node["windows"])
         parts.append(f"{fields.pop('kind')} windows " + " ".join(f"{name} {value}" for name, value in fields.items()))

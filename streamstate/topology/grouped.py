@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
+from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.draft import Position, checked_function
 from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
@@ -82,6 +83,25 @@ class GroupedStream(Generic[K, V]):
         checked_function(function, "reduce", self._at.node)
         kept = value or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: Reduce(name, function))
+
+    def cogroup(self, aggregator: Callable[[K, V, A], A]) -> CogroupedStream[K, A]:
+        """Start an aggregate of several grouped streams (Kafka Streams: ``KGroupedStream.cogroup``).
+
+        Args:
+            aggregator: (key, value, aggregate) to the next aggregate, for records of this stream.
+
+        Raises:
+            TopologyError: it is no function.
+
+        >>> from streamstate import Topology, serde
+        >>> topology = Topology("t")
+        >>> flights = topology.stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> weather = topology.stream("weather", key=serde.string(), value=serde.json()).group_by_key()
+        >>> flights.cogroup(lambda origin, flight, seen: seen + 1).cogroup(weather, lambda origin, report, seen: seen)
+        <CogroupedStream flights + weather>
+        """
+        checked_function(aggregator, "cogroup", self._at.node)
+        return CogroupedStream(((self._at, aggregator),))
 
     @overload
     def windowed_by(self, windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> WindowedStream[K, V]: ...

@@ -23,6 +23,7 @@ from streamstate.topology.table_specs import (
     TableSource,
     TableTransformValues,
 )
+from streamstate.topology.window_specs import Suppress, WindowedAggregate
 from streamstate.window_keys import segment_length
 
 __all__ = ["rows_of", "store_of", "versioned_by", "versioned_spec"]
@@ -56,7 +57,9 @@ def versioned_by(draft: Draft, node: str) -> StoreSpec | None:
 
 def store_of(draft: Draft, node: str) -> str | None:
     """The store that holds exactly what the table shows, if there is one."""
-    store: str | None = getattr(draft.nodes[node].spec, "store", None)
+    spec = draft.nodes[node].spec
+    # Of a table that is held back, the store has what it does not show yet.
+    store: str | None = None if isinstance(spec, Suppress) else getattr(spec, "store", None)
     return store
 
 
@@ -101,4 +104,8 @@ def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
         return (spec.store,)
     if isinstance(spec, (TableFilter, TableMapValues)):
         return spec.stores or rows_of(draft, draft.nodes[node].parents[0], kind)
+    if isinstance(spec, WindowedAggregate):
+        return spec.stores
+    if isinstance(spec, Suppress):
+        return (*spec.stores, *rows_of(draft, draft.nodes[node].parents[0], kind))
     raise TopologyError(f"{kind} cannot look into the table {node!r}: its rows are not kept by key")

@@ -160,6 +160,7 @@ class Aggregate:
     Attributes:
         result: what the table shows of the stored aggregate; None: the aggregate itself.
         timed: the aggregator takes (key, (value, event time), aggregate).
+        others: aggregators of the further parents, of a cogroup.
     """
 
     store: str
@@ -167,6 +168,7 @@ class Aggregate:
     aggregator: Callable[[Any, Any, Any], Any]
     result: Callable[[Any], Any] | None = None
     timed: bool = False
+    others: tuple[Callable[[Any, Any, Any], Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

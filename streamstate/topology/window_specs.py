@@ -63,4 +63,31 @@ class WindowedAggregate:
         return (self.store,)
 
 
-WindowSpec = WindowedAggregate
+@dataclass(frozen=True, slots=True)
+class Suppress:
+    """Holds changes of a table back.
+
+    Attributes:
+        store: what is held.
+        key: serde of the table's keys.
+        wait_ms: how much stream time after its own a change is let go.
+        by_window: a change's own time is the end of its window, and deletions are left out; else its timestamp.
+        max_records, max_bytes: None: no limit.
+        when_full: ``emit`` sends the first ones early, ``stop`` stops the worker.
+    """
+
+    store: str
+    key: Serde[Any]
+    wait_ms: int
+    by_window: bool
+    max_records: int | None
+    max_bytes: int | None
+    when_full: Literal["emit", "stop"]
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the stores it uses."""
+        return (self.store,)
+
+
+WindowSpec = WindowedAggregate | Suppress

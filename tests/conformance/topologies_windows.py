@@ -6,7 +6,7 @@ import re
 from datetime import timedelta
 from typing import Any
 
-from streamstate import Table, Topology, serde, windows
+from streamstate import Table, Topology, serde, time_limit, window_close, windows
 from tests.conformance.cases import Case, builds
 
 NUMBER = serde.integer()
@@ -71,4 +71,49 @@ def counted(case: Case) -> Topology:
     grouped = topology.stream(source, key=TEXT, value=TEXT).group_by_key()
     table: Table[Any, int] = grouped.windowed_by(described(case)).count(store="windows", emit=emits(case))
     table.to_stream().to("output")
+    return topology
+
+
+@builds(
+    "SuppressScenarioTest#shouldSupportFinalResultsForTimeWindows",
+    "SuppressScenarioTest#shouldSupportFinalResultsForSlidingWindows",
+)
+def suppressed_windows(case: Case) -> Topology:
+    topology = Topology("suppress")
+    grouped = topology.stream("input", key=TEXT, value=TEXT).group_by_key()
+    table: Table[Any, int] = grouped.windowed_by(described(case)).count(store="windows")
+    table.suppress(window_close(), store="held").to_stream().to("output-suppressed")
+    table.to_stream().to("output-raw")
+    return topology
+
+
+@builds("SuppressScenarioTest#shouldImmediatelyEmitEventsWithZeroEmitAfter")
+def suppressed_for_no_time(case: Case) -> Topology:
+    topology = Topology("suppress")
+    rows = topology.table("input", key=TEXT, value=TEXT)
+    groups = rows.group_by(lambda key, value: value, select=lambda key, value: key, key=TEXT, value=TEXT)
+    counts = groups.count(store="n")
+    counts.suppress(time_limit(ms(0)), store="held").to_stream().to("output-suppressed")
+    counts.to_stream().to("output-raw")
+    return topology
+
+
+@builds("SuppressScenarioTest#shouldWorkBeforeJoinLeft")
+def suppressed_before_a_join(case: Case) -> Topology:
+    topology = Topology("suppress")
+    left = topology.table("left", key=TEXT, value=TEXT).suppress(time_limit(ms(10)), store="held")
+    right = topology.table("right", key=TEXT, value=TEXT)
+    joined = left.outer_join(right, lambda one, other: f"({one or 'null'},{other or 'null'})")
+    joined.to_stream().to("output", value=TEXT)
+    return topology
+
+
+@builds("CogroupedKStreamImplTest#testCogroupKeyMixedAggregators")
+def cogrouped(case: Case) -> Topology:
+    topology = Topology("cogroup")
+    one, two = (topology.stream(name, key=TEXT, value=TEXT).group_by_key() for name in ("one", "two"))
+    both = one.cogroup(lambda key, value, so_far: f"{so_far}-{value}").cogroup(
+        two, lambda key, value, so_far: f"{so_far}+{value}"
+    )
+    both.aggregate(lambda: "0", value=TEXT, store="both").to_stream().to("output")
     return topology
