@@ -73,6 +73,12 @@ def pack_sequenced(time_ms: int, sequence: int) -> bytes:
     return _SEQUENCED.pack(time_ms + BIAS, sequence)
 
 
+def unpack_sequenced(data: bytes, at: int) -> tuple[int, int]:
+    """What ``pack_sequenced`` has packed."""
+    time, sequence = _SEQUENCED.unpack_from(data, at)
+    return time - BIAS, sequence
+
+
 def key_in_bucket(data: bytes) -> bytes:
     """The key of an entry laid out in segments."""
     length: int = _PREFIX.unpack_from(data)[1]
@@ -132,3 +138,30 @@ def store_key(windows: Any, key: Serde[Any], segment_ms: int) -> Serde[Any]:
         return start, end
 
     return _in_segments(key, segment_ms, lambda w: w.end, lambda w: pack_times(w.end, w.start), session)
+
+
+def record_key(key: Serde[Any], segment_ms: int) -> Serde[tuple[Any, int, int]]:
+    """Serde of (key, time, number) in the store of a stream's records."""
+    encode, decode = key.serialize, key.deserialize
+
+    def serialize(record: tuple[Any, int, int]) -> bytes:
+        return bucket(record[1] // segment_ms * segment_ms, encode(record[0])) + pack_sequenced(record[1], record[2])
+
+    def deserialize(data: bytes) -> tuple[Any, int, int]:
+        inner = key_in_bucket(data)
+        return (decode(inner), *unpack_sequenced(data, 12 + len(inner)))
+
+    return Serde(f"segment, {key.name}, time, number", serialize, deserialize, immutable=key.immutable)
+
+
+def waiting_key(key: Serde[Any]) -> Serde[tuple[bool, int, Any, int]]:
+    """Serde of (is left, time, key, number) in the store of records that wait to be joined."""
+    encode, decode = key.serialize, key.deserialize
+
+    def serialize(record: tuple[bool, int, Any, int]) -> bytes:
+        return bytes((record[0],)) + pack_time(record[1]) + encode(record[2]) + record[3].to_bytes(4, "big")
+
+    def deserialize(data: bytes) -> tuple[bool, int, Any, int]:
+        return data[0] == 1, unpack_time(data, 1), decode(data[9:-4]), int.from_bytes(data[-4:], "big")
+
+    return Serde(f"side, time, {key.name}, number", serialize, deserialize, immutable=key.immutable)

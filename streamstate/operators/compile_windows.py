@@ -1,4 +1,4 @@
-"""Compile functions of windowed aggregations."""
+"""Compile functions of windowed aggregations, of what holds their results back, and of joins of streams."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from streamstate.operators.compile_rows import suppressor
 from streamstate.operators.session import session_windows
 from streamstate.operators.sliding import sliding_windows
 from streamstate.operators.stateless import Forward
+from streamstate.operators.stream_join import TimedRecords, Waiting, self_join, stream_join
 from streamstate.operators.windowed import Folding, Late, late_records, time_windows
 from streamstate.topology import specs, window_specs
 from streamstate.windows import SessionWindows, SlidingWindows
@@ -66,7 +67,28 @@ def _suppress(made: Compilation, node: specs.Node, spec: window_specs.Suppress) 
     made.tables[node.name] = operator.change
 
 
+def _stream_join(made: Compilation, node: specs.Node, spec: window_specs.StreamJoin) -> None:
+    name, context, forward = node.name, made.context, made.forward(node)
+    records = [TimedRecords(made.stores[store]) for store in spec.stores[:2]]
+    if len(records) == 1:
+        made.streams[name] = self_join(name, spec, records[0], context, forward)
+        return
+    waiting = None
+    if len(spec.stores) == 3:
+        waiting = Waiting(name, spec, made.stores[spec.stores[2]], context, forward)
+        made.task.processors.append(waiting)
+    left, right = records
+    from_left = stream_join(name, spec, left, right, waiting, context, forward, left=True)
+    from_right = stream_join(name, spec, right, left, waiting, context, forward, left=False)
+    if spec.left == spec.right:
+        made.streams[name] = stateless.fan_out([from_left, from_right])
+        return
+    made.sides[name, spec.left] = from_left
+    made.sides[name, spec.right] = from_right
+
+
 WINDOWS: dict[type, CompileFunction] = {
     window_specs.WindowedAggregate: _windowed_aggregate,
     window_specs.Suppress: _suppress,
+    window_specs.StreamJoin: _stream_join,
 }

@@ -54,6 +54,11 @@ class InOrder:
         keys = self._keys
         return list(dict.fromkeys(keys[bisect_left(keys, start) : bisect_left(keys, end)]))
 
+    def from_(self, start: bytes) -> Iterator[bytes]:
+        """Keys with ``start <= key``, some of them twice."""
+        keys = self._keys
+        return (keys[at] for at in range(bisect_left(keys, start), len(keys)))
+
     def clear(self) -> None:
         """Forget all."""
         self._keys.clear()

@@ -175,6 +175,14 @@ class StagedStore:
             yield below[0], self._to_entry(self._from_stored(below[1]))
             below = next(stored, None)
 
+    def first_from(self, start: bytes, end: bytes) -> bytes | None:
+        """The first key with ``start <= key < end``, of a store as in ``between``."""
+        assert self.segments is not None, "read by time without segments"
+        staged = self.staged
+        noted = next((key for key in self.segments.noted.from_(start) if staged.get(key) is not None), None)
+        stored = next((key for key, _ in self._scan_backend(start, end) if staged.get(key, key) is not None), None)
+        return min((key for key in (noted, stored) if key is not None and key < end), default=None)
+
     # -- the life of a transaction -------------------------------------------------------------------------
 
     def _encoded(self) -> dict[bytes, bytes | None]:

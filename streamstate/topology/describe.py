@@ -14,7 +14,7 @@ from streamstate.topology.event_time import EventTime
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, Timestamp, ToStream
-from streamstate.topology.window_specs import Suppress, WindowedAggregate
+from streamstate.topology.window_specs import StreamJoin, Suppress, WindowedAggregate
 from streamstate.windows import TimeWindows
 
 __all__ = ["describe_json", "describe_mermaid", "describe_text"]
@@ -194,6 +194,8 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
         described["emit"] = spec.emit
     elif isinstance(spec, Suppress):
         described.update(_suppress(spec))
+    elif isinstance(spec, StreamJoin):
+        described.update(within=asdict(spec.within), alone=_alone(spec))
     elif isinstance(spec, WindowedAggregate):
         described.update(
             operator=f"windowed_{spec.kind}",
@@ -207,6 +209,10 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
     if stores_of(spec):
         described["stores"] = list(stores_of(spec))
     return described
+
+
+def _alone(spec: StreamJoin) -> list[str]:
+    return [side for side, alone in (("left", spec.left_alone), ("right", spec.right_alone)) if alone]
 
 
 def _suppress(spec: Suppress) -> dict[str, Any]:
@@ -255,6 +261,9 @@ def _summary(node: dict[str, Any]) -> str:
         parts.append(f"reset {node['reset']}")
     if node.get("on_error", "fail") != "fail":
         parts.append(f"on error {node['on_error']}")
+    if "within" in node:
+        parts.append("within " + " ".join(f"{name} {value}" for name, value in node["within"].items()))
+        parts += [f"{side} records alone too" for side in node["alone"]]
     if "until" in node:
         parts.append(f"until {node['until']} and {node['wait_ms']} ms")
     for limit in ("max_records", "max_bytes"):

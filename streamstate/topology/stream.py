@@ -8,16 +8,14 @@ they encode.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology import specs
-from streamstate.topology import table as _table
-from streamstate.topology import table_joins as _table_joins
 from streamstate.topology.draft import Position, attached_stores, checked_function, checked_policy, same_draft
+from streamstate.topology.joins import Joins
 from streamstate.topology.names import checked
 from streamstate.topology.processor import Processor
 from streamstate.topology.specs import ErrorPolicy, StoreSpec
@@ -31,7 +29,7 @@ T = TypeVar("T")
 OnError = Literal["fail", "continue"] | ErrorPolicy
 
 
-class Stream(Generic[K, V]):
+class Stream(Joins[K, V]):
     """An unbounded sequence of records (Kafka Streams: ``KStream``). Made by ``Topology.stream``.
 
     Every operator takes ``name=``, its name in descriptions and errors. Without one, it is called after its parent
@@ -39,10 +37,7 @@ class Stream(Generic[K, V]):
     the same when operators are added elsewhere.
     """
 
-    __slots__ = ("_at",)
-
-    def __init__(self, at: Position) -> None:
-        self._at = at
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"<Stream {self._at.node}>"
@@ -290,101 +285,6 @@ class Stream(Generic[K, V]):
         else:
             checked(name, "name of repartition")
         return Stream(at.through_repartition(name, "repartition", partitions))
-
-    def join(
-        self,
-        other: _table.Table[K, T],
-        joiner: Callable[[V, T], V2],
-        *,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        name: str | None = None,
-    ) -> Stream[K, V2]:
-        """Join each record with the row of its key in a table (Kafka Streams: ``KStream.join`` with a ``KTable``).
-
-        Records of the stream make results, changes of the table do not. A record meets the row as it is when its
-        turn comes; a task takes its inputs in the order of their event times. The result has the record's timestamp.
-        Records without a row, with a null key or with a null value make no result.
-
-        With a versioned table (``Topology.table(..., versioned=...)``) a record meets the row that held at its
-        event time: an as-of join. With ``grace`` each record waits until the stream's time is so far past its own, so
-        that rows which come late are there; records that are later than that are joined at once.
-
-        When an operator since the source may have changed the key, the stream goes through a repartition topic. Stream
-        and table must have equally many partitions.
-
-        Args:
-            other: the table.
-            joiner: (value of the stream, value of the table) to the value of the result.
-            grace: how long records wait for a versioned table; the table's history must be as long. Kafka Streams:
-                ``Joined.withGracePeriod``.
-            tolerance: how much older than the record the row of a versioned table may be; older ones count as none.
-            key: serde of the stream's key in the repartition topic; by default the one known.
-            value: serde of the stream's value there; by default the one known.
-            name: of the operator and, where one is needed, of the repartition topic.
-
-        Raises:
-            TopologyError: a serde is not known, the table is of another Topology, or ``grace`` or ``tolerance`` do
-                not fit it.
-
-        >>> from streamstate import Topology, serde
-        >>> topology = Topology("t")
-        >>> planes = topology.table("planes", key=serde.string(), value=serde.json())
-        >>> flights = topology.stream("flights", key=serde.string(), value=serde.json())
-        >>> flights.join(planes, lambda flight, plane: {**flight, "seats": plane["seats"]})
-        <Stream flights.join>
-        """
-        return Stream(
-            _table_joins.join_table(
-                self._at,
-                other,
-                joiner,
-                left=False,
-                grace=grace,
-                tolerance=tolerance,
-                key=key,
-                value=value,
-                name=name,
-            )
-        )
-
-    def left_join(
-        self,
-        other: _table.Table[K, T],
-        joiner: Callable[[V, T | None], V2],
-        *,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        name: str | None = None,
-    ) -> Stream[K, V2]:
-        """As ``join``, and records without a row too (Kafka Streams: ``KStream.leftJoin`` with a ``KTable``).
-
-        For those, and for records with a null key, ``joiner`` gets None in place of the row's value. Records with a
-        null value make no result.
-
-        >>> from streamstate import Topology, serde
-        >>> topology = Topology("t")
-        >>> names = topology.table("names", key=serde.string(), value=serde.string())
-        >>> topology.stream("visits", key=serde.string()).left_join(names, lambda visit, name: name or "unknown")
-        <Stream visits.left_join>
-        """
-        return Stream(
-            _table_joins.join_table(
-                self._at,
-                other,
-                joiner,
-                left=True,
-                grace=grace,
-                tolerance=tolerance,
-                key=key,
-                value=value,
-                name=name,
-            )
-        )
 
     def to(
         self,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamstate.serde import Serde
-from streamstate.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
+from streamstate.windows import JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 
 WindowEmit = Literal["update", "close", "commit"]
 Windows = TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
@@ -90,4 +90,27 @@ class Suppress:
         return (self.store,)
 
 
-WindowSpec = WindowedAggregate | Suppress
+@dataclass(frozen=True, slots=True)
+class StreamJoin:
+    """Joins two streams by key and time.
+
+    Attributes:
+        left, right: the nodes they come from; the same one in a self-join.
+        within: how far apart records may be.
+        joiner: (left value, right value) to that of the result; None for what is missing.
+        left_alone, right_alone: records of that side that meet nothing are sent too.
+        key: serde of the key.
+        stores: of left records, of right ones and of those that wait; a self-join that sends nothing alone has one.
+    """
+
+    left: str
+    right: str
+    within: JoinWindows
+    joiner: Callable[[Any, Any], Any]
+    left_alone: bool
+    right_alone: bool
+    key: Serde[Any]
+    stores: tuple[str, ...]
+
+
+WindowSpec = WindowedAggregate | Suppress | StreamJoin

@@ -1,0 +1,262 @@
+"""What a stream can be joined with: another stream, by key and time, or a table, by key.
+
+Rule of this module: as of ``stream``, of whose handle it is a part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Generic, TypeVar, overload
+
+from streamstate.errors import TopologyError
+from streamstate.serde import Serde
+from streamstate.topology import stream as _stream
+from streamstate.topology import table as _table
+from streamstate.topology import table_joins as _table_joins
+from streamstate.topology.draft import Position
+from streamstate.topology.stream_joins import join_streams
+from streamstate.windows import JoinWindows
+
+K = TypeVar("K")
+V = TypeVar("V")
+V2 = TypeVar("V2")
+T = TypeVar("T")
+
+
+class Joins(Generic[K, V]):
+    """The joins of ``Stream``."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self, at: Position) -> None:
+        self._at = at
+
+    @overload
+    def join(
+        self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[[V, T], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def join(
+        self,
+        other: _table.Table[K, T],
+        joiner: Callable[[V, T], V2],
+        *,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    def join(
+        self,
+        other: _stream.Stream[K, Any] | _table.Table[K, Any],
+        joiner: Callable[[Any, Any], Any],
+        *,
+        within: JoinWindows | None = None,
+        store: str | None = None,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[Any] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, Any]:
+        """Join with another stream, by key and time, or with a table, by key.
+
+        *With a stream* (Kafka Streams: ``KStream.join`` with ``JoinWindows``): each pair of records with equal keys
+        whose times are close enough makes a result, when the second of them comes, with the greater of the two times.
+        Both streams are kept for as long as their records may be needed. Records with a null key or a null value
+        make no result. A stream may be joined with itself.
+
+        *With a table* (Kafka Streams: ``KStream.join`` with a ``KTable``): records of the stream make results, changes
+        of the table do not. A record meets the row as it is when its turn comes; a task takes its inputs in the order
+        of their event times. The result has the record's timestamp. Records without a row, with a null key or with a
+        null value make no result. With a versioned table (``Topology.table(..., versioned=...)``) a record meets the row
+        that held at its event time: an as-of join. With ``grace`` each record waits until the stream's time is so far
+        past its own, so that rows which come late are there; records that are later than that are joined at once.
+
+        When an operator since the source may have changed a stream's key, the stream goes through a repartition
+        topic. Both sides must have equally many partitions.
+
+        Args:
+            other: the other stream, or the table.
+            joiner: (value of this stream, value of the other or of the table) to the value of the result.
+            within: with a stream: how far apart records may be, made by ``windows.join``.
+            store: with a stream: what its stores are named after, ``{store}-left`` and ``{store}-right``.
+            grace: how long records wait for a versioned table; the table's history must be as long. Kafka Streams:
+                ``Joined.withGracePeriod``.
+            tolerance: how much older than the record the row of a versioned table may be; older ones count as none.
+            key: serde of the key; by default the one known.
+            value: serde of this stream's value; by default the one known.
+            other_value: with a stream: serde of its value; by default the one known.
+            name: of the operator and, with a table, where one is needed, of the repartition topic.
+
+        Raises:
+            TopologyError: a serde is not known, ``other`` is of another Topology, or an argument does not fit it.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> topology = Topology("t")
+        >>> flights = topology.stream("flights", key=serde.string(), value=serde.json())
+        >>> weather = topology.stream("weather", key=serde.string(), value=serde.json())
+        >>> flights.join(weather, lambda flight, report: {**report, **flight}, store="met",
+        ...              within=windows.join(before=timedelta(hours=1), after=timedelta(0)))
+        <Stream met.join>
+        >>> planes = topology.table("planes", key=serde.string(), value=serde.json())
+        >>> flights.join(planes, lambda flight, plane: {**flight, "seats": plane["seats"]})
+        <Stream flights.join>
+        """
+        if isinstance(other, _stream.Stream):
+            return self._with_stream(
+                "join", other, joiner, within, (False, False), store, name, key, value, other_value
+            )
+        self._no_stream("join", other, within, store, other_value)
+        at = _table_joins.join_table(
+            self._at, other, joiner, left=False, grace=grace, tolerance=tolerance, key=key, value=value, name=name
+        )
+        return _stream.Stream(at)
+
+    @overload
+    def left_join(
+        self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[[V, T | None], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: _table.Table[K, T],
+        joiner: Callable[[V, T | None], V2],
+        *,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    def left_join(
+        self,
+        other: _stream.Stream[K, Any] | _table.Table[K, Any],
+        joiner: Callable[[Any, Any], Any],
+        *,
+        within: JoinWindows | None = None,
+        store: str | None = None,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[Any] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, Any]:
+        """As ``join``, and records of this stream that meet nothing too (Kafka Streams: ``KStream.leftJoin``).
+
+        For those ``joiner`` gets None in place of the other value. With a stream they are sent once stream time, of
+        both streams together, has passed the end of their window and its grace, at the next record that moves it; those
+        with a null key at once. They wait in the store ``{store}-waiting``. Records with a null value make no result.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> topology = Topology("t")
+        >>> names = topology.table("names", key=serde.string(), value=serde.string())
+        >>> visits = topology.stream("visits", key=serde.string(), value=serde.string())
+        >>> visits.left_join(names, lambda visit, name: name or "unknown")
+        <Stream visits.left_join>
+        >>> orders = topology.stream("orders", key=serde.string(), value=serde.string())
+        >>> within = windows.join(timedelta(hours=1), grace=timedelta(minutes=5))
+        >>> visits.left_join(orders, lambda visit, order: order is not None, within=within, store="bought")
+        <Stream bought.left_join>
+        """
+        if isinstance(other, _stream.Stream):
+            alone = (True, False)
+            self._no_table("left_join", grace, tolerance)
+            return self._with_stream("left_join", other, joiner, within, alone, store, name, key, value, other_value)
+        self._no_stream("left_join", other, within, store, other_value)
+        at = _table_joins.join_table(
+            self._at, other, joiner, left=True, grace=grace, tolerance=tolerance, key=key, value=value, name=name
+        )
+        return _stream.Stream(at)
+
+    def outer_join(
+        self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[[V | None, T | None], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]:
+        """As ``left_join`` with a stream, and the records of the other one that meet nothing, too.
+
+        Kafka Streams: ``KStream.outerJoin``.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> topology = Topology("t")
+        >>> sent = topology.stream("sent", key=serde.string(), value=serde.long())
+        >>> received = topology.stream("received", key=serde.string(), value=serde.long())
+        >>> sent.outer_join(received, lambda out, back: (out, back), within=windows.join(timedelta(seconds=30)))
+        <Stream sent.outer_join>
+        """
+        if not isinstance(other, _stream.Stream):
+            raise TopologyError(f"outer_join after {self._at.node!r} takes a Stream, not {other!r}")
+        alone = (True, True)
+        return self._with_stream("outer_join", other, joiner, within, alone, store, name, key, value, other_value)
+
+    def _with_stream(
+        self,
+        kind: str,
+        other: _stream.Stream[K, Any],
+        joiner: Callable[[Any, Any], Any],
+        within: JoinWindows | None,
+        alone: tuple[bool, bool],
+        store: str | None,
+        name: str | None,
+        key: Serde[Any] | None,
+        value: Serde[Any] | None,
+        other_value: Serde[Any] | None,
+    ) -> _stream.Stream[K, Any]:
+        return _stream.Stream(
+            join_streams(
+                kind, self._at, other._at, joiner, within, left_alone=alone[0], right_alone=alone[1],
+                store=store, name=name, key=key, value=value, other_value=other_value,
+            )
+        )  # fmt: skip
+
+    def _no_table(self, kind: str, *arguments: object) -> None:
+        if any(argument is not None for argument in arguments):
+            raise TopologyError(
+                f"{kind} after {self._at.node!r}: grace= and tolerance= are for joins with a versioned table; the "
+                "grace of a join with a stream is that of windows.join(..., grace=)"
+            )
+
+    def _no_stream(self, kind: str, other: object, *arguments: object) -> None:
+        if not isinstance(other, _table.Table):
+            raise TopologyError(f"{kind} after {self._at.node!r} takes a Stream or a Table, not {other!r}")
+        if any(argument is not None for argument in arguments):
+            raise TopologyError(
+                f"{kind} after {self._at.node!r}: within=, store= and other_value= are for joins with a stream"
+            )

@@ -1,0 +1,101 @@
+"""Joins of two streams: what ``Stream.join`` and its like add to the draft.
+
+Rule of this module: as of the handles; it checks what it is given and adds nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from streamstate.errors import TopologyError
+from streamstate.serde import Serde
+from streamstate.topology.draft import Position, checked_function, same_draft
+from streamstate.topology.names import checked
+from streamstate.topology.specs import FAIL, SegmentSpec, StoreSpec
+from streamstate.topology.window_specs import StreamJoin
+from streamstate.window_keys import record_key, segment_length, waiting_key
+from streamstate.windows import JoinWindows
+
+
+def join_streams(
+    kind: str,
+    left: Position,
+    right: Position,
+    joiner: Callable[[Any, Any], Any],
+    within: object,
+    *,
+    left_alone: bool,
+    right_alone: bool,
+    store: str | None,
+    name: str | None,
+    key: Serde[Any] | None,
+    value: Serde[Any] | None,
+    other_value: Serde[Any] | None,
+) -> Position:
+    """Records at ``left`` with those at ``right`` that are close in time; see ``Stream.join``."""
+    checked_function(joiner, kind, left.node)
+    same_draft(left.draft, right.draft, kind)
+    if not isinstance(within, JoinWindows):
+        raise TopologyError(
+            f"{kind} of {left.node!r} with a stream takes within=, such as within=windows.join(timedelta(minutes=5)), "
+            f"not {within!r}"
+        )
+    if store is None:
+        store = left.draft.lasting_name(left.node, kind, "store")
+        name = name or store
+    name = name or f"{checked(store, 'name of a store')}.{kind}"
+    key = left.with_serdes(key, None).key_serde(kind)
+    same = left.node == right.node
+    itself = same and not left_alone and not right_alone
+    left = left.with_serdes(key, value)
+    right = right.with_serdes(key, other_value)
+    serdes = left.value_serde(kind), right.value_serde(f"{kind} (for the other stream: other_value=)")
+    if left.key_changed:
+        left = left.through_repartition(f"{store}-left", kind)
+    if same:
+        right = replace(left, value=right.value)
+    elif right.key_changed:
+        right = right.through_repartition(f"{store}-right", kind)
+    stores = _stores(store, key, serdes, within, alone=left_alone or right_alone, itself=itself)
+    for made in stores:
+        left.draft.claim_store(made)
+    spec = StreamJoin(
+        left.node, right.node, within, joiner, left_alone, right_alone, key, tuple(made.name for made in stores)
+    )
+    parents = (left.node,) if same else (left.node, right.node)
+    node = left.draft.add(spec, parents, kind, name)
+    policy = left.on_error if left.on_error == right.on_error else FAIL
+    return replace(left, node=node, value=None, key_changed=False, on_error=policy)
+
+
+def _stores(
+    store: str,
+    key: Serde[Any],
+    values: tuple[Serde[Any], Serde[Any]],
+    windows: JoinWindows,
+    *,
+    alone: bool,
+    itself: bool,
+) -> list[StoreSpec]:
+    segments = SegmentSpec(windows.retention_ms, segment_length(windows.retention_ms))
+    keys = record_key(key, segments.length_ms)
+    made = [StoreSpec(f"{store}-left", keys, values[0], segments=segments)]
+    if not itself:
+        made.append(StoreSpec(f"{store}-right", keys, values[1], segments=segments))
+    if alone:
+        made.append(StoreSpec(f"{store}-waiting", waiting_key(key), _either(*values), segments=SegmentSpec(None)))
+    return made
+
+
+def _either(left: Serde[Any], right: Serde[Any]) -> Serde[tuple[bool, Any]]:
+    """(is left, value), each side by its own serde."""
+
+    def serialize(pair: tuple[bool, Any]) -> bytes:
+        return b"\x01" + left.serialize(pair[1]) if pair[0] else b"\x00" + right.serialize(pair[1])
+
+    def deserialize(data: bytes) -> tuple[bool, Any]:
+        return (True, left.deserialize(data[1:])) if data[0] else (False, right.deserialize(data[1:]))
+
+    return Serde(f"{left.name} or {right.name}", serialize, deserialize)
