@@ -157,7 +157,21 @@ class StagedStore:
         assert self.segments is not None, "read by time without segments"
         staged = self.staged
         noted = [(key, staged[key]) for key in self.segments.noted.between(start, end) if key in staged]
-        return self._merge(noted, self._backend.scan(self.spec.name, start, end, False), False)
+        noted.reverse()
+        for key, stored in self._scan_backend(start, end):
+            while noted and noted[-1][0] < key:
+                created, internal = noted.pop()
+                if internal is not None:
+                    yield created, self._to_entry(internal)
+            if noted and noted[-1][0] == key:
+                noted.pop()
+            # What the backend has may be overwritten or deleted without being noted.
+            internal = staged.get(key, MISSING)
+            if internal is not None:
+                yield key, self._to_entry(self._from_stored(stored) if internal is MISSING else internal)
+        for created, internal in reversed(noted):
+            if internal is not None:
+                yield created, self._to_entry(internal)
 
     def _merge(
         self, staged: list[tuple[bytes, Any]], stored: Iterator[tuple[bytes, bytes]], reverse: bool

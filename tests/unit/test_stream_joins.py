@@ -133,6 +133,20 @@ def test_stores_show_what_is_kept_and_what_waits() -> None:
     assert list(joined.driver.store("j-waiting").all()) == []
 
 
+def test_what_waited_at_a_commit_and_has_met_since_is_not_sent_alone() -> None:
+    topology = Topology("t")
+    left, right = two(topology)
+    left.left_join(right, pair, within=windows.join(ms(10)), store="j").to("out", value=TEXT)
+    with TopologyTestDriver(topology, auto_commit=False) as driver:
+        driver.input("left").pipe("a", "A", timestamp=1)
+        driver.input("left").pipe("b", "B", timestamp=1)
+        driver.commit()
+        driver.input("right").pipe("a", 1, timestamp=2)
+        driver.input("right").pipe("c", 1, timestamp=50)
+        driver.commit()
+        assert [record.value for record in driver.output("out").read_all()] == ["A+1", "B+None"]
+
+
 def test_a_failed_record_takes_back_what_it_had_let_go() -> None:
     topology = Topology("t")
     left = topology.stream("left", key=TEXT, value=TEXT, on_error="continue")

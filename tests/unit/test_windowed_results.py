@@ -69,6 +69,19 @@ def test_what_is_open_at_a_crash_closes_after_it_and_once() -> None:
         assert out(driver, "out-session") == [(Windowed("a", 7, 13), 2, 13)]
 
 
+def test_a_window_that_was_committed_and_then_updated_closes_with_the_update() -> None:
+    topology = Topology("t")
+    table = grouped(topology).windowed_by(windows.tumbling(ms(10))).count(store="s", emit="close")
+    table.to_stream().to("out")
+    with TopologyTestDriver(topology, auto_commit=False) as driver:
+        driver.input("in").pipe("a", 1, timestamp=1)
+        driver.commit()
+        driver.input("in").pipe("a", 1, timestamp=2)
+        driver.input("in").pipe("b", 1, timestamp=12)
+        driver.commit()
+        assert out(driver) == [(Windowed("a", 0, 10), 2, 2)]
+
+
 def test_newest_at_each_commit() -> None:
     topology = Topology("t")
     table = grouped(topology).windowed_by(windows.tumbling(ms(10))).count(store="s", emit="commit")
