@@ -83,9 +83,11 @@ class Joins(Generic[K, V]):
         *With a table* (Kafka Streams: ``KStream.join`` with a ``KTable``): records of the stream make results, changes
         of the table do not. A record meets the row as it is when its turn comes; a task takes its inputs in the order
         of their event times. The result has the record's timestamp. Records without a row, with a null key or with a
-        null value make no result. With a versioned table (``Topology.table(..., versioned=...)``) a record meets the row
-        that held at its event time: an as-of join. With ``grace`` each record waits until the stream's time is so far
-        past its own, so that rows which come late are there; records that are later than that are joined at once.
+        null value make no result.
+
+        With a versioned table (``Topology.table(..., versioned=...)``) a record meets the row that held at its event
+        time: an as-of join. With ``grace`` each record waits until the stream's time is so far past its own, so that
+        rows which come late are there; records that are later than that are joined at once.
 
         When an operator since the source may have changed a stream's key, the stream goes through a repartition
         topic. Both sides must have equally many partitions.
