@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from benchmarks.job import Job, received, say, when_told_to_stop
-from streamstate import Topology, serde
+from streamstate import Topology, aggregates, serde, windows
 from streamstate.app import Application, Settings
 
 __all__ = ["TOPOLOGIES", "missing", "topology"]
@@ -19,6 +19,7 @@ __all__ = ["TOPOLOGIES", "missing", "topology"]
 Event = dict[str, Any]
 
 _STATUS = timedelta(milliseconds=20)
+_MINUTE = timedelta(minutes=1)
 _GRACE = timedelta(seconds=30)
 # Kafka's own bound on how long a transaction may stay open is far above; a busy machine must not abort one.
 _TRANSACTION_TIMEOUT = timedelta(seconds=60)
@@ -52,6 +53,18 @@ def _grouped(job: Job, topology: Topology) -> None:
     )
 
 
+def _means(job: Job, topology: Topology) -> None:
+    (
+        topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
+        .group_by_key()
+        .windowed_by(windows.tumbling(_MINUTE, grace=_GRACE))
+        .aggregate(mean=aggregates.mean("amount"), store="means")
+        .to_stream()
+        .map(lambda window, row: (window.key, {"start": window.start, "mean": row["mean"]}))
+        .to(job.output, key=serde.string(), value=serde.json())
+    )
+
+
 def _enriched(job: Job, topology: Topology) -> None:
     customers = topology.table(job.inputs["table"], key=serde.string(), value=serde.json())
     (
@@ -76,6 +89,7 @@ TOPOLOGIES: Mapping[str, Callable[[Job, Topology], None]] = {
     "count-update": _counted,
     "count-commit": _counted,
     "repartition": _grouped,
+    "tumbling-mean": _means,
     "table-join": _enriched,
     "restore": _restored,
 }

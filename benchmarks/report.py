@@ -26,6 +26,7 @@ _METRICS = (
     "p50_ms",
     "p99_ms",
     "p999_ms",
+    "feeder_lateness_ms",
     "restore_rate",
     "from_start_s",
 )
@@ -211,6 +212,7 @@ _COLUMNS: Mapping[str, list[tuple[str, Any]]] = {
         ("p99 ms", _plain("p99_ms")),
         ("p99.9 ms", _plain("p999_ms")),
         ("ours ÷ this, p99", _against("p99_ms")),
+        ("feeder late by at most, ms", _plain("feeder_lateness_ms")),
         ("CPU s per million", _plain("cpu_s_per_million", 1)),
         ("peak MiB", _plain("peak_bytes", 0, _MEBI)),
     ],
