@@ -175,7 +175,8 @@ def main(arguments: list[str] | None = None) -> int:
                 return profile(options)
             found = json.loads(options.from_json.read_text("utf-8")) if options.from_json else measure(options)
         except KeyboardInterrupt:
-            print("Stopped; what was measured is in", options.output, file=sys.stderr)
+            kept = options.output / "results.json"
+            print(f"Stopped. For what was measured: python -m benchmarks --from-json {kept}", file=sys.stderr)
             return 130
         except StreamStateError as error:
             print(error, file=sys.stderr)

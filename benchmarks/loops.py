@@ -95,11 +95,12 @@ def _grouped(job: Job, send: Sent) -> dict[str, Step]:
 
 def _means(job: Job, send: Sent) -> dict[str, Step]:
     output, loads, dumps = job.output, orjson.loads, orjson.dumps
-    # Per window start, so that a closed window goes as a whole.
-    windows: dict[int, dict[bytes, list[int]]] = {}
+    # Per partition, because event time advances in each for itself; by start, so that a closed window goes as a whole.
+    partitions: list[dict[int, dict[bytes, list[int]]]] = [{} for _ in range(PARTITIONS)]
 
     def step(message: Any, timestamp: int) -> None:
         start = timestamp - timestamp % MINUTE_MS
+        windows = partitions[message.partition()]
         window = windows.get(start)
         if window is None:
             window = windows[start] = {}

@@ -21,8 +21,6 @@ Event = dict[str, Any]
 _STATUS = timedelta(milliseconds=20)
 _MINUTE = timedelta(minutes=1)
 _GRACE = timedelta(seconds=30)
-# Kafka's own bound on how long a transaction may stay open is far above; a busy machine must not abort one.
-_TRANSACTION_TIMEOUT = timedelta(seconds=60)
 
 
 def _mapped(job: Job, topology: Topology) -> None:
@@ -129,7 +127,6 @@ def main() -> None:
         application_id=job.application_id,
         state_dir=job.state,
         commit_interval=timedelta(milliseconds=job.commit_ms),
-        transaction_timeout=_TRANSACTION_TIMEOUT,
     )
     application = Application(topology(job), settings, watch, _STATUS)
     when_told_to_stop(application.stop)

@@ -40,7 +40,12 @@ def write_plots(found: Mapping[str, Any], directory: Path) -> list[Path]:
     restore = [case for case in found["cases"] if case["kind"] == "restore"]
     directory.mkdir(parents=True, exist_ok=True)
     drawn = [
-        _bars(directory / "throughput.png", throughput, _rate, "records/s, steady half (whole run where unknown)"),
+        _bars(
+            directory / "throughput.png",
+            throughput,
+            _rate,
+            "records/s, steady half (the whole run in cases where somebody has none)",
+        ),
         _bars(directory / "cpu.png", throughput, _median("cpu_s_per_million"), "CPU seconds per million records"),
         _bars(directory / "memory.png", throughput, _median("peak_bytes", _MEBI), "peak memory, MiB"),
         _latencies(directory / "latency.png", latency),
@@ -49,13 +54,19 @@ def write_plots(found: Mapping[str, Any], directory: Path) -> list[Path]:
     return [path for path in drawn if path is not None]
 
 
-def _rate(entry: Mapping[str, Any]) -> float | None:
-    steady: float | None = entry["median"]["steady_rate"]
-    return entry["median"]["rate"] if steady is None else steady
+# The value of a contender in a case.
+Value = Callable[[Mapping[str, Any], Mapping[str, Any]], float | None]
 
 
-def _median(metric: str, unit: float = 1) -> Callable[[Mapping[str, Any]], float | None]:
-    def value(entry: Mapping[str, Any]) -> float | None:
+def _rate(case: Mapping[str, Any], entry: Mapping[str, Any]) -> float | None:
+    """Of the steady half when everybody in the case has one: bars side by side must mean the same."""
+    steady = all(other["median"]["steady_rate"] is not None for other in case["contenders"] if other["runs"])
+    found: float | None = entry["median"]["steady_rate" if steady else "rate"]
+    return found
+
+
+def _median(metric: str, unit: float = 1) -> Value:
+    def value(case: Mapping[str, Any], entry: Mapping[str, Any]) -> float | None:
         found: float | None = entry["median"][metric]
         return None if found is None else found / unit
 
@@ -66,9 +77,7 @@ def _colour(name: str) -> str:
     return next((colour for prefix, colour in _COLOURS.items() if name.startswith(prefix)), _OTHER)
 
 
-def _bars(
-    path: Path, cases: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float | None], label: str
-) -> Path | None:
+def _bars(path: Path, cases: Sequence[Mapping[str, Any]], value: Value, label: str) -> Path | None:
     """A group of horizontal bars per case."""
     import matplotlib.pyplot as plt
 
@@ -78,7 +87,7 @@ def _bars(
     places: list[float] = []
     for case in cases:
         bars = [(entry["title"], shown, _colour(entry["name"])) for entry in case["contenders"]
-                if (shown := value(entry)) is not None]  # fmt: skip
+                if (shown := value(case, entry)) is not None]  # fmt: skip
         if not bars:
             continue
         ticks.append((at - 0.9, f"{case['title']}, {case['commit_ms']} ms"))
