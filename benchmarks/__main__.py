@@ -113,8 +113,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         found = document(results, plan, meta)
         write(found, options)
 
-    with broker(options.bootstrap_servers) as servers:
-        bench = Bench(servers, records, Inputs.at(servers), latency_s=latency_s)
+    with (
+        broker(options.bootstrap_servers) as servers,
+        Bench(servers, records, Inputs.at(servers), latency_s=latency_s) as bench,
+    ):
         run_suite(bench, plan, keep)
     return found
 
@@ -190,8 +192,8 @@ def profile(options: argparse.Namespace) -> int:
     workload = WORKLOADS[options.profile]
     case = Case(workload, (options.commit_ms or workload.intervals_ms)[0])
     target = options.output.parent / "profiles" / f"{case.name}-{commit().split(',')[0]}.svg"
-    with broker(options.bootstrap_servers) as servers:
-        bench = Bench(servers, options.records or 1_000_000, Inputs.at(servers))
+    records = options.records or 1_000_000
+    with broker(options.bootstrap_servers) as servers, Bench(servers, records, Inputs.at(servers)) as bench:
         print(run_profile(bench, case, target, native=options.native))
     return 0
 

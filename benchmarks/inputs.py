@@ -7,6 +7,7 @@ them back, and a shorter input is the beginning of a longer one.
 from __future__ import annotations
 
 import random
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,17 +90,19 @@ class Inputs:
     Attributes:
         servers: the broker.
         begin_ms: event time of record 0, a whole minute.
+        prefix: of all that this suite creates at the broker, where earlier ones may have left theirs.
     """
 
     servers: str
     begin_ms: int
+    prefix: str
     _filled: dict[str, int]
 
     @classmethod
     def at(cls, servers: str) -> Inputs:
         """Nothing is filled yet; event time begins `AGE_MS` ago."""
         now = time.time_ns() // 1_000_000
-        return cls(servers, (now - AGE_MS) // MINUTE_MS * MINUTE_MS, {})
+        return cls(servers, (now - AGE_MS) // MINUTE_MS * MINUTE_MS, f"bench-{secrets.token_hex(4)}", {})
 
     def topics(self, roles: tuple[str, ...], records: int) -> dict[str, str]:
         """The topic of each role, filled with its share of ``records`` records.
@@ -109,7 +112,7 @@ class Inputs:
         """
         found = {}
         for role in roles:
-            name = f"bench-{role}" if role == "table" else f"bench-{role}-{records}"
+            name = f"{self.prefix}.{role}" if role == "table" else f"{self.prefix}.{role}-{records}"
             if name not in self._filled:
                 KafkaAdmin({"bootstrap.servers": self.servers}).create([NewTopic(name, PARTITIONS, None, KEPT)])
                 self._filled[name] = self._fill(name, role, records)

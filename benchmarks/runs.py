@@ -59,16 +59,22 @@ class Bench:
 
     def name(self, case: Case, contender: Contender) -> str:
         """A new application id; no other one contains it."""
-        return f"bench.{next(self.numbers):04d}.{case.workload.name}.{contender.name}"
+        return f"{self.inputs.prefix}.{next(self.numbers):04d}.{case.workload.name}.{contender.name}"
 
     def create(self, topic: str) -> None:
         """A topic that nothing is deleted from by time."""
         KafkaAdmin({"bootstrap.servers": self.servers}).create([NewTopic(topic, PARTITIONS, None, KEPT)])
 
-    def delete(self, application_id: str) -> None:
-        """Every topic with this id in its name."""
-        names = internal_topics(AdminClient({"bootstrap.servers": self.servers, "log_level": 0}), application_id)
+    def delete(self, prefix: str) -> None:
+        """Every topic with this application id, or this suite's prefix, in its name."""
+        names = internal_topics(AdminClient({"bootstrap.servers": self.servers, "log_level": 0}), prefix)
         KafkaAdmin({"bootstrap.servers": self.servers}).delete(names)
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.delete(self.inputs.prefix)
 
     def limit_s(self, records: int) -> float:
         """How long a run over this many records may take."""
