@@ -80,6 +80,7 @@ class MemoryBroker:
             call that gives up after its time-out takes that long on a ``ManualClock``.
         lost_as_revoked: members that were dropped hear ``on_revoked`` in place of ``on_lost``, as librdkafka does
             it when a rebalance was under way as the session ended; what they commit there is refused.
+        empty_fetches: so many of the next polls find nothing, as when an answer takes longer than the poll waits.
         available: False while the broker is down; see ``stop`` and ``restart``.
         assignors: by protocol.
     """
@@ -90,6 +91,7 @@ class MemoryBroker:
         self.on_call: OnCall | None = None
         self.on_wait: Callable[[int], None] | None = None
         self.lost_as_revoked = False
+        self.empty_fetches = 0
         self.available = True
         self.assignors: dict[str, Assignor] = {
             "eager": range_assignor,

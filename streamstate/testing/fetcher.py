@@ -36,6 +36,9 @@ class Fetcher:
         Raises:
             OutOfRange: a position is below the log's start or behind its end.
         """
+        if self._broker.empty_fetches > 0:
+            self._broker.empty_fetches -= 1
+            return [], {}
         partitions = sorted(partition for partition in self.positions if partition not in paused)
         for partition in partitions:
             log, position = self._broker.log(partition), self.positions[partition]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from streamstate.engine import Task
 from streamstate.engine.ports import TopicPartition
 from streamstate.testing.simulation import reference
-from streamstate.testing.simulation.expectations import Output
+from streamstate.testing.simulation.expectations import Output, misplaced
 
 if TYPE_CHECKING:
     from streamstate.testing.simulation.run import Simulation
@@ -44,6 +44,7 @@ def check(sim: Simulation) -> Iterator[str]:
     yield from _wrong_tasks(sim)
     yield from _wrong_offsets(sim)
     yield from _wrong_outputs(sim)
+    yield from _wrong_homes(sim)
     yield from _wrong_state(sim)
 
 
@@ -129,6 +130,17 @@ def _wrong_outputs(sim: Simulation) -> Iterator[str]:
                 yield f"{topic}: and more"
                 break
             yield f"{topic}: {problem}"
+
+
+def _wrong_homes(sim: Simulation) -> Iterator[str]:
+    """What was sent through repartition topics is where a look-up of the key's owner expects it."""
+    for topic in sim.app.topics.plan.repartitions.values():
+        found = [
+            [Output(record.key(), record.value()) for record in sim.broker.history(topic.name, number)]
+            for number in range(topic.partitions)
+        ]
+        for problem in misplaced(found):
+            yield f"{topic.name}: {problem}"
 
 
 def _wrong_state(sim: Simulation) -> Iterator[str]:

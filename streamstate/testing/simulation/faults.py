@@ -120,11 +120,13 @@ class Kind:
         weight: how often it is drawn, relative to the others.
         says: what it is, for people.
         draw: where it falls: (call, phase, detail, duration in ms).
+        early: it falls near the start, so that others fall while it lasts.
     """
 
     weight: int
     says: str
     draw: Callable[[Random], tuple[str, str, str, int]]
+    early: bool = False
 
 
 def _anywhere(random: Random) -> tuple[str, str]:
@@ -163,6 +165,11 @@ def _timeout(random: Random) -> tuple[str, str, str, int]:
     return call, random.choice(("before", "after")), f"{times} times", random.choice((100, 1_000, 5_000))
 
 
+def _empty(random: Random) -> tuple[str, str, str, int]:
+    times = random.choice((1, 1, 3))
+    return random.choice(("restore.poll", "restore.poll", "consumer.poll")), "before", f"{times} times", 0
+
+
 def _membership(random: Random) -> tuple[str, str, str, int]:
     # In the middle of a restore more often than its calls are.
     call = random.choice(("restore.poll", random.choices(_EVERY, _EVERY_WEIGHT)[0]))
@@ -187,8 +194,9 @@ def _disk_error(random: Random) -> tuple[str, str, str, int]:
 
 
 def _late_markers(random: Random) -> tuple[str, str, str, int]:
-    which = random.choice(("all", "all but the group's"))
-    return *_anywhere(random), f"{which}, {random.choice((150, 600, 3_000))} ms", random.choice((1_000, 6_000))
+    which = random.choice(("all", "all but the group's", "all but the group's"))
+    delay_ms = random.choice((300, 1_000, 5_000))
+    return "consumer.poll", "before", f"{which}, {delay_ms} ms", random.choice((4_000, 20_000))
 
 
 def _compaction(random: Random) -> tuple[str, str, str, int]:
@@ -203,6 +211,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "pause": Kind(6, "a worker stands still for longer than its session, then goes on", _lasting(7_000, 15_000)),
     "slow": Kind(4, "a call takes long", _lasting(200, 2_000)),
     "timeout": Kind(6, "the answer of a call is lost, before or after the broker did it", _timeout),
+    "empty": Kind(4, "a poll returns nothing although there is something", _empty),
     "retriable": Kind(5, "a call fails for once", _error("retriable")),
     "abortable": Kind(4, "the transaction has to be aborted", _error("abortable")),
     "fenced": Kind(3, "another producer took the id, or the group moved on", _error("fenced")),
@@ -218,7 +227,7 @@ KINDS: Final[Mapping[str, Kind]] = {
     "clock": Kind(2, "the wall clock jumps", _clock),
     "disk-error": Kind(3, "writing or opening state fails", _disk_error),
     "disk-full": Kind(1, "writing state fails for some time", _lasting(500, 5_000)),
-    "late-markers": Kind(4, "transaction markers are written some time after the decision", _late_markers),
+    "late-markers": Kind(6, "transaction markers are written some time after the decision", _late_markers, early=True),
     "compaction": Kind(3, "changelogs are compacted", _compaction),
     "purge": Kind(2, "input and repartition records that are committed as processed are deleted",
                   lambda random: (*_anywhere(random), "", 0)),
@@ -259,7 +268,7 @@ def draw_faults(seed: int, horizon_ms: int, kinds: Sequence[str]) -> tuple[Fault
     faults = []
     for number in range(count):
         kind = random.choices(kinds, weights)[0]
-        at_ms = random.randrange(horizon_ms * 7 // 8)
+        at_ms = random.randrange(horizon_ms // 4 if KINDS[kind].early else horizon_ms * 7 // 8)
         nth = random.choices((1, 2, 3, 6), (12, 4, 2, 1))[0]
         call, phase, detail, duration_ms = KINDS[kind].draw(random)
         faults.append(Fault(number, kind, at_ms, call, phase, nth, detail, duration_ms))

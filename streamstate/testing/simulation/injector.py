@@ -14,6 +14,7 @@ from streamstate.engine.ports import (
     AbortRequired,
     Fenced,
     PortError,
+    Position,
     ProducerFatal,
     Retriable,
     TopicPartition,
@@ -166,6 +167,9 @@ class Injector:
     def _stand_still(self, fault: Fault, member: Member, call: str) -> None:
         self._sim.pass_time(fault.duration_ms)
 
+    def _empty(self, fault: Fault, member: Member, call: str) -> None:
+        self._sim.broker.empty_fetches = int(fault.detail.split()[0])
+
     def _timeout(self, fault: Fault, member: Member, call: str) -> None:
         times = int(fault.detail.split()[0])
         self._sim.clock.advance(fault.duration_ms)
@@ -261,12 +265,17 @@ class Injector:
     def _compaction(self, fault: Fault, member: Member, call: str) -> None:
         markers = not fault.detail.startswith("markers")
         trailing = not fault.detail.endswith("included")
+        committed = self._sim.broker.committed(self._sim.application_id)
         for topic in self._sim.changelogs:
             self._sim.broker.compact(topic, markers=markers, trailing_marker=trailing)
-            if fault.detail == "then cut off":
-                for log in self._sim.broker.topic(topic).logs:
-                    first = next((entry.offset() for entry in log.entries()), log.last_stable)
-                    log.delete_before(min(first, log.last_stable))
+            if fault.detail != "then cut off":
+                continue
+            for log in self._sim.broker.topic(topic).logs:
+                first = next((entry.offset() for entry in log.entries()), log.last_stable)
+                # A topic that is read as an input too may lose nothing that is not processed yet.
+                position = committed.get(TopicPartition(topic, log.partition), Position(0))
+                most = position.offset if topic in self._sim.external_topics else log.last_stable
+                log.delete_before(min(first, most, log.last_stable))
 
     def _purge(self, fault: Fault, member: Member, call: str) -> None:
         committed = self._sim.broker.committed(self._sim.application_id)
@@ -277,6 +286,7 @@ class Injector:
         "pause": _stand_still,
         "slow": _stand_still,
         "timeout": _timeout,
+        "empty": _empty,
         "retriable": _error,
         "abortable": _error,
         "fenced": _error,

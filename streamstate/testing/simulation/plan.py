@@ -85,7 +85,7 @@ def make_plan(seed: int, workload: Workload | None = None) -> Plan:
 
 def _settings(random: Random, workload: Workload) -> WorkerSettings:
     drawn: dict[str, Any] = {
-        "commit_interval_ms": random.choice((20, 50, 100, 400)),
+        "commit_interval_ms": random.choice((20, 100, 400, 1_200)),
         "commit_timeout_ms": random.choice((1_000, 5_000, 20_000)),
         "revoke_timeout_ms": random.choice((1_000, 5_000)),
         "max_poll_records": random.choice((1, 3, 10, 500)),

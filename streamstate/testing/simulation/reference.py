@@ -36,7 +36,7 @@ class _Reference:
         self.clock = ManualClock()
         self.broker = RecordingBroker(self.clock)
         for topic in sim.external_topics:
-            self.broker.create_topic(topic, sim.plan.inputs.partitions)
+            self.broker.create_topic(topic, sim.plan.inputs.partitions, sim.plan.workload.topic_configs.get(topic))
         settings = replace(
             sim.plan.settings, purge_interval_ms=1 << 40, commit_interval_ms=STEP_MS, restore_batch=1_000
         )

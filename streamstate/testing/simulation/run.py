@@ -128,7 +128,7 @@ class Simulation:
         self.application_id = plan.settings.application_id
         self.external_topics = tuple(dict.fromkeys((*plan.workload.sources, *plan.workload.sinks)))
         for topic in self.external_topics:
-            self.broker.create_topic(topic, plan.inputs.partitions)
+            self.broker.create_topic(topic, plan.inputs.partitions, plan.workload.topic_configs.get(topic))
         self.app = MemoryApplication(
             plan.workload.graph,
             self.broker,
@@ -142,7 +142,8 @@ class Simulation:
         if commits.random() < 0.5:
             self.app.background = MemoryBackground(lambda: commits.choice((0, 1, 1, 2, 5)))
         internal = self.app.topics.plan.internal
-        self.changelogs = [topic.name for topic in internal if topic.kind == "changelog"]
+        compacted = [name for name, config in plan.workload.topic_configs.items() if "cleanup.policy" in config]
+        self.changelogs = [*(topic.name for topic in internal if topic.kind == "changelog"), *compacted]
         self.members: dict[str, Member] = {}
         self.calls = 0
         self.turns = 0

@@ -1,7 +1,7 @@
 """Topologies with an input and with what must come of it, made for being broken.
 
 Rule of this module: what is expected is computed from the input in plain Python, never by the engine. A workload is
-added by writing one and putting it into ``WORKLOADS``.
+added by writing one and putting it into the table of ``library``.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ class Workload:
         settings: of ``WorkerSettings``, where they are not free.
         at_once: all input is there before the first worker starts.
         topics: to create, that the topology writes to by a function.
+        topic_configs: settings of external topics.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Workload:
     settings: Mapping[str, Any] = field(default_factory=dict)
     at_once: bool = False
     topics: tuple[str, ...] = ()
+    topic_configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @property
     def sources(self) -> tuple[str, ...]:
