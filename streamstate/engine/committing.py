@@ -243,6 +243,7 @@ class Commits:
         """Nothing uncommitted ever was: drop it and start over from what Kafka has."""
         self._numbers.rollbacks += 1
         self.abort()
+        self._membership.forget()
         self._assignment.reset()
         self._last_ms = self._clock.monotonic_ms()
 

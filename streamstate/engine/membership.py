@@ -27,8 +27,9 @@ class Membership:
     # Revoked, not lost: the group still holds the partitions for us, so its present generation is ours.
     revoking = records_taken
 
-    def lost(self) -> None:
-        """The group dropped this member: nothing that was read before may be committed."""
+    def forget(self) -> None:
+        """Nothing that was read before will be committed: it is rolled back. So what is committed next, be it only
+        where idle partitions begin, is of the present membership."""
         self._known = None
 
     def to_commit_under(self) -> GroupMetadata:

@@ -363,7 +363,6 @@ class Worker:
         self._guarded(lambda: self._lost(partitions))
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
-        self._membership.lost()
         self._numbers.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=False)
         self._rollback(f"{len(partitions)} partitions were lost", migrated=True)

@@ -323,6 +323,21 @@ def test_a_process_stopped_while_it_starts_a_task_takes_no_purge_for_lost_record
 
 
 @pytest.mark.parametrize("lost_as_revoked", [False, True])
+def test_a_member_dropped_before_its_first_record_commits_where_it_begins(lost_as_revoked: bool) -> None:
+    """The client says revoked in place of lost and comes back under another member id, and no record comes that
+    would tell under which membership it is read. Found by ``streamstate simulate --seed 3605``."""
+    run = Run(counting(), commit_interval_ms=100)
+    run.broker.lost_as_revoked = lost_as_revoked
+    run.ticks(1)
+    assert [task.phase.value for task in run.worker.assignment.tasks.values()] == ["running"]
+    assert run.offset() is None
+    run.broker.expel("w")
+    run.ticks(20)
+    assert run.offset() == 0
+    assert run.worker.status().rollbacks == 1
+
+
+@pytest.mark.parametrize("lost_as_revoked", [False, True])
 def test_a_silent_member_drops_its_work_and_joins_again(lost_as_revoked: bool) -> None:
     run = Run(counting(), {"in": 2}, commit_interval_ms=200)
     run.broker.lost_as_revoked = lost_as_revoked
