@@ -2,12 +2,14 @@
 #
 # PYTHON=   interpreter for a new .venv (3.11 or newer)
 # ARGS=     arguments of the demonstration, such as ARGS="--limit 50000", or of chaos, such as ARGS="--seed 2"
+# SECONDS=  how long `make soak` runs, in place of 20,000 seeds
 # TESTS=    arguments of pytest, such as TESTS="tests/unit -k plan"
 # BENCH=    arguments of the benchmarks, such as BENCH="--rounds 1 --workloads map"
 # WORKLOAD= what to profile; `python -m benchmarks --list` names them
 
 PYTHON ?= python3
 ARGS ?=
+SECONDS ?=
 TESTS ?= tests
 BENCH ?=
 WORKLOAD ?= count-update
@@ -22,7 +24,7 @@ BENCH_INSTALLED := $(VENV)/.bench-installed
 .DEFAULT_GOAL := help
 # The steps of `make test` come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos demo test venv lint types imports doctests pytest format clean bench bench-quick profile
+.PHONY: help chaos demo soak test venv lint types imports doctests pytest format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -36,6 +38,9 @@ chaos: $(INSTALLED) ## a million records while processes, state and the broker d
 
 demo: $(INSTALLED) ## count 336,776 flights exactly once on a local Kafka, while a process is killed
 	@$(BIN)/python -m streamstate_cli demo $(ARGS)
+
+soak: $(INSTALLED) ## 20,000 seeds of the simulation on all cores; SECONDS= for a given time
+	@$(BIN)/python -m streamstate_cli simulate $(if $(SECONDS),--seconds $(SECONDS),--seeds 0:20000)
 
 test: lint types imports doctests pytest ## everything: lint, types, import contract, doctests, all tests
 	@printf '\nAll checks passed.\n'

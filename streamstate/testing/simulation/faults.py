@@ -291,7 +291,10 @@ def faults_from_json(text: str) -> tuple[Fault, ...]:
         ConfigError: it is not that.
     """
     try:
-        faults = tuple(Fault(**item) for item in json.loads(text))
+        items = json.loads(text)
+        if not isinstance(items, list):
+            raise TypeError("it is no list")
+        faults = tuple(Fault(**item) for item in items)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"this is no list of faults as streamstate simulate writes it: {error}") from error
     chosen_kinds(fault.kind for fault in faults)
