@@ -279,7 +279,9 @@ class Injector:
 
     def _purge(self, fault: Fault, member: Member, call: str) -> None:
         committed = self._sim.broker.committed(self._sim.application_id)
-        self._sim.broker.delete_records({partition: at.offset for partition, at in committed.items()})
+        # A table's topic that is its changelog is never done with.
+        before = {at: position.offset for at, position in committed.items() if at.topic not in self._sim.changelogs}
+        self._sim.broker.delete_records(before)
 
     _ACTIONS: Final[dict[str, Callable[[Injector, Fault, Member, str], None]]] = {
         "crash": _crash,
