@@ -146,6 +146,12 @@ def _lasting(*durations_ms: int) -> Callable[[Random], tuple[str, str, str, int]
     return draw
 
 
+def _pause(random: Random) -> tuple[str, str, str, int]:
+    # Between two turns more often than its calls are: what was processed and not committed is then in hand.
+    call, phase = random.choice((("consumer.poll", "before"), _anywhere(random)))
+    return call, phase, "", random.choice((7_000, 15_000))
+
+
 def _error(kind: str) -> Callable[[Random], tuple[str, str, str, int]]:
     calls = ERRORS[kind]
     names = tuple(calls)
@@ -171,8 +177,8 @@ def _empty(random: Random) -> tuple[str, str, str, int]:
 
 
 def _membership(random: Random) -> tuple[str, str, str, int]:
-    # In the middle of a restore more often than its calls are.
-    call = random.choice(("restore.poll", random.choices(_EVERY, _EVERY_WEIGHT)[0]))
+    # In the middle of a restore, and between two turns, more often than those calls are.
+    call = random.choice(("restore.poll", "consumer.poll", random.choices(_EVERY, _EVERY_WEIGHT)[0]))
     return call, random.choice(("before", "after")), "", random.choice((0, 2_000))
 
 
@@ -208,7 +214,7 @@ def _compaction(random: Random) -> tuple[str, str, str, int]:
 KINDS: Final[Mapping[str, Kind]] = {
     "crash": Kind(16, "a worker dies; its state directory is kept, lost, put back to an older copy, or loses the "
                   "newest writes", _crash),
-    "pause": Kind(6, "a worker stands still for longer than its session, then goes on", _lasting(7_000, 15_000)),
+    "pause": Kind(6, "a worker stands still for longer than its session, then goes on", _pause),
     "slow": Kind(4, "a call takes long", _lasting(200, 2_000)),
     "timeout": Kind(6, "the answer of a call is lost, before or after the broker did it", _timeout),
     "empty": Kind(4, "a poll returns nothing although there is something", _empty),

@@ -104,7 +104,9 @@ def _feeding(random: Random, records: Sequence[InputRecord], horizon_ms: int, at
     if at_once:
         return [0] * len(records)
     # In bursts, some of it before anybody is there.
-    moments = sorted(random.randrange(-horizon_ms // 8, horizon_ms * 7 // 8) for _ in range(random.choice((1, 4, 12))))
+    moments = sorted(
+        random.randrange(-horizon_ms // 8, horizon_ms * 7 // 8) for _ in range(random.choice((1, 4, 12, 40)))
+    )
     return sorted(max(0, random.choice(moments)) for _ in records)
 
 

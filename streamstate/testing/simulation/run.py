@@ -33,7 +33,7 @@ RESTART_MS: Final = 500
 COPY_AGE_MS: Final = 1_500
 # Turns in which a run has to come to rest once nothing goes wrong any more, and the time each of them takes: enough
 # for sessions and transactions of the dead to end, and for what is left to be processed one record a turn.
-SETTLE_TURNS: Final = 3_000
+SETTLE_TURNS: Final = 1_000
 SETTLE_STEP_MS: Final = 100
 # How deep time may pass within a call that stands still within a turn that ran while another one stood still.
 MOST_NESTED: Final = 3
