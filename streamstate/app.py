@@ -31,6 +31,7 @@ from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer, ThreadBackground
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
 from streamstate.kafka.errors import general, kafka_error
+from streamstate.kafka.producer import DEFAULTS as PRODUCER_DEFAULTS
 from streamstate.rocksdb import Memory, StateDirectory
 from streamstate.topology import Graph, Topology
 
@@ -59,6 +60,8 @@ START_HINT = "Is it running? For a local one: streamstate broker start"
 # Of a question to the cluster, and what is left of it under a short --broker-timeout.
 CALL_MS = 15_000
 LEAST_CALL_MS = 1_000
+# Between two looks for state that nobody on this machine has held for a while.
+CLEANING_MS = 60_000
 # Between two attempts to reach a broker at the start.
 START_RETRY_S = 0.5
 
@@ -85,6 +88,8 @@ class Settings:
         transaction_timeout: after which brokers abort what a dead process left open.
         broker_timeout: how long to go on without a broker before giving up.
         out_of_range: what to do when a committed offset is not in the log any more.
+        state_cleanup_delay: after which local state of tasks that live on other machines now is deleted; at least a
+            minute.
         max_task_idle: how long a task with several inputs waits for one that has no records.
         cache_bytes: committed entries kept in memory per process.
         staging_bytes: uncommitted state per process that makes it commit early.
@@ -104,6 +109,7 @@ class Settings:
     transaction_timeout: timedelta = timedelta(seconds=10)
     broker_timeout: timedelta = timedelta(minutes=10)
     out_of_range: Literal["fail", "earliest", "latest"] = "fail"
+    state_cleanup_delay: timedelta = timedelta(minutes=10)
     max_task_idle: timedelta = timedelta(0)
     cache_bytes: int = 64 << 20
     staging_bytes: int = 64 << 20
@@ -186,7 +192,7 @@ class Application:
         )
         try:
             self._worker = worker = self._make_worker(directory, topics, admin)
-            self._loop(worker)
+            self._loop(worker, directory)
         finally:
             directory.close()
             admin.close()
@@ -217,7 +223,9 @@ class Application:
             instance_id=settings.instance_id,
             co_partitioned=self._co_partitioned,
         )
-        producer_properties = {**self.client_properties("producer"), "client.id": name}
+        producer_properties = {**PRODUCER_DEFAULTS, **self.client_properties("producer"), "client.id": name}
+        producer_properties["batch.size"] = min(int(producer_properties["batch.size"]), topics.batch_bytes)
+        compression = [producer_properties.get(key) for key in ("compression.type", "compression.codec")]
         exactly_once = settings.processing_guarantee == "exactly_once"
         transaction_timeout_ms = _ms(settings.transaction_timeout)
         committer: Committer
@@ -240,6 +248,8 @@ class Application:
                 cache_bytes=settings.cache_bytes,
                 staging_bytes=settings.staging_bytes,
                 out_of_range=settings.out_of_range,
+                record_bytes=int(producer_properties.get("message.max.bytes", 1_000_000)),
+                compressed=any(kind not in (None, "none") for kind in compression),
             ),
             topics.partition_counts,
             consumer=consumer,
@@ -250,14 +260,14 @@ class Application:
             open_backend=directory.open_task,
         )
 
-    def _loop(self, worker: Worker) -> None:
+    def _loop(self, worker: Worker, directory: StateDirectory) -> None:
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
         gc.set_threshold(100_000, 20, 100)
         # The thread that commits needs the interpreter for microseconds; 5 ms of waiting for each would be its latency.
         sys.setswitchinterval(0.001)
-        next_status = 0
+        next_status = next_cleaning = 0
         finished = False
         done = threading.Event()
         watch = threading.Thread(target=_hurry, args=(worker, done), name="streamstate batch watch", daemon=True)
@@ -270,6 +280,9 @@ class Application:
                 if self._on_status is not None and now >= next_status:
                     next_status = now + self._status_ms
                     self._on_status(worker.status())
+                if now >= next_cleaning and not worker.assignment.waiting:
+                    next_cleaning = now + CLEANING_MS
+                    directory.clean(self.settings.state_cleanup_delay.total_seconds())
             finished = True
         finally:
             done.set()
@@ -370,6 +383,11 @@ def _ms(duration: timedelta) -> int:
 def _check_durations(settings: Settings) -> None:
     if settings.commit_interval < timedelta(milliseconds=1):
         raise ConfigError(f"the commit interval is {settings.commit_interval}; it must be at least 1 ms")
+    if settings.state_cleanup_delay < timedelta(minutes=1):
+        raise ConfigError(
+            f"the state cleanup delay is {settings.state_cleanup_delay}; it must be at least a minute, so "
+            f"that no state is deleted while its task is on its way"
+        )
     if settings.processing_guarantee == "exactly_once" and settings.commit_interval >= settings.transaction_timeout:
         raise ConfigError(
             f"the commit interval ({settings.commit_interval}) must be shorter than the transaction time-out "

@@ -205,6 +205,7 @@ OPTIONS: tuple[Option, ...] = (
     _duration("broker_timeout", "How long to go on without a broker before giving up."),
     _duration("transaction_timeout", "After which brokers abort what a dead process left open."),
     _choice("out_of_range", "When a committed offset is not in the log any more.", "fail", "earliest", "latest"),
+    _duration("state_cleanup_delay", "After which local state of tasks that live elsewhere is deleted."),
     _duration("max_task_idle", "How long a task with several inputs waits for one without records.", parse_duration),
     _size("cache_size", "Committed entries kept in memory, per process."),
     _size("staging_size", "Uncommitted state that makes a process commit early."),

@@ -12,6 +12,7 @@ __all__ = [
     "OffsetOutOfRange",
     "ProcessingError",
     "SerdeError",
+    "StateDirectoryFailed",
     "StateDirectoryLocked",
     "StreamStateError",
     "TaskCorrupted",
@@ -73,3 +74,10 @@ class OffsetOutOfRange(StreamStateError):
     """A committed input offset no longer exists (retention overtook it), or the topic was recreated."""
 
     exit_code = 8
+
+
+class StateDirectoryFailed(StreamStateError):
+    """The state directory cannot be written or read: a full disk, missing rights, a failing device. Kafka has all that
+    was committed."""
+
+    exit_code = 9

@@ -67,6 +67,7 @@ def run(target: str, as_json: bool, supervised: bool, log_level: str, **options:
       6  a record could not be processed
       7  local state contradicts what was committed
       8  a committed offset is not in its log any more
+      9  the state directory cannot be written or read
     """
     given = Given.take(options)
     with _ended_by_signals():

@@ -141,6 +141,12 @@ class Assignment:
         self._consumer.pause(task.inputs)
         task.reset()
 
+    def drop_state(self, backend: object) -> None:
+        """Let go of a damaged backend: its task opens another one, and restores it."""
+        for task in self.tasks.values():
+            if task.backend is backend:
+                task.drop_state()
+
     def close(self) -> None:
         """Release every task."""
         for task in list(self.tasks.values()):

@@ -1,4 +1,4 @@
-"""What a task is fed: its input partitions, and the records that wait in them.
+"""What a task is fed, its input partitions and the records that wait in them, and what it has counted.
 
 Rule of this module: what one input knows by itself; whose turn it is, is the task's affair.
 """
@@ -68,3 +68,12 @@ def decoded_head(input_: Input, context: TaskContext) -> tuple[Any, Any, int, Op
         # Its turn comes by the time it was sent; the policy is applied then, in order.
         return None, None, max(0, message.timestamp()[1]), failure
     return key, value, timestamp, None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskCounters:
+    """What a task has done since it was created."""
+
+    processed: int
+    failed: int
+    dropped: int

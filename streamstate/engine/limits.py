@@ -1,7 +1,8 @@
-"""The latest timestamp each output topic takes.
+"""What each topic takes: the latest timestamp and the largest record.
 
-A broker refuses a timestamp further ahead than ``message.timestamp.after.max.ms`` (an hour by default), and with it
-every other record of its batch, which fails the transaction. So operators check before they send.
+A broker refuses a timestamp further ahead than ``message.timestamp.after.max.ms`` (an hour by default) and a record
+larger than ``max.message.bytes`` (1 MiB), and with it every other record of its batch, which fails the transaction. So
+operators check before they send.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from streamstate.engine.ports import Admin, Retriable
 from streamstate.operators import NO_LIMIT_MS, TaskInterrupted
 
+# What a record needs in a batch of its own beside its key, its value and its headers, at most.
+FRAMING_BYTES = 93
+
 
 class TopicLimits:
     """Limits by topic, kept current.
@@ -18,16 +22,23 @@ class TopicLimits:
     Args:
         admin: asked once per topic.
         now_ms: wall clock.
+        record_bytes: the largest record that the producer takes.
+        compressed: the producer compresses, so that what a topic takes cannot be told from a record's size.
     """
 
-    def __init__(self, admin: Admin, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, admin: Admin, now_ms: Callable[[], int], record_bytes: int = 1_000_000, *, compressed: bool = False
+    ) -> None:
         self._admin = admin
         self._now_ms = now_ms
+        self._record_bytes = record_bytes
+        self._compressed = compressed
         self._cells: dict[str, list[int]] = {}
         self._limited: list[tuple[list[int], int]] = []
 
-    def latest(self, topic: str) -> list[int]:
-        """A one-element list that always holds the latest timestamp (ms) ``topic`` takes now.
+    def of(self, topic: str) -> list[int]:
+        """Two numbers that are always current: the latest timestamp (ms) that ``topic`` takes now, and the most bytes
+        of a record's key, value and headers.
 
         Raises:
             TaskInterrupted: no broker answers; what was under way starts over.
@@ -39,7 +50,10 @@ class TopicLimits:
             config = self._admin.config([topic]).get(topic, {})
         except Retriable as error:
             raise TaskInterrupted(f"the limits of topic {topic!r} are not known: {error}") from error
-        cell = self._cells[topic] = [NO_LIMIT_MS]
+        most = self._record_bytes
+        if not self._compressed:
+            most = min(most, int(config.get("max.message.bytes", most)))
+        cell = self._cells[topic] = [NO_LIMIT_MS, most - FRAMING_BYTES]
         after_ms = int(config.get("message.timestamp.after.max.ms", NO_LIMIT_MS))
         if config.get("message.timestamp.type") != "LogAppendTime" and after_ms < NO_LIMIT_MS - self._now_ms():
             self._limited.append((cell, after_ms))

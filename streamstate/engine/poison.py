@@ -10,7 +10,15 @@ from collections.abc import Callable
 
 from streamstate.engine.ports import Message
 from streamstate.errors import ProcessingError, SerdeError
-from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TaskOutput, TooFarAhead
+from streamstate.operators import (
+    Headers,
+    OperatorFailed,
+    SourceEntry,
+    TaskContext,
+    TaskOutput,
+    TooFarAhead,
+    output_bytes,
+)
 from streamstate.topology.specs import ErrorPolicy, Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
@@ -32,8 +40,8 @@ class PoisonLog:
         self._logged_ms = -LOG_INTERVAL_MS
         self._unlogged = 0
 
-    def record(self, failure: OperatorFailed, message: Message, policy: ErrorPolicy) -> None:
-        """A record failed and was left out."""
+    def record(self, failure: OperatorFailed, message: Message | None, policy: ErrorPolicy) -> None:
+        """A record, or without one a held-back result, failed and was left out."""
         now_ms = self._now_ms()
         if now_ms - self._logged_ms < LOG_INTERVAL_MS:
             self._unlogged += 1
@@ -115,10 +123,9 @@ def too_far_ahead(failure: TooFarAhead, message: Message, task: str) -> Processi
     )
 
 
-def dead_letter(topic: str, failure: OperatorFailed, message: Message, context: TaskContext) -> TaskOutput:
+def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext, topic: str) -> TaskOutput:
     """The output that takes a failed record to its dead-letter topic: original bytes and headers, and what failed."""
     cause = failure.__cause__
-    headers: list[tuple[str, bytes | None]] = list(message.headers() or ())
     facts = {
         "application": context.application_id,
         "task": context.task_id,
@@ -129,8 +136,37 @@ def dead_letter(topic: str, failure: OperatorFailed, message: Message, context: 
         "error": type(cause).__name__,
         "message": str(cause)[:1_000],
     }
-    headers += [(f"streamstate.error.{name}", text.encode("utf-8", "replace")) for name, text in facts.items()]
-    timestamp = message.timestamp()[1]
-    fits = 0 <= timestamp <= context.latest_timestamp(topic)[0]
+    headers = [*(message.headers() or ()), *_headers(facts)]
     # Original bytes; its own time where the topic takes it, else the time of writing.
-    return topic, message.value(), message.key(), -1, None, timestamp if fits else None, headers
+    return _letter(topic, message.value(), message.key(), message.timestamp()[1], headers, context)
+
+
+def dead_result(failure: OperatorFailed, key: bytes, timestamp: int, context: TaskContext, topic: str) -> TaskOutput:
+    """The same for a result that was held back for the commit: of many records, so that no one record stands for it.
+    Its value goes along where it could be encoded."""
+    cause = failure.__cause__
+    facts = {
+        "application": context.application_id,
+        "task": context.task_id,
+        "operator": failure.operator,
+        "error": type(cause).__name__,
+        "message": str(cause)[:1_000],
+    }
+    return _letter(topic, failure.encoded, key, timestamp, _headers(facts), context)
+
+
+def _headers(facts: dict[str, str]) -> Headers:
+    return [(f"streamstate.error.{name}", text.encode("utf-8", "replace")) for name, text in facts.items()]
+
+
+def _letter(
+    topic: str, value: bytes | None, key: bytes | None, timestamp: int, headers: Headers, context: TaskContext
+) -> TaskOutput:
+    latest_ms, most = context.limits(topic)
+    if output_bytes(key, value, headers) > most:
+        # Rather without its value than not at all: the headers say where it is.
+        size = 0 if value is None else len(value)
+        headers = [*headers, *_headers({"left_out": f"the value, {size} bytes: too large for this topic"})]
+        value = None
+    fits = 0 <= timestamp <= latest_ms
+    return topic, value, key, -1, None, timestamp if fits else None, headers

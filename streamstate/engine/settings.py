@@ -31,6 +31,8 @@ class WorkerSettings:
         broker_timeout_ms: how long the worker goes on without any answer of a broker before it gives up.
         out_of_range: what to do when a committed input offset is no longer in the log: ``fail``, or go on from its
             ``earliest`` or ``latest`` record.
+        record_bytes: the largest record that the producer takes.
+        compressed: the producer compresses what it sends.
         lock_wait_ms: how long a task waits for a state directory that a leaving owner still holds.
     """
 
@@ -53,3 +55,5 @@ class WorkerSettings:
     broker_timeout_ms: int = 600_000
     out_of_range: Literal["fail", "earliest", "latest"] = "fail"
     lock_wait_ms: int = 5_000
+    record_bytes: int = 1_000_000
+    compressed: bool = False

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Any, NamedTuple
 
-from streamstate.engine.inputs import Input, decoded_head
+from streamstate.engine.inputs import Input, TaskCounters, decoded_head
 from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
 from streamstate.engine.poison import (
     PoisonLog,
     dead_letter,
+    dead_result,
     has_policy,
     other_event_time,
     processing_error,
@@ -32,17 +33,17 @@ from streamstate.operators import (
     SourceLog,
     TaskContext,
     TaskInterrupted,
+    TaskOutput,
     TooFarAhead,
     compile_task,
 )
 from streamstate.state import Backend, StagedStore, UndoLog, rollback, staged_store
 from streamstate.topology.names import changelog_topic
-from streamstate.topology.specs import Graph, SubTopology
+from streamstate.topology.specs import ErrorPolicy, Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
 
-# Of a store, until the worker shares its budget out.
-DEFAULT_CACHE_BYTES = 1 << 20
+DEFAULT_CACHE_BYTES = 1 << 20  # of a store, until the worker shares its budget out
 
 
 class TaskId(NamedTuple):
@@ -65,15 +66,6 @@ class Phase(Enum):
     CLOSED = "closed"
 
 
-@dataclass(frozen=True, slots=True)
-class TaskCounters:
-    """What a task has done since it was created."""
-
-    processed: int
-    failed: int
-    dropped: int
-
-
 class Task:
     """See the module.
 
@@ -83,7 +75,7 @@ class Task:
         subtopology: the part it runs.
         application_id: prefix of its internal topics.
         now_ms: wall clock.
-        latest_timestamp: see ``TaskContext``.
+        limits: of topics, see ``TaskContext``.
     """
 
     def __init__(
@@ -93,7 +85,7 @@ class Task:
         subtopology: SubTopology,
         application_id: str,
         now_ms: Callable[[], int],
-        latest_timestamp: Callable[[str], list[int]],
+        limits: Callable[[str], list[int]],
     ) -> None:
         self.id = task_id
         self.phase = Phase.CREATED
@@ -109,7 +101,7 @@ class Task:
         self._graph = graph
         self._application_id = application_id
         self._now_ms = now_ms
-        self._latest_timestamp = latest_timestamp
+        self._limits = limits
         self._undo: UndoLog | None = [] if has_policy(graph, subtopology) else None
         self._compiled: CompiledTask | None = None
         self._initialised = False
@@ -120,7 +112,7 @@ class Task:
     # -- life ----------------------------------------------------------------------------------------------
 
     def _new_context(self) -> TaskContext:
-        return TaskContext(self._application_id, str(self.id), self._now_ms, self._latest_timestamp)
+        return TaskContext(self._application_id, str(self.id), self._now_ms, self._limits)
 
     def open(self, backend: Backend) -> None:
         """Take the backend and compile the chain of operators."""
@@ -202,6 +194,13 @@ class Task:
             input_.paused = False
         self.uncommitted = 0
         self.phase = Phase.CREATED
+
+    def drop_state(self) -> None:
+        """Release a damaged state; called when the task has been reset."""
+        self.stores, self._compiled = {}, None
+        if self.backend is not None:
+            self.backend.close()
+            self.backend = None
 
     def close(self) -> None:
         """Drop uncommitted work and release the state."""
@@ -382,19 +381,30 @@ class Task:
     # -- failures ------------------------------------------------------------------------------------------
 
     def _record_failed(self, failure: OperatorFailed, message: Message, entry: SourceEntry, mark: int) -> None:
-        assert self._compiled is not None, "not compiled"
         if isinstance(failure, TooFarAhead):
             self._too_far_ahead(failure, message)
-            return
-        policy = self._compiled.policies.get(failure.operator, entry.on_error)
+        else:
+            letter = partial(dead_letter, failure, message, self.context)
+            self._left_out(failure, message, entry.on_error, mark, letter)
+
+    def _left_out(
+        self,
+        failure: OperatorFailed,
+        message: Message | None,
+        on_error: ErrorPolicy,
+        mark: int,
+        letter: Callable[[str], TaskOutput],
+    ) -> None:
+        """Apply the error policy to a record, or without one to a result that was held back for the commit."""
+        assert self._compiled is not None, "not compiled"
+        policy = self._compiled.policies.get(failure.operator, on_error)
         if policy.action == "fail" or self._undo is None:
             raise processing_error(failure, message, str(self.id)) from failure.__cause__
         del self.context.outputs[mark:]
         rollback(self._undo)
+        if policy.topic is not None:
+            self.context.outputs.append(letter(policy.topic))
         self.failed += 1
-        if policy.action == "dead_letter":
-            assert policy.topic is not None, "a dead-letter policy without a topic"
-            self.context.outputs.append(dead_letter(policy.topic, failure, message, self.context))
         self._poison_log.record(failure, message, policy)
 
     def _too_far_ahead(self, failure: TooFarAhead, message: Message) -> None:
@@ -405,21 +415,27 @@ class Task:
             self.context.dropped += 1
         else:
             self.failed += 1
-            self.context.outputs.append(dead_letter(policy.topic, failure, message, self.context))
+            self.context.outputs.append(dead_letter(failure, message, self.context, policy.topic))
         self._poison_log.record(failure, message, policy)
 
     # -- the transaction -----------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Send on what was held back for the commit; outputs go to ``context.outputs``."""
-        assert self._compiled is not None, "not compiled"
-        if not self._compiled.pending:
+        """Send on what was held back for the commit, upstream first; outputs go to ``context.outputs``."""
+        if self._compiled is None or not self._compiled.pending:
             return
         self.context.record = None
-        try:
-            self._compiled.flush()
-        except OperatorFailed as failure:
-            raise processing_error(failure, None, str(self.id)) from failure.__cause__
+        outputs, undo = self.context.outputs, self._undo
+        for emitter in self._compiled.commit_emitters:
+            for encoded, arguments in emitter.take():
+                mark = len(outputs)
+                if undo is not None:
+                    undo.clear()
+                try:
+                    emitter.forward(*arguments)
+                except OperatorFailed as failure:
+                    letter = partial(dead_result, failure, encoded, arguments[-1], self.context)
+                    self._left_out(failure, None, emitter.on_error, mark, letter)
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
         """Staged writes by store, encoded, now those of a commit; stores without any are left out."""

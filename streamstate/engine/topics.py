@@ -37,6 +37,8 @@ REPARTITION_CONFIG = {
     # Event times far ahead pass through here; where they leave the application is where they are judged.
     "message.timestamp.after.max.ms": str((1 << 63) - 1),
 }
+# What Kafka's topics take by default.
+DEFAULT_BATCH_BYTES = 1_048_588
 # Settings without which data would be lost; others are the operator's business.
 REQUIRED = {
     "changelog": {"cleanup.policy": "compact"},
@@ -55,6 +57,7 @@ class Topics:
         created: names of the topics that were missing and created.
         copies_usable_s: how long after it was current a local copy of state may be used, in seconds: well within the
             time for which its changelogs keep tombstones.
+        batch_bytes: of the largest batch that every topic takes which is known by name.
     """
 
     graph: Graph
@@ -62,6 +65,7 @@ class Topics:
     partition_counts: dict[str, int]
     created: tuple[str, ...]
     copies_usable_s: float
+    batch_bytes: int
 
 
 def source_topics(graph: Graph) -> list[str]:
@@ -107,7 +111,17 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
     repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
     created = tuple(topic.name for topic in missing)
     # A day of seven for the replay itself and for clocks that differ.
-    return Topics(graph, plan, {**sources, **repartitions}, created, kept_ms / 1_000 * 6 / 7)
+    batch_bytes = _largest_batch([*sink_topics(graph), *(topic.name for topic in plan.internal)], admin)
+    return Topics(graph, plan, {**sources, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes)
+
+
+def _largest_batch(topics: list[str], admin: Admin) -> int:
+    """Batches for any of these topics must stay below this. Brokers hold whole batches against ``max.message.bytes``:
+    a batch of small records that is larger than its topic takes would be refused like a record that is."""
+    limits = [
+        int(config["max.message.bytes"]) for config in admin.config(topics).values() if "max.message.bytes" in config
+    ]
+    return min(limits, default=DEFAULT_BATCH_BYTES) * 9 // 10
 
 
 def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[Graph, int]:

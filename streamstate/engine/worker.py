@@ -40,6 +40,7 @@ from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.engine.transaction import Committer, TransactionFailed
 from streamstate.errors import ConfigError, ProcessingError
 from streamstate.operators import TaskInterrupted
+from streamstate.state import StateDamaged
 from streamstate.topology.names import repartition_topic
 from streamstate.topology.specs import Graph, SubTopology
 
@@ -82,7 +83,7 @@ class Worker:
         self._admin = admin
         self._clock = clock
         self._committer = committer
-        self._limits = TopicLimits(admin, clock.now_ms)
+        self._limits = TopicLimits(admin, clock.now_ms, settings.record_bytes, compressed=settings.compressed)
         self._restorer = Restorer(restore_consumer, settings.restore_batch, clock.monotonic_ms)
         self.assignment = Assignment(
             graph,
@@ -120,7 +121,7 @@ class Worker:
             part,
             self._settings.application_id,
             self._clock.now_ms,
-            self._limits.latest,
+            self._limits.of,
         )
 
     def _share_cache(self) -> None:
@@ -160,13 +161,15 @@ class Worker:
                 else:
                     self._patience.answered()
             else:
-                self._patience.outage("the broker does not let this process take its transactional id")
+                self._patience.outage("no broker lets this process take its transactional id")
         except TransactionFailed as failure:
             self._rolled_back_by(failure)
         except TaskInterrupted as interruption:
             # Records were in hand: those not processed would be skipped.
             self._rollback(str(interruption))
             self._patience.outage(str(interruption))
+        except StateDamaged as damage:
+            self._state_damaged(damage)
         except Unavailable as error:
             self._patience.outage(str(error))
         except Retriable as error:
@@ -323,6 +326,11 @@ class Worker:
             ) from failure
         self._patience.rollback(str(failure))
 
+    def _state_damaged(self, damage: StateDamaged) -> None:
+        """Kafka has what was committed: the task starts over without what cannot be read."""
+        self._rollback(str(damage))
+        self.assignment.drop_state(damage.backend)
+
     def _out_of_range(self, error: OutOfRange) -> None:
         task = None if error.partition is None else self.assignment.of_partition.get(error.partition)
         if task is None:
@@ -355,6 +363,8 @@ class Worker:
             except (TaskInterrupted, Retriable) as interruption:
                 # There is no second try: whatever it was, these partitions go now.
                 self._rollback(str(interruption))
+            except StateDamaged as damage:
+                self._state_damaged(damage)
         self._numbers.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=self._settings.eager and not self._closing)
 
@@ -391,6 +401,8 @@ class Worker:
                     self._rolled_back_by(failure)
                 except (TaskInterrupted, Retriable) as interruption:
                     self._rollback(str(interruption))
+                except StateDamaged as damage:
+                    self._state_damaged(damage)
             else:
                 self.commits.abort()
                 self.assignment.reset()

@@ -233,10 +233,18 @@ def stamped(forward: Forward) -> Forward:
 
 
 class CommitEmitter(Protocol):
-    """What waits for the commit."""
+    """What waits for the commit.
 
-    def flush(self) -> None:
-        """Send on what is pending."""
+    Attributes:
+        forward: takes what was pending; its last argument is the timestamp.
+        on_error: policy for a result that fails then.
+    """
+
+    forward: Callable[..., None]
+    on_error: specs.ErrorPolicy
+
+    def take(self) -> list[tuple[bytes, tuple[Any, ...]]]:
+        """What is pending, as (encoded key, arguments of ``forward``); it no longer is."""
         ...
 
     def discard(self) -> None:
@@ -249,9 +257,16 @@ class CommitEmitter(Protocol):
 class ChangesPerCommit:
     """A table that changes at commits only: from what was so at the last one to what is newest."""
 
-    def __init__(self, serialize_key: Callable[[Any], bytes], forward: Change, undo: UndoLog | None) -> None:
+    def __init__(
+        self,
+        serialize_key: Callable[[Any], bytes],
+        forward: Change,
+        undo: UndoLog | None,
+        on_error: specs.ErrorPolicy = specs.FAIL,
+    ) -> None:
+        self.forward: Callable[..., None] = forward
+        self.on_error = on_error
         self._serialize_key = serialize_key
-        self._forward = forward
         self._undo = undo
         self._pending: dict[bytes, tuple[Any, Any, Any, int]] = {}
 
@@ -263,13 +278,11 @@ class ChangesPerCommit:
             self._undo.append((self._pending, encoded, MISSING if before is None else before))
         self._pending[encoded] = (key, new, old if before is None else before[2], timestamp)
 
-    def flush(self) -> None:
-        """Send on what is pending, unless it came and went."""
-        pending = list(self._pending.values())
+    def take(self) -> list[tuple[bytes, tuple[Any, ...]]]:
+        """What is pending, unless it came and went; it no longer is."""
+        pending = [(key, change) for key, change in self._pending.items() if change[1:3] != (None, None)]
         self._pending.clear()
-        for key, new, old, timestamp in pending:
-            if new is not None or old is not None:
-                self._forward(key, new, old, timestamp)
+        return pending
 
     def discard(self) -> None:
         """Drop what is pending."""
@@ -282,10 +295,16 @@ class ChangesPerCommit:
 class NewestPerCommit:
     """``emit="commit"``: keeps the newest value per key and sends it on when the transaction is about to close."""
 
-    def __init__(self, name: str, serialize_key: Callable[[Any], bytes], forward: Forward, undo: UndoLog | None):
-        self._name = name
+    def __init__(
+        self,
+        serialize_key: Callable[[Any], bytes],
+        forward: Forward,
+        undo: UndoLog | None,
+        on_error: specs.ErrorPolicy = specs.FAIL,
+    ) -> None:
+        self.forward: Callable[..., None] = forward
+        self.on_error = on_error
         self._serialize_key = serialize_key
-        self._forward = forward
         self._undo = undo
         self._pending: dict[bytes, tuple[Any, Any, int]] = {}
 
@@ -296,12 +315,11 @@ class NewestPerCommit:
             self._undo.append((self._pending, encoded, self._pending.get(encoded, MISSING)))
         self._pending[encoded] = (key, new, timestamp)
 
-    def flush(self) -> None:
-        """Send on what is pending."""
-        pending = list(self._pending.values())
+    def take(self) -> list[tuple[bytes, tuple[Any, ...]]]:
+        """What is pending; it no longer is."""
+        pending: list[tuple[bytes, tuple[Any, ...]]] = list(self._pending.items())
         self._pending.clear()
-        for key, value, timestamp in pending:
-            self._forward(key, value, timestamp)
+        return pending
 
     def discard(self) -> None:
         """Drop what is pending."""

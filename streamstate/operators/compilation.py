@@ -97,11 +97,6 @@ class CompiledTask:
         for processor in self.processors:
             processor.init()
 
-    def flush(self) -> None:
-        """The transaction is about to close: send on what waits for it, upstream first."""
-        for emitter in self.commit_emitters:
-            emitter.flush()
-
     @property
     def pending(self) -> bool:
         """True when ``flush`` has something to send."""
@@ -167,6 +162,22 @@ class Compilation:
         name = node.name
         children = self.graph.children(name)
         return fan_out_changes([self.sides.get((child, name)) or self.tables[child] for child in children])
+
+
+def policy_behind(graph: specs.Graph, name: str) -> specs.ErrorPolicy:
+    """The error policy of the sources that a node's records come from; ``fail`` where theirs differ."""
+    found: list[specs.ErrorPolicy] = []
+    seen: set[str] = set()
+    queue = [name]
+    while queue:
+        node = graph.nodes[queue.pop()]
+        if node.name in seen:
+            continue
+        seen.add(node.name)
+        if isinstance(node.spec, specs.Source):
+            found.append(node.spec.on_error)
+        queue.extend(node.parents)
+    return found[0] if found and all(policy == found[0] for policy in found) else specs.FAIL
 
 
 CompileFunction = Callable[[Compilation, specs.Node, Any], None]

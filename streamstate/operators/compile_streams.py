@@ -40,7 +40,8 @@ def _sink(made: Compilation, node: specs.Node, spec: specs.Sink) -> None:
     topic: str | None = None
     if isinstance(spec.topic, str):
         topic = repartition_topic(made.context.application_id, spec.topic) if spec.internal else spec.topic
-    made.streams[node.name] = stateless.sink(node.name, spec, topic, made.context)
+    measured = made.undo is not None
+    made.streams[node.name] = stateless.sink(node.name, spec, topic, made.context, measured=measured)
 
 
 def _single(operator: Callable[[str, Any, Forward], Forward]) -> CompileFunction:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from streamstate.operators import aggregate as aggregations
 from streamstate.operators.aggregate import NewestPerCommit
-from streamstate.operators.compilation import Compilation, CompileFunction
+from streamstate.operators.compilation import Compilation, CompileFunction, policy_behind
 from streamstate.operators.compile_rows import needs_old
 from streamstate.topology import specs
 
@@ -37,7 +37,8 @@ def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> Non
     if spec.emit == "update":
         made.tables[node.name] = aggregations.every_update(forward)
         return
-    emitter = NewestPerCommit(node.name, spec.key.serialize, forward, made.undo)
+    policy = policy_behind(made.graph, node.name)
+    emitter = NewestPerCommit(spec.key.serialize, forward, made.undo, policy)
     made.task.commit_emitters.append(emitter)
     made.tables[node.name] = emitter.change
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from streamstate.operators import stateless
 from streamstate.operators.aggregate import Change, ChangesPerCommit, stamped
-from streamstate.operators.compilation import Compilation, CompileFunction
+from streamstate.operators.compilation import Compilation, CompileFunction, policy_behind
 from streamstate.operators.compile_rows import suppressor
 from streamstate.operators.session import session_windows
 from streamstate.operators.sliding import sliding_windows
@@ -20,10 +20,10 @@ def _windowed_aggregate(made: Compilation, node: specs.Node, spec: window_specs.
     sink = None
     if spec.late is not None:
         late = specs.Sink(spec.late.topic, spec.late.key, spec.late.value)
-        sink = stateless.sink(node.name, late, spec.late.topic, made.context)
+        sink = stateless.sink(node.name, late, spec.late.topic, made.context, measured=made.undo is not None)
     forward: Change = made.change(node)
     if spec.emit == "commit":
-        emitter = ChangesPerCommit(store.spec.key.serialize, forward, made.undo)
+        emitter = ChangesPerCommit(store.spec.key.serialize, forward, made.undo, policy_behind(made.graph, node.name))
         made.task.commit_emitters.append(emitter)
         forward = emitter.change
     late_to = late_records(sink, made.context)

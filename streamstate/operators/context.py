@@ -17,6 +17,18 @@ Output = tuple[str, bytes | None, bytes | None, int, None, int | None, Headers |
 NO_LIMIT_MS = (1 << 63) - 1
 
 
+# What a header needs beside its name and its value, at most.
+HEADER_FRAMING_BYTES = 10
+
+
+def output_bytes(key: bytes | None, value: bytes | None, headers: Headers | None) -> int:
+    """Size of a record, as limits of topics count it."""
+    size = (0 if key is None else len(key)) + (0 if value is None else len(value))
+    if headers:
+        size += sum(len(name.encode()) + len(data or b"") + HEADER_FRAMING_BYTES for name, data in headers)
+    return size
+
+
 class InputRecord(Protocol):
     """The part of a consumed message that a context shows."""
 
@@ -33,12 +45,14 @@ class OperatorFailed(Exception):
     Attributes:
         operator: the node's name.
         doing: what it was doing, for the message.
+        encoded: the value that a sink could encode but not send.
     """
 
-    def __init__(self, operator: str, doing: str = "") -> None:
+    def __init__(self, operator: str, doing: str = "", encoded: bytes | None = None) -> None:
         super().__init__(operator, doing)
         self.operator = operator
         self.doing = doing
+        self.encoded = encoded
 
 
 class TaskInterrupted(Exception):
@@ -82,12 +96,13 @@ class TaskContext:
         stream_time: highest event time (ms) seen; -1 before the first record.
         outputs: what the record, and those before it in the batch, send.
         now_ms: wall clock in ms.
-        latest_timestamp: by topic, a one-element list with the highest timestamp (ms) its broker takes now.
+        limits: by topic, a list of two: the latest timestamp (ms) its broker takes now, and the most bytes of a
+            record's key, value and headers.
         dropped: records left out by rule, such as those with a null key in a keyed operator; late ones too.
         late: records that came after all their windows had closed.
     """
 
-    __slots__ = ("application_id", "dropped", "late", "latest_timestamp", "now_ms", "outputs", "record", "schedules",
+    __slots__ = ("application_id", "dropped", "late", "limits", "now_ms", "outputs", "record", "schedules",
                  "stream_time", "task_id", "timestamp")  # fmt: skip
 
     def __init__(
@@ -95,7 +110,7 @@ class TaskContext:
         application_id: str,
         task_id: str,
         now_ms: Callable[[], int],
-        latest_timestamp: Callable[[str], list[int]],
+        limits: Callable[[str], list[int]],
     ) -> None:
         self.application_id = application_id
         self.task_id = task_id
@@ -104,7 +119,7 @@ class TaskContext:
         self.stream_time = -1
         self.outputs: list[Output] = []
         self.now_ms = now_ms
-        self.latest_timestamp = latest_timestamp
+        self.limits = limits
         self.schedules = Schedules()
         self.dropped = 0
         self.late = 0

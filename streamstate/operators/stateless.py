@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.context import OperatorFailed, Output, TaskContext, output_bytes
 from streamstate.topology import specs
 
 Forward = Callable[[Any, Any, int], None]
@@ -170,7 +170,7 @@ def split(name: str, spec: specs.Split, branches: Sequence[Forward]) -> Forward:
     return run
 
 
-def _bad_timestamp(name: str, topic: str, timestamp: int, limit_ms: int) -> OperatorFailed:
+def _bad_timestamp(name: str, topic: str, timestamp: int, limit_ms: int, encoded: bytes | None) -> OperatorFailed:
     if timestamp < 0:
         cause = ValueError(f"the event time {timestamp} ms is negative, which Kafka cannot store")
     else:
@@ -179,16 +179,42 @@ def _bad_timestamp(name: str, topic: str, timestamp: int, limit_ms: int) -> Oper
             f"this record's event time is {timestamp} ms. One such record would fail its whole transaction. "
             f"Correct the event time, or raise the topic's limit"
         )
-    failure = OperatorFailed(name, f"writing to topic {topic!r}")
+    failure = OperatorFailed(name, f"writing to topic {topic!r}", encoded)
     failure.__cause__ = cause
     return failure
 
 
-def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -> Forward:
-    """Append to the task's outputs. ``topic`` is the real name, or None when the spec's function gives it."""
+def _measured(name: str, context: TaskContext) -> Callable[[Output], None]:
+    """Appends to the task's outputs what its topic takes; the rest fails the record in hand. Only where a policy lets
+    records fail one by one: elsewhere the broker's refusal ends the worker just as well."""
+    limits, outputs = context.limits, context.outputs
+
+    def append(output: Output) -> None:
+        topic, value, key, headers = output[0], output[1], output[2], output[6]
+        size = output_bytes(key, value, headers)
+        most = limits(topic)[1]
+        if size > most:
+            failure = OperatorFailed(name, f"writing to topic {topic!r}")
+            failure.__cause__ = ValueError(
+                f"key, value and headers have {size} bytes, more than the {most} that topic {topic!r} takes from this "
+                f"producer. Raise the topic's max.message.bytes and, by --set, the producer's message.max.bytes"
+            )
+            raise failure
+        outputs.append(output)
+
+    return append
+
+
+def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *, measured: bool = False) -> Forward:
+    """Append to the task's outputs.
+
+    Args:
+        topic: the real name, or None when the spec's function gives it.
+        measured: a record that is too large for its topic fails here.
+    """
     serialize_key, serialize_value = spec.key.serialize, spec.value.serialize
-    append = context.outputs.append
-    latest_timestamp = context.latest_timestamp
+    append = _measured(name, context) if measured else context.outputs.append
+    limits = context.limits
 
     if topic is None:
         choose: Any = spec.topic
@@ -204,15 +230,15 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -
                 encoded = None if value is None else serialize_value(value)
             except Exception as error:
                 raise OperatorFailed(name, doing) from error
-            limit = latest_timestamp(chosen)
+            limit = limits(chosen)
             if not 0 <= timestamp <= limit[0]:
-                raise _bad_timestamp(name, chosen, timestamp, limit[0])
+                raise _bad_timestamp(name, chosen, timestamp, limit[0], encoded)
             record = context.record
             append((chosen, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 
         return dynamic
 
-    limit = latest_timestamp(topic)
+    limit = limits(topic)
     if spec.partition_of is not None:
         partition_of = spec.partition_of
 
@@ -222,7 +248,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -
             except Exception as error:
                 raise OperatorFailed(name, f"encoding for topic {topic!r}") from error
             if not 0 <= timestamp <= limit[0]:
-                raise _bad_timestamp(name, topic, timestamp, limit[0])
+                raise _bad_timestamp(name, topic, timestamp, limit[0], encoded)
             record = context.record
             headers = None if record is None else record.headers()
             append((topic, encoded, encoded_key, partition_of(key, value), None, timestamp, headers))
@@ -236,7 +262,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext) -
         except Exception as error:
             raise OperatorFailed(name, f"encoding for topic {topic!r}") from error
         if not 0 <= timestamp <= limit[0]:
-            raise _bad_timestamp(name, topic, timestamp, limit[0])
+            raise _bad_timestamp(name, topic, timestamp, limit[0], encoded)
         record = context.record
         append((topic, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 

@@ -7,6 +7,7 @@ changelog has them.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import time
@@ -16,8 +17,8 @@ from typing import Any
 
 from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
-from streamstate.errors import TaskCorrupted
-from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
+from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted
+from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, StateDamaged, Writes
 
 log = logging.getLogger("streamstate.rocksdb")
 
@@ -89,15 +90,18 @@ class RocksBackend:
         self._path = path
         self._memory = memory
         self._release = release
+        self._damaged = False
+        self._families: dict[str, Any] = {}
         self._db: Any = _open(path, stores, memory)
         try:
-            self._check_format()
-        except TaskCorrupted:
-            self._db.close()
+            with self._explained():
+                self._check_format()
+                known = self._db.get(CURRENT_KEY)
+        except BaseException:
+            self._close_files()
             raise
-        known = self._db.get(CURRENT_KEY)
         self.current_s = None if known is None else float(known)
-        self._families: dict[str, Any] = {store: self._db.get_column_family(FAMILY + store) for store in stores}
+        self._families.update({store: self._db.get_column_family(FAMILY + store) for store in stores})
         self._handles: dict[str, Any] = {store: self._db.get_column_family_handle(FAMILY + store) for store in stores}
 
     def _check_format(self) -> None:
@@ -111,15 +115,61 @@ class RocksBackend:
                 f"it from the changelog"
             )
 
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Errors of RocksDB within, as what they ask for."""
+        try:
+            yield
+        except StreamStateError:
+            raise
+        except Exception as error:
+            raise self._explanation(error) from error
+
+    def _explanation(self, error: Exception) -> StreamStateError:
+        if _is_corruption(error):
+            self._damaged = True
+            return StateDamaged(f"the state in {self._path} is damaged: {error}", self)
+        return failed(self._path, error)
+
     def reader(self, store: str) -> Callable[[bytes], bytes | None]:
         get: Callable[[bytes], bytes | None] = self._families[store].get
-        return get
+
+        def read(key: bytes) -> bytes | None:
+            try:
+                return get(key)
+            except Exception as error:
+                raise self._explanation(error) from error
+
+        return read
 
     def scan(self, store: str, start: bytes | None, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         family = self._families[store]
-        if reverse:
-            return _descending(family.items(backwards=True, from_key=end), start, end)
-        return _ascending(family.items(from_key=start), end)
+        with self._explained():
+            # Made here, so that it shows this moment.
+            entries = family.items(backwards=reverse, from_key=end if reverse else start)
+        return self._scan(family, entries, start, end, reverse)
+
+    def _scan(
+        self,
+        family: Any,
+        entries: Iterator[tuple[bytes, bytes]],
+        start: bytes | None,
+        end: bytes | None,
+        reverse: bool,
+    ) -> Iterator[tuple[bytes, bytes]]:
+        last = None
+        with self._explained():
+            for entry in entries:
+                last = entry[0]
+                if reverse:
+                    if end is not None and last >= end:
+                        continue
+                    if start is not None and last < start:
+                        return
+                elif end is not None and last >= end:
+                    return
+                yield entry
+            _check_end(family, (end if reverse else start) if last is None else last, reverse)
 
     def apply(
         self,
@@ -147,7 +197,11 @@ class RocksBackend:
             put(OFFSET + f"{topic}:{partition}".encode(), b"%d" % offset)
         self.current_s = time.time()
         put(CURRENT_KEY, b"%d" % self.current_s)
-        self._db.write(batch)
+        self._write(batch)
+
+    def _write(self, batch: WriteBatch) -> None:
+        with self._explained():
+            self._db.write(batch)
 
     def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         batch = WriteBatch(raw_mode=True)
@@ -161,7 +215,7 @@ class RocksBackend:
         if self.current_s is None:
             self.current_s = time.time()
             put(CURRENT_KEY, b"%d" % self.current_s)
-        self._db.write(batch)
+        self._write(batch)
 
     def positions(self) -> dict[str, int]:
         return {name: int(value) for name, value in self._meta(POSITION)}
@@ -180,32 +234,45 @@ class RocksBackend:
         batch = WriteBatch(raw_mode=True)
         for name, value in facts.items():
             batch.put(FACT + name.encode(), value.encode())
-        self._db.write(batch)
+        self._write(batch)
 
     def _meta(self, prefix: bytes) -> list[tuple[str, bytes]]:
         found = []
-        for key, value in self._db.items(from_key=prefix):
-            if not key.startswith(prefix):
-                break
-            found.append((key[len(prefix) :].decode(), value))
+        with self._explained():
+            for key, value in self._db.items(from_key=prefix):
+                if not key.startswith(prefix):
+                    break
+                found.append((key[len(prefix) :].decode(), value))
+            else:
+                _check_end(self._db, prefix, False)
         return found
 
     def clear(self, store: str) -> None:
         batch = WriteBatch(raw_mode=True)
         handle = self._handles[store]
-        for key in self._families[store].keys():  # noqa: SIM118 - an Rdict is not a dict
+        for key, _ in self.scan(store, None, None, False):
             batch.delete(key, handle)
         batch.delete(POSITION + store.encode())
-        self._db.write(batch)
+        self._write(batch)
 
     def close(self) -> None:
+        try:
+            self._handles.clear()
+            self._close_files()
+            if self._damaged:
+                set_aside(self._path)
+        finally:
+            self._release()
+
+    def _close_files(self) -> None:
         # A column family that is still open keeps the database's lock.
-        for family in self._families.values():
-            family.close()
+        families = list(self._families.values())
         self._families.clear()
-        self._handles.clear()
-        self._db.close()
-        self._release()
+        for part in (*families, self._db):
+            try:
+                part.close()
+            except Exception as error:  # noqa: BLE001 - RocksDB says here again what it said of an earlier write
+                log.warning("closing the state in %s: %s", self._path, error)
 
 
 def _open(path: Path, stores: Sequence[str], memory: Memory) -> Rdict:
@@ -219,33 +286,45 @@ def _open(path: Path, stores: Sequence[str], memory: Memory) -> Rdict:
         return Rdict(str(path), options=options, column_families=families)
     except Exception as error:
         if not _is_corruption(error):
-            raise
-        aside = path.with_name(f"{path.name}.corrupt")
-        log.warning(
-            "the state in %s is damaged (%s); it is kept as %s and restored from the changelog", path, error, aside
-        )
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
+            raise failed(path, error) from error
+        log.warning("the state in %s is damaged: %s", path, error)
+        set_aside(path)
         return Rdict(str(path), options=options, column_families=families)
+
+
+def set_aside(path: Path) -> None:
+    """Keep a damaged database beside its place, where the next one starts empty."""
+    aside = path.with_name(f"{path.name}.corrupt")
+    shutil.rmtree(aside, ignore_errors=True)
+    path.rename(aside)
+    log.warning("what was in %s is kept as %s, and the state is restored from the changelog", path, aside)
+
+
+def failed(path: Path, error: Exception) -> StateDirectoryFailed:
+    """The error for a disk that does not take or give what it should."""
+    return StateDirectoryFailed(
+        f"the state in {path} cannot be used: {error}. Nothing is lost: Kafka has all that was committed. Make room, "
+        f"mend the disk or the rights, or name another --state-dir, and start again"
+    )
 
 
 def _is_corruption(error: Exception) -> bool:
     return "Corruption" in str(error)
 
 
-def _ascending(entries: Iterator[tuple[bytes, bytes]], end: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-    for entry in entries:
-        if end is not None and entry[0] >= end:
-            return
-        yield entry
+def _check_end(family: Any, key: bytes | None, backwards: bool) -> None:
+    """Raise what ended an iteration, if it was not the end: the client's iterators end silently at damaged blocks.
 
-
-def _descending(
-    entries: Iterator[tuple[bytes, bytes]], start: bytes | None, end: bytes | None
-) -> Iterator[tuple[bytes, bytes]]:
-    for entry in entries:
-        if end is not None and entry[0] >= end:
-            continue
-        if start is not None and entry[0] < start:
-            return
-        yield entry
+    Args:
+        key: the last one seen, or the one it began at; None: the very first.
+    """
+    probe = family.iter()
+    if key is None:
+        probe.seek_to_last() if backwards else probe.seek_to_first()
+    elif backwards:
+        probe.seek_for_prev(key)
+    else:
+        probe.seek(key)
+    if probe.valid():
+        probe.prev() if backwards else probe.next()
+    probe.status()

@@ -19,13 +19,14 @@ import re
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from streamstate.engine.ports import Retriable
 from streamstate.engine.task import TaskId
 from streamstate.errors import ConfigError, StateDirectoryLocked, TaskCorrupted
-from streamstate.rocksdb.backend import Memory, RocksBackend
+from streamstate.rocksdb.backend import Memory, RocksBackend, failed, set_aside
+from streamstate.state import StateDamaged
 
 log = logging.getLogger("streamstate.rocksdb")
 
@@ -34,6 +35,8 @@ FORMAT = 1
 # can no longer be replayed. A day less leaves room for clocks that differ.
 USABLE_S = 6 * 24 * 60 * 60
 MAX_PROCESSES = 1_000
+# Of a task's directory on its way out; no task is called that.
+TRASH = ".deleted-"
 
 
 class StateDirectory:
@@ -65,14 +68,16 @@ class StateDirectory:
     ) -> None:
         self._usable_s = usable_s
         self._application = root / application_id
-        self._application.mkdir(parents=True, exist_ok=True)
         self._memory = memory or Memory()
-        self.path, self._lock = self._take(instance_id)
-        try:
-            self.process_id = self._identity(application_id)
-        except BaseException:
-            os.close(self._lock)
-            raise
+        self._since_s = time.time()
+        with _usable(self._application):
+            self._application.mkdir(parents=True, exist_ok=True)
+            self.path, self._lock = self._take(instance_id)
+            try:
+                self.process_id = self._identity(application_id)
+            except BaseException:
+                os.close(self._lock)
+                raise
 
     def _take(self, instance_id: str | None) -> tuple[Path, int]:
         if instance_id is not None:
@@ -124,7 +129,12 @@ class StateDirectory:
 
         Raises:
             Retriable: another process still holds the task's directory.
+            StateDirectoryFailed: a full disk, missing rights, a failing device.
         """
+        with _usable(self.path):
+            return self._open_task(task_id, stores, fresh)
+
+    def _open_task(self, task_id: TaskId, stores: Sequence[str], fresh: bool) -> RocksBackend:
         mine = self.path / "tasks" / str(task_id)
         best, lock = self._newest(mine, str(task_id), fresh)
         if best is not None and best != mine:
@@ -146,7 +156,7 @@ class StateDirectory:
             os.close(held)
 
         try:
-            backend = RocksBackend(mine / "db", stores, self._memory, release)
+            backend = self._opened(mine / "db", stores, release)
             if backend.current_s is not None and time.time() - backend.current_s > self._usable_s:
                 log.warning(
                     "the state in %s is older than %.0f hours, within which deletions stay in its changelogs: it is "
@@ -184,9 +194,59 @@ class StateDirectory:
                 os.close(lock)
         return best, best_lock
 
+    def _opened(self, path: Path, stores: Sequence[str], release: Callable[[], None]) -> RocksBackend:
+        try:
+            return RocksBackend(path, stores, self._memory, release)
+        except StateDamaged as damage:
+            log.warning("%s", damage)
+            set_aside(path)
+            return RocksBackend(path, stores, self._memory, release)
+
+    def clean(self, delay_s: float) -> list[Path]:
+        """Delete the state of tasks that nobody on this machine has held for a while: they live on other machines now,
+        and what is here only gets older.
+
+        A directory that a live process holds is never touched. Time counts from the later of its last use and the
+        start of this process, so that nothing is deleted before tasks could be assigned.
+
+        Args:
+            delay_s: how long, in seconds.
+
+        Returns:
+            What was deleted.
+        """
+        deleted = []
+        for path in sorted(self._application.glob("process-*/tasks/*")):
+            if path.name.startswith(TRASH):
+                # Left by a process that was killed while it deleted.
+                shutil.rmtree(path, ignore_errors=True)
+                continue
+            lock = try_lock(path, create=False)
+            if lock is None:
+                continue
+            try:
+                if time.time() - max(os.fstat(lock).st_mtime, self._since_s) >= delay_s:
+                    # Renamed first: a process that wants the task meanwhile makes a directory of its own.
+                    trash = path.with_name(f"{TRASH}{path.name}-{uuid.uuid4().hex[:8]}")
+                    path.rename(trash)
+                    shutil.rmtree(trash, ignore_errors=True)
+                    deleted.append(path)
+                    log.info("deleted %s: its task has been elsewhere for %.0f s or longer", path, delay_s)
+            finally:
+                os.close(lock)
+        return deleted
+
     def close(self) -> None:
         """Give the place up."""
         os.close(self._lock)
+
+
+@contextlib.contextmanager
+def _usable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise failed(path, error) from error
 
 
 def try_lock(directory: Path, *, create: bool = True) -> int | None:

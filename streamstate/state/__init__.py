@@ -1,6 +1,6 @@
 """State: the backend protocol, the staging overlay over it, the typed stores on top."""
 
-from streamstate.state.backend import NOTHING_EXPIRED, Backend, MemoryBackend
+from streamstate.state.backend import NOTHING_EXPIRED, Backend, MemoryBackend, StateDamaged
 from streamstate.state.entries import MISSING, UndoLog, rollback
 from streamstate.state.keyvalue import TypedStore, VersionedRecord, VersionedStore, typed_store
 from streamstate.state.segments import NO_TIME, Segments
@@ -13,5 +13,5 @@ from streamstate.state.staging import (
 from streamstate.state.versioned import Versions
 
 __all__ = ["MISSING", "NOTHING_EXPIRED", "NO_TIME", "Backend", "DecodedStore", "EncodedStore", "MemoryBackend",
-           "Segments", "StagedStore", "TypedStore", "UndoLog", "VersionedRecord", "VersionedStore", "Versions",
+           "Segments", "StagedStore", "StateDamaged", "TypedStore", "UndoLog", "VersionedRecord", "VersionedStore", "Versions",
            "rollback", "staged_store", "typed_store"]  # fmt: skip

@@ -11,14 +11,30 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from streamstate.errors import TaskCorrupted
+
 InputPartition = tuple[str, int]
 Writes = Mapping[str, Mapping[bytes, bytes | None]]
 
 NOTHING_EXPIRED: Final[Mapping[str, bytes]] = MappingProxyType({})
 
 
+class StateDamaged(TaskCorrupted):
+    """Local state does not read as it was written. Its backend sets itself aside when it is closed, so that the next
+    one starts empty and is restored; no error policy of a record may hide it.
+
+    Attributes:
+        backend: whose state it is.
+    """
+
+    def __init__(self, message: str, backend: object) -> None:
+        super().__init__(message)
+        self.backend = backend
+
+
 class Backend(Protocol):
-    """Durable bytes of one task's stores."""
+    """Durable bytes of one task's stores. Every method may raise ``StateDamaged``, which the worker mends, and
+    ``StateDirectoryFailed``, which ends it."""
 
     def reader(self, store: str) -> Callable[[bytes], bytes | None]:
         """A function that looks a key up; valid until ``close`` or ``clear(store)``."""

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
-from streamstate.errors import TaskCorrupted
 from streamstate.serde import bytes_
 from streamstate.state.backend import Backend
 from streamstate.state.entries import MISSING, Entry, UndoLog
@@ -104,14 +103,7 @@ class StagedStore:
             return entry
         entry = self._old.get(key, MISSING)
         if entry is MISSING:
-            try:
-                stored = self._read(key)
-            except Exception as error:
-                # Not the record's failure: no error policy may skip it.
-                raise TaskCorrupted(
-                    f"store {self.spec.name!r} cannot be read: {error}. If the disk is sound, delete the task's state "
-                    f"directory to restore it from the changelog"
-                ) from error
+            stored = self._read(key)
             entry = None if stored is None else self._from_stored(stored)
             self._young_bytes += 0 if stored is None else len(stored)
         self._young[key] = entry

@@ -160,3 +160,26 @@ def test_an_event_time_far_ahead_meets_the_policy(application: Application, acti
     check_counts(reader.drain(), {"a": 2, "b": 1, "c": 1})
     if dead is not None:
         assert sorted(letter.value or b"" for letter in application.cluster.read(dead)) == [b"a", b"b"]
+
+
+@pytest.mark.parametrize("action", ["fail", "continue", "dead_letter"])
+def test_a_value_larger_than_its_topic_takes_meets_the_policy(application: Application, action: str) -> None:
+    """Between small records that together are larger than a batch that the topic takes: they all pass."""
+    lines = application.create("lines", 1)
+    out = application.create("out", 1, {"max.message.bytes": "20000"})
+    dead = application.topic("dead") if action == "dead_letter" else None
+    small = [(None, b"%0100d" % number) for number in range(1_000)]
+    application.cluster.send(lines, small[:500])
+    if action != "fail":
+        application.cluster.send(lines, [(b"k", b"x" * 30_000)])
+    application.cluster.send(lines, small[500:])
+    arguments = {"lines": lines, "out": out, "action": action, "dead": dead}
+    worker = application.start("upper", arguments, commit_interval=1)
+    application.reader(out).until(1_000)
+    status = worker.stop()
+    assert [record.value for record in application.cluster.read(out)] == [value for _, value in small]
+    assert (status["failed"], status["rollbacks"]) == (0 if action == "fail" else 1, 0)
+    if dead is not None:
+        [letter] = application.cluster.read(dead)
+        assert (letter.key, letter.value) == (b"k", b"x" * 30_000)
+        assert "max.message.bytes" in dict(letter.headers)["streamstate.error.message"].decode()  # type: ignore[union-attr]

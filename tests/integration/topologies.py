@@ -144,8 +144,10 @@ def timed_word_count(lines: str, counts: str, action: Any = "fail", dead: str | 
     return topology
 
 
-def upper(lines: str, out: str) -> Topology:
+def upper(lines: str, out: str, action: Any = "fail", dead: str | None = None) -> Topology:
     """No state at all."""
+    policy: ErrorPolicy = dead_letter(dead) if dead is not None else ErrorPolicy(action)
     topology = Topology("upper")
-    topology.stream(lines, value=serde.string()).map_values(str.upper).to(out, value=serde.string())
+    source = topology.stream(lines, value=serde.string(), on_error=policy)
+    source.map_values(str.upper).to(out, value=serde.string())
     return topology

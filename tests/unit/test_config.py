@@ -71,7 +71,8 @@ def test_every_setting_can_be_given_in_every_way() -> None:
         "bootstrap_servers": "k:1", "application_id": "app", "state_dir": "/s", "workers": "3",
         "processing_guarantee": "at_least_once", "commit_interval": "1s", "instance_id": "i",
         "group_protocol": "consumer", "replication_factor": "3", "broker_timeout": "1m", "transaction_timeout": "20s",
-        "out_of_range": "latest", "max_task_idle": "50ms", "cache_size": "1MiB", "staging_size": "2MiB",
+        "out_of_range": "latest", "state_cleanup_delay": "2m", "max_task_idle": "50ms", "cache_size": "1MiB",
+        "staging_size": "2MiB",
         "block_cache_size": "3MiB", "write_buffer_size": "4MiB",
     }  # fmt: skip
     assert list(given) == [option.name for option in OPTIONS]
