@@ -45,6 +45,7 @@ class Assignment:
         open_backend: see ``OpenBackend``.
         make_task: makes a task of a sub-topology.
         monotonic_ms: clock.
+        recount: asks for the partition counts anew and refuses those that do not fit.
     """
 
     def __init__(
@@ -58,9 +59,11 @@ class Assignment:
         open_backend: OpenBackend,
         make_task: Callable[[TaskId, SubTopology], Task],
         monotonic_ms: Callable[[], int],
+        recount: Callable[[], Mapping[str, int]],
     ) -> None:
         self._settings = settings
-        self._counts = partition_counts
+        self._counts = dict(partition_counts)
+        self._recount = recount
         self._consumer = consumer
         self._admin = admin
         self._restorer = restorer
@@ -179,8 +182,11 @@ class Assignment:
         Raises:
             OffsetOutOfRange: a committed offset is not in the log any more.
             TaskCorrupted: see ``starting_point``.
+            TopologyError: an input has got partitions that do not fit the state there is.
             Unavailable: no broker answers.
         """
+        if any(p.partition >= self._counts.get(p.topic, 0) for p in self.of_partition):
+            self._counts.update(self._recount())
         created = [t for t in self.tasks.values() if t.phase is Phase.CREATED and self._complete(t)]
         ready = [task for task in created if task.backend is not None or self._open(task)]
         if not ready:

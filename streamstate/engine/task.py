@@ -196,7 +196,8 @@ class Task:
         self.phase = Phase.CREATED
 
     def drop_state(self) -> None:
-        """Release a damaged state; called when the task has been reset."""
+        """Drop uncommitted work and release the state; unless it is closed, the task must be reset next."""
+        self._close_processors()
         self.stores, self._compiled = {}, None
         if self.backend is not None:
             self.backend.close()
@@ -207,12 +208,7 @@ class Task:
         if self.phase is Phase.CLOSED:
             return
         self.phase = Phase.CLOSED
-        self._close_processors()
-        for store in self.stores.values():
-            store.discard()
-        if self.backend is not None:
-            self.backend.close()
-            self.backend = None
+        self.drop_state()
 
     def _close_processors(self) -> None:
         if self._compiled is None or not self._initialised:
@@ -285,8 +281,7 @@ class Task:
         if len(feed) != done:
             done = 1 + next(index for index, reached in enumerate(messages) if reached is message)
         input_.next_offset = message.offset() + 1
-        self.processed += done
-        self.uncommitted += done
+        self.processed, self.uncommitted = self.processed + done, self.uncommitted + done
         return done
 
     def _process_behind(self, input_: Input, messages: Sequence[Message], pace: Pace) -> int:

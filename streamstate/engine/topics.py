@@ -124,6 +124,19 @@ def _largest_batch(topics: list[str], admin: Admin) -> int:
     return min(limits, default=DEFAULT_BATCH_BYTES) * 9 // 10
 
 
+def recounted(graph: Graph, application_id: str, admin: Admin) -> dict[str, int]:
+    """Partitions of every topic the topology reads, after an input has got more of them while it was read.
+
+    Raises:
+        TopologyError: there is state, or a repartition topic, made for the count of before.
+    """
+    sources = {name: info.partitions for name, info in admin.topics(source_topics(graph)).items()}
+    plan = plan_topics(graph, application_id, sources)
+    found = admin.topics([topic.name for topic in plan.internal])
+    check_existing(plan, {name: info.partitions for name, info in found.items()})
+    return {**sources, **{topic.name: topic.partitions for topic in plan.repartitions.values()}}
+
+
 def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[Graph, int]:
     """Decide which inputs serve as changelogs of their tables.
 

@@ -37,6 +37,7 @@ from streamstate.engine.restore import Restorer
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.status import Numbers, WorkerStatus
 from streamstate.engine.task import Phase, Task, TaskId
+from streamstate.engine.topics import recounted
 from streamstate.engine.transaction import Committer, TransactionFailed
 from streamstate.errors import ConfigError, ProcessingError
 from streamstate.operators import TaskInterrupted
@@ -95,6 +96,7 @@ class Worker:
             open_backend,
             self._make_task,
             clock.monotonic_ms,
+            lambda: recounted(graph, settings.application_id, admin),
         )
         repartitions = [
             repartition_topic(settings.application_id, name)
@@ -111,8 +113,7 @@ class Worker:
         )
         self._callback_failure: BaseException | None = None
         self._pace = Pace(clock, settings.batch_ms, settings.max_poll_records)
-        self._started = False
-        self._closing = False
+        self._started = self._closing = False
 
     def _make_task(self, task_id: TaskId, part: SubTopology) -> Task:
         return Task(
@@ -328,8 +329,9 @@ class Worker:
 
     def _state_damaged(self, damage: StateDamaged) -> None:
         """Kafka has what was committed: the task starts over without what cannot be read."""
-        self._rollback(str(damage))
+        # First, so that nothing reads it once more on the way.
         self.assignment.drop_state(damage.backend)
+        self._rollback(str(damage))
 
     def _out_of_range(self, error: OutOfRange) -> None:
         task = None if error.partition is None else self.assignment.of_partition.get(error.partition)

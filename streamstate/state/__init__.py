@@ -13,5 +13,5 @@ from streamstate.state.staging import (
 from streamstate.state.versioned import Versions
 
 __all__ = ["MISSING", "NOTHING_EXPIRED", "NO_TIME", "Backend", "DecodedStore", "EncodedStore", "MemoryBackend",
-           "Segments", "StagedStore", "StateDamaged", "TypedStore", "UndoLog", "VersionedRecord", "VersionedStore", "Versions",
-           "rollback", "staged_store", "typed_store"]  # fmt: skip
+           "Segments", "StagedStore", "StateDamaged", "TypedStore", "UndoLog", "VersionedRecord",
+           "VersionedStore", "Versions", "rollback", "staged_store", "typed_store"]  # fmt: skip

@@ -6,6 +6,7 @@ import time
 
 import pytest
 from confluent_kafka import Producer
+from confluent_kafka.admin import NewPartitions
 
 from tests.integration.support import Application, check_counts, words_of
 
@@ -169,3 +170,37 @@ def test_a_record_too_large_for_its_topic(application: Application) -> None:
     assert "max.message.bytes" in error["message"]
     assert out in error["message"]
     assert application.cluster.read(out) == []
+
+
+def test_partitions_added_while_it_runs(application: Application) -> None:
+    """Keys go to other partitions from that moment on: it ends, and says how to go on."""
+    lines, counts = application.create("lines", 2), application.create("counts", 1)
+    application.cluster.send(lines, [(None, b"a b c")])
+    worker = application.start(
+        "word_count", {"lines": lines, "counts": counts}, kafka={"topic.metadata.refresh.interval.ms": 1_000}
+    )
+    reader = application.reader(counts)
+    reader.until(3)
+    application.cluster.admin.create_partitions([NewPartitions(lines, 3)])[lines].result(30)
+    error = worker.wait_error()
+    assert error["type"] == "TopologyError"
+    assert "went from 2 to 3 under existing state" in error["message"]
+    assert "streamstate reset" in error["message"]
+    assert len(reader.drain()) == 3
+
+
+def test_input_recreated_while_it_runs(application: Application) -> None:
+    """As when it was stopped: the new topic is read from its start, and the counts go on from the state there is."""
+    lines, counts = application.create("lines", 1), application.create("counts", 1)
+    application.cluster.send(lines, [(None, b"a b c")] * 3)
+    reader = application.reader(counts)
+    worker = application.start(
+        "word_count", {"lines": lines, "counts": counts}, kafka={"topic.metadata.refresh.interval.ms": 1_000}
+    )
+    reader.until(9)
+    application.cluster.delete(lines)
+    application.create("lines", 1)
+    application.cluster.send(lines, [(None, b"a b")] * 2)
+    reader.until(13)
+    worker.stop()
+    check_counts(reader.drain(), {"a": 5, "b": 5, "c": 3})
