@@ -202,6 +202,8 @@ def test_exit_codes() -> None:
     readme = table(section(ROOT / "README.md", "## Exit codes"))
     page = table(section(ROOT / "docs" / "command-line.md", "## Exit codes"))
     assert [int(row[0]) for row in readme] == [int(row[0]) for row in page] == sorted(codes)
+    operations = table(section(ROOT / "docs" / "operations.md", "## Exit codes"))
+    assert [int(row[0]) for row in operations] == sorted(codes)
     for row in page:
         for name in re.findall(r"`(\w+)`", row[2]):
             assert getattr(errors, name).exit_code == int(row[0]), name
