@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from benchmarks.expected import JOIN_WINDOW_MS
 from benchmarks.job import Job, received, say, when_told_to_stop
 from streamstate import Topology, aggregates, serde, windows
 from streamstate.app import Application, Settings
@@ -72,6 +73,19 @@ def _enriched(job: Job, topology: Topology) -> None:
     )
 
 
+def _pairs(job: Job, topology: Topology) -> None:
+    left = topology.stream(job.inputs["left"], key=serde.string(), value=serde.json())
+    right = topology.stream(job.inputs["right"], key=serde.string(), value=serde.json())
+    (
+        left.join(
+            right,
+            lambda one, other: {"left": one["id"], "right": other["id"]},
+            within=windows.join(timedelta(milliseconds=JOIN_WINDOW_MS), grace=_GRACE),
+            name="pairs",
+        ).to(job.output, value=serde.json())
+    )
+
+
 def _restored(job: Job, topology: Topology) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.bytes_())
@@ -89,6 +103,7 @@ TOPOLOGIES: Mapping[str, Callable[[Job, Topology], None]] = {
     "repartition": _grouped,
     "tumbling-mean": _means,
     "table-join": _enriched,
+    "stream-join": _pairs,
     "restore": _restored,
 }
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from benchmarks.contenders import CLIENT, CONTENDERS, Contender
@@ -168,7 +169,7 @@ def _line(run: dict[str, Any]) -> str:
 
 
 def _tell(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    print(f"{datetime.now().astimezone():%H:%M:%S}  {line}", file=sys.stderr, flush=True)
 
 
 def all_cases(names: Sequence[str], intervals_ms: Sequence[int]) -> tuple[Case, ...]:

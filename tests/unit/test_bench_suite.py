@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import report, suite
+from benchmarks import ours, report, suite
 from benchmarks.contenders import CONTENDERS, Contender
 from benchmarks.expected import MODELS
 from benchmarks.inputs import Inputs
+from benchmarks.job import Job
+from benchmarks.loops import LOOPS
 from benchmarks.peers import kafka_streams, quix_streams
 from benchmarks.peers.place import Unavailable
 from benchmarks.plots import missing as plots_missing
@@ -22,8 +24,9 @@ from benchmarks.publish import BEGIN, END, publish, replaced
 from benchmarks.runs import Bench
 from benchmarks.suite import Plan, Results, all_cases, run_suite
 from benchmarks.verify import WrongOutput
-from benchmarks.workloads import GOALS, WORKLOADS, Case
+from benchmarks.workloads import GOALS, WORKLOADS, Case, Workload
 from streamstate.errors import ConfigError
+from streamstate.topology import describe_text
 
 BENCH = Bench("localhost:1", 1_000, Inputs.at("localhost:1"))
 COUNT = Case(WORKLOADS["count-update"], 1_000)
@@ -226,6 +229,20 @@ def test_workloads_fit_together() -> None:
         contenders = WORKLOADS[goal.workload].contenders
         assert goal.against in contenders[1:]
         assert contenders[0].startswith("streamstate")
+
+
+@pytest.mark.parametrize("workload", [w for w in WORKLOADS.values() if w.kind != "limit"], ids=lambda w: w.name)
+def test_every_work_has_a_topology_and_a_loop(workload: Workload) -> None:
+    inputs = {role: f"in-{role}" for role in workload.inputs}
+    job = Job(workload.work, "localhost:1", "app", inputs, "out", 1_000, "/nowhere")
+    assert ours.missing(workload.work) is None
+    described = describe_text(ours.topology(job).build(), "app")
+    assert all(topic in described for topic in (*inputs.values(), "out"))
+    assert workload.work in (*LOOPS, "count-commit", "restore")
+
+
+def test_what_ours_cannot_do_yet_is_said() -> None:
+    assert ours.missing("telepathy") == "streamstate has no operators for telepathy yet"
 
 
 def test_cases_of_an_interval() -> None:
