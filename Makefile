@@ -19,7 +19,6 @@ JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-BENCH_INSTALLED := $(VENV)/.bench-installed
 
 .DEFAULT_GOAL := help
 # The steps of `make test` come one after the other, also under -j.
@@ -86,19 +85,14 @@ format: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-bench: $(BENCH_INSTALLED) ## beside Kafka Streams, Quix Streams and hand-written loops; about 20 minutes
+bench: $(INSTALLED) ## beside Kafka Streams, Quix Streams and hand-written loops; about 20 minutes
 	@$(BIN)/python -m benchmarks --minutes 15 $(BENCH)
 
-bench-quick: $(BENCH_INSTALLED) ## the same with few records and workloads; about 3 minutes
+bench-quick: $(INSTALLED) ## the same with few records and workloads; about 3 minutes
 	@$(BIN)/python -m benchmarks --quick $(BENCH)
 
-profile: $(BENCH_INSTALLED) ## flame graph of our worker; WORKLOAD=count-update
+profile: $(INSTALLED) ## flame graph of our worker; WORKLOAD=count-update
 	@$(BIN)/python -m benchmarks --profile $(WORKLOAD) $(BENCH)
-
-$(BENCH_INSTALLED): $(INSTALLED)
-	@echo "Installing what the benchmarks need into $(VENV) ..."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
-	@touch $@
 
 clean: ## delete .venv, caches and builds
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

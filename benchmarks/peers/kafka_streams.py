@@ -5,6 +5,7 @@ Rule of this module: nothing is compiled or downloaded twice, and what is missin
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -39,6 +40,7 @@ def load_lock() -> Lock:
     )
 
 
+@functools.cache
 def compiler() -> Path | None:
     """The JDK's compiler that goes with the system's Java, if there is one."""
     java = system_java()
