@@ -64,9 +64,9 @@ def test_a_run_is_the_same_again() -> None:
         assert len(first) > 20
 
 
-def test_a_topology_of_ones_own() -> None:
-    target = "topologies/word_count.py"
+@pytest.mark.parametrize("target", ["topologies/word_count.py", "topologies/flight_delays.py"])
+def test_a_topology_of_ones_own(target: str) -> None:
     campaign = make_campaign(target, None, chosen_kinds(None))
-    for seed in range(25):
+    for seed in range(20):
         result = campaign.run(seed)
         assert result.ok, f"streamstate simulate --topology {target} --seed {seed}: {result.problems}"

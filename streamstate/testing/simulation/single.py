@@ -161,7 +161,7 @@ def punctuation() -> Workload:
     return Workload("punctuation", topology.build(), inputs, expected)
 
 
-# -- windows: counts per window, on a store that expires as stream time goes on ----------------------------
+# -- windows: counts per window, every update, and once more when the window closes ------------------------
 
 SIZE_MS: Final = 10_000
 GRACE_MS: Final = 2_000
@@ -172,12 +172,16 @@ def windowed() -> Workload:
     clicks = topology.stream("clicks", key=TEXT).group_by_key()
     slots = windows.tumbling(timedelta(milliseconds=SIZE_MS), grace=timedelta(milliseconds=GRACE_MS))
     clicks.windowed_by(slots).count(store="counts").to_stream().to("counted")
+    clicks.windowed_by(slots).count(store="closes", emit="close").to_stream().to("closed")
 
     def inputs(random: Random, partitions: int) -> Iterable[InputRecord]:
         return keyed_input(random, "clicks", partitions, lambda number, key: b"%d" % number, jitter_ms=9_000)
 
     def expected(fed: Inputs) -> Mapping[str, Expectation]:
-        return {"counted": PerKey(by_key(per_partition(fed, "clicks", counted_by_window)))}
+        return {
+            "counted": PerKey(by_key(per_partition(fed, "clicks", counted_by_window))),
+            "closed": PerKey(by_key(per_partition(fed, "clicks", closed_windows))),
+        }
 
     return Workload("windows", topology.build(), inputs, expected)
 
@@ -197,6 +201,15 @@ def counted_by_window(records: list[InputRecord]) -> Iterator[Output]:
         counts[key] += 1
         newest[key] = max(record.timestamp, newest.get(key, 0))
         yield Output(key, serde.long().serialize(counts[key]), newest[key])
+
+
+def closed_windows(records: list[InputRecord]) -> Iterator[Output]:
+    """The last count of each window whose end and grace have passed."""
+    stream_time = max((record.timestamp for record in records), default=-1)
+    last = {change.key: change for change in counted_by_window(records)}
+    for change in last.values():
+        if int.from_bytes((change.key or b"")[-8:]) + SIZE_MS + GRACE_MS <= stream_time:
+            yield change
 
 
 # -- poison: records that fail half way, left out or kept aside --------------------------------------------
