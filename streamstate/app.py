@@ -23,6 +23,7 @@ from typing import Any, Literal
 import platformdirs
 from confluent_kafka import KafkaError, KafkaException
 
+from streamstate.calls import AsyncioCalls
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
 from streamstate.engine.patience import Patience
 from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
@@ -34,6 +35,7 @@ from streamstate.kafka.errors import general, kafka_error
 from streamstate.kafka.producer import DEFAULTS as PRODUCER_DEFAULTS
 from streamstate.rocksdb import Memory, StateDirectory
 from streamstate.topology import Graph, Topology
+from streamstate.topology.held_specs import MapAsync
 
 __all__ = ["Application", "Settings", "run"]
 
@@ -158,8 +160,10 @@ class Application:
         self._status_ms = _ms(status_interval)
         self._stop = threading.Event()
         self._worker: Worker | None = None
+        self._calls = AsyncioCalls()
         check_properties(settings.kafka)
         _check_durations(settings)
+        _check_calls(self.graph, settings)
         # Topics that feed one task must be assigned together, which only range assignment does.
         self._co_partitioned = any(part.needs_copartitioning for part in self.graph.subtopologies)
 
@@ -194,6 +198,7 @@ class Application:
             self._worker = worker = self._make_worker(directory, topics, admin)
             self._loop(worker, directory)
         finally:
+            self._calls.close()
             directory.close()
             admin.close()
 
@@ -258,6 +263,7 @@ class Application:
             committer=committer,
             restore_consumer=lambda: KafkaRestoreConsumer(restore_properties, self.application_id),
             open_backend=directory.open_task,
+            calls=self._calls,
         )
 
     def _loop(self, worker: Worker, directory: StateDirectory) -> None:
@@ -394,6 +400,19 @@ def _check_durations(settings: Settings) -> None:
             f"({settings.transaction_timeout}), after which brokers abort: shorten --commit-interval or lengthen "
             f"--transaction-timeout"
         )
+
+
+def _check_calls(graph: Graph, settings: Settings) -> None:
+    if settings.processing_guarantee != "exactly_once":
+        return
+    for node in graph.nodes.values():
+        if isinstance(node.spec, MapAsync) and node.spec.longest_ms >= _ms(settings.transaction_timeout):
+            raise ConfigError(
+                f"operator {node.name!r} may wait for {node.spec.longest_ms} ms for one record (timeout, retries and "
+                f"backoff of map_async), and a commit waits for it: that must be shorter than the transaction time-out "
+                f"({settings.transaction_timeout}), after which brokers abort. Shorten them, or lengthen "
+                f"--transaction-timeout"
+            )
 
 
 def check_properties(properties: Mapping[str, Any]) -> None:

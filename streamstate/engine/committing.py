@@ -127,7 +127,7 @@ class Commits:
                 position = begun.get(partition)
                 if input_.next_offset != (input_.committed if position is None else position.offset):
                     return True
-            if any(store.staged for store in task.stores.values()):
+            if task.pending or any(store.staged for store in task.stores.values()):
                 return True
         return False
 

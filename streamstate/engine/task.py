@@ -9,37 +9,29 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from enum import Enum
-from functools import partial
 from typing import Any, NamedTuple
 
+from streamstate.engine.failures import Failures
+from streamstate.engine.held import Releases
 from streamstate.engine.inputs import Input, TaskCounters, decoded_head
 from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
-from streamstate.engine.poison import (
-    PoisonLog,
-    dead_letter,
-    dead_result,
-    has_policy,
-    other_event_time,
-    processing_error,
-    too_far_ahead,
-)
+from streamstate.engine.poison import has_policy, other_event_time, processing_error
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.errors import ProcessingError
 from streamstate.operators import (
+    Calls,
     CompiledTask,
     OperatorFailed,
-    SourceEntry,
     SourceLog,
     TaskContext,
     TaskInterrupted,
-    TaskOutput,
     TooFarAhead,
     compile_task,
 )
-from streamstate.state import Backend, StagedStore, UndoLog, rollback, staged_store
+from streamstate.state import Backend, StagedStore, UndoLog, staged_store
 from streamstate.topology.names import changelog_topic
-from streamstate.topology.specs import ErrorPolicy, Graph, SubTopology
+from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
 
@@ -76,6 +68,7 @@ class Task:
         application_id: prefix of its internal topics.
         now_ms: wall clock.
         limits: of topics, see ``TaskContext``.
+        calls: runs coroutines.
     """
 
     def __init__(
@@ -86,6 +79,7 @@ class Task:
         application_id: str,
         now_ms: Callable[[], int],
         limits: Callable[[str], list[int]],
+        calls: Calls,
     ) -> None:
         self.id = task_id
         self.phase = Phase.CREATED
@@ -97,22 +91,27 @@ class Task:
         self.changelog_marks = ""
         self.processed = 0
         self.uncommitted = 0
-        self.failed = 0
         self._graph = graph
         self._application_id = application_id
         self._now_ms = now_ms
         self._limits = limits
+        self._calls = calls
         self._undo: UndoLog | None = [] if has_policy(graph, subtopology) else None
         self._compiled: CompiledTask | None = None
+        self._releases: Releases | None = None
+        # One of its operators holds records back, or stream time stays behind event times.
+        self._one_by_one = False
         self._initialised = False
-        self._poison_log = PoisonLog(str(task_id), now_ms)
+        self._failures = Failures(str(task_id), now_ms, self._undo)
         self._dropped_before = 0
         self.context = self._new_context()
 
     # -- life ----------------------------------------------------------------------------------------------
 
     def _new_context(self) -> TaskContext:
-        return TaskContext(self._application_id, str(self.id), self._now_ms, self._limits)
+        context = TaskContext(self._application_id, str(self.id), self._now_ms, self._limits)
+        context.calls = self._calls
+        return context
 
     def open(self, backend: Backend) -> None:
         """Take the backend and compile the chain of operators."""
@@ -133,8 +132,13 @@ class Task:
             for name in self.subtopology.stores
         }
         self._compiled = compile_task(self._graph, self.subtopology, self.context, self.stores, self._undo)
+        self._failures.begin(self.context, self._compiled.policies)
         for input_ in self.inputs.values():
             input_.entry = self._compiled.sources[input_.partition.topic]
+        holders = self._compiled.holders
+        self._releases = Releases(holders, self.context, self._undo, self._held_failed) if holders else None
+        behind = any(entry.out_of_order_ms for entry in self._compiled.sources.values())
+        self._one_by_one = behind or self._releases is not None
         self._initialised = False
 
     def add_input(self, partition: TopicPartition) -> None:
@@ -211,6 +215,8 @@ class Task:
         self.drop_state()
 
     def _close_processors(self) -> None:
+        if self._releases is not None:
+            self._releases.discard()
         if self._compiled is None or not self._initialised:
             return
         try:
@@ -230,8 +236,8 @@ class Task:
         input_ = self.inputs[partition]
         entry, context, undo = input_.entry, self.context, self._undo
         assert entry is not None, "processing before it was opened"
-        if entry.out_of_order_ms:
-            return self._process_behind(input_, messages, pace)
+        if self._one_by_one:
+            return self._process_one_by_one(input_, messages, pace)
         decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
         forward, outputs, schedules = entry.forward, context.outputs, context.schedules
         assert input_.next_offset is not None, "running without a position"
@@ -269,7 +275,7 @@ class Task:
                 context.stream_time = stream_time = timestamp
                 forward(key, value, timestamp)
             except OperatorFailed as failure:
-                self._record_failed(failure, message, entry, mark)
+                self._failures.record_failed(failure, message, entry, mark)
                 if undo is not None:
                     context.stream_time = stream_time = before
                 continue
@@ -284,8 +290,8 @@ class Task:
         self.processed, self.uncommitted = self.processed + done, self.uncommitted + done
         return done
 
-    def _process_behind(self, input_: Input, messages: Sequence[Message], pace: Pace) -> int:
-        """The same where stream time stays behind the event times."""
+    def _process_one_by_one(self, input_: Input, messages: Sequence[Message], pace: Pace) -> int:
+        """The same where something is to be done between records."""
         expected = input_.next_offset
         assert expected is not None, "running without a position"
         done = 0
@@ -351,19 +357,29 @@ class Task:
                 context.stream_time = timestamp - entry.out_of_order_ms
             entry.forward(key, value, timestamp)
         except OperatorFailed as raised:
-            self._record_failed(raised, message, entry, mark)
+            self._failures.record_failed(raised, message, entry, mark)
             context.stream_time = before
         input_.next_offset = message.offset() + 1
         self.processed += 1
         self.uncommitted += 1
+        if context.release_due and self._releases is not None:
+            self._releases.release(every=False)
         if context.stream_time > before and context.stream_time >= context.schedules.next_stream_ms:
+            if self._releases is not None:
+                # It is told that time has come so far: what came before goes before.
+                self._releases.release(every=True)
             self._punctuate(context.stream_time, False)
 
     def punctuate_wall_clock(self, now_ms: int) -> int:
-        """Call the wall-clock punctuations that are due; return how many."""
-        if now_ms < self.context.schedules.next_wall_ms:
+        """Do what is due by the wall clock; return how much it was."""
+        schedules = self.context.schedules
+        if now_ms < schedules.next_wall_ms:
             return 0
-        return self._punctuate(now_ms, True)
+        released = 0
+        if self._releases is not None and now_ms >= schedules.release_ms:
+            self._releases.release(every=False)
+            released = 1
+        return released + self._punctuate(now_ms, True)
 
     def _punctuate(self, time_ms: int, wall_clock: bool) -> int:
         if self._undo is not None:
@@ -375,50 +391,31 @@ class Task:
 
     # -- failures ------------------------------------------------------------------------------------------
 
-    def _record_failed(self, failure: OperatorFailed, message: Message, entry: SourceEntry, mark: int) -> None:
-        if isinstance(failure, TooFarAhead):
-            self._too_far_ahead(failure, message)
-        else:
-            letter = partial(dead_letter, failure, message, self.context)
-            self._left_out(failure, message, entry.on_error, mark, letter)
-
-    def _left_out(
-        self,
-        failure: OperatorFailed,
-        message: Message | None,
-        on_error: ErrorPolicy,
-        mark: int,
-        letter: Callable[[str], TaskOutput],
-    ) -> None:
-        """Apply the error policy to a record, or without one to a result that was held back for the commit."""
-        assert self._compiled is not None, "not compiled"
-        policy = self._compiled.policies.get(failure.operator, on_error)
-        if policy.action == "fail" or self._undo is None:
-            raise processing_error(failure, message, str(self.id)) from failure.__cause__
-        del self.context.outputs[mark:]
-        rollback(self._undo)
-        if policy.topic is not None:
-            self.context.outputs.append(letter(policy.topic))
-        self.failed += 1
-        self._poison_log.record(failure, message, policy)
-
-    def _too_far_ahead(self, failure: TooFarAhead, message: Message) -> None:
-        policy = failure.policy
-        if policy.action == "fail":
-            raise too_far_ahead(failure, message, str(self.id))
-        if policy.topic is None:
-            self.context.dropped += 1
-        else:
-            self.failed += 1
-            self.context.outputs.append(dead_letter(failure, message, self.context, policy.topic))
-        self._poison_log.record(failure, message, policy)
+    def _held_failed(self, failure: OperatorFailed, message: Message | None, mark: int) -> None:
+        if message is None:
+            raise processing_error(failure, None, str(self.id)) from failure.__cause__
+        entry = self.inputs[TopicPartition(message.topic(), message.partition())].entry
+        assert entry is not None, "held before it was opened"
+        self._failures.record_failed(failure, message, entry, mark)
 
     # -- the transaction -----------------------------------------------------------------------------------
 
+    @property
+    def pending(self) -> bool:
+        """True when ``flush`` has something to do."""
+        compiled, releases = self._compiled, self._releases
+        return (compiled is not None and compiled.pending) or (releases is not None and releases.pending)
+
     def flush(self) -> None:
-        """Send on what was held back for the commit, upstream first; outputs go to ``context.outputs``."""
-        if self._compiled is None or not self._compiled.pending:
-            return
+        """Send on what was held back for the commit; outputs go to ``context.outputs``."""
+        while self.pending:
+            if self._releases is not None:
+                self._releases.release(every=True)
+            # What waits for the commit may be held behind it, and what was held may wait for the commit.
+            self._emit()
+
+    def _emit(self) -> None:
+        assert self._compiled is not None, "not compiled"
         self.context.record = None
         outputs, undo = self.context.outputs, self._undo
         for emitter in self._compiled.commit_emitters:
@@ -429,8 +426,7 @@ class Task:
                 try:
                     emitter.forward(*arguments)
                 except OperatorFailed as failure:
-                    letter = partial(dead_result, failure, encoded, arguments[-1], self.context)
-                    self._left_out(failure, None, emitter.on_error, mark, letter)
+                    self._failures.result_failed(failure, encoded, arguments[-1], emitter.on_error, mark)
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
         """Staged writes by store, encoded, now those of a commit; stores without any are left out."""
@@ -493,4 +489,4 @@ class Task:
     @property
     def counters(self) -> TaskCounters:
         """What it has done."""
-        return TaskCounters(self.processed, self.failed, self._dropped_before + self.context.dropped)
+        return TaskCounters(self.processed, self._failures.failed, self._dropped_before + self.context.dropped)

@@ -40,7 +40,7 @@ from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.engine.topics import recounted
 from streamstate.engine.transaction import Committer, TransactionFailed
 from streamstate.errors import ConfigError, ProcessingError
-from streamstate.operators import TaskInterrupted
+from streamstate.operators import Calls, NoCalls, TaskInterrupted
 from streamstate.state import StateDamaged
 from streamstate.topology.names import repartition_topic
 from streamstate.topology.specs import Graph, SubTopology
@@ -63,6 +63,7 @@ class Worker:
         committer: ``Transaction`` or ``AtLeastOnce``.
         restore_consumer: makes the restore consumer when it is first needed.
         open_backend: opens a task's state.
+        calls: runs coroutines, for ``map_async``.
     """
 
     def __init__(
@@ -77,8 +78,10 @@ class Worker:
         committer: Committer,
         restore_consumer: Callable[[], RestoreConsumer],
         open_backend: OpenBackend,
+        calls: Calls | None = None,
     ) -> None:
         self._graph = graph
+        self._calls = calls or NoCalls()
         self._settings = settings
         self._consumer = consumer
         self._admin = admin
@@ -123,6 +126,7 @@ class Worker:
             self._settings.application_id,
             self._clock.now_ms,
             self._limits.of,
+            self._calls,
         )
 
     def _share_cache(self) -> None:

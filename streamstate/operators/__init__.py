@@ -10,17 +10,23 @@ from streamstate.operators.context import (
     OperatorFailed,
     TaskContext,
     TaskInterrupted,
+    original,
     output_bytes,
 )
 from streamstate.operators.context import Output as TaskOutput
 from streamstate.operators.event_time import TooFarAhead
+from streamstate.operators.held import Call, Calls, Holder, NoCalls
 
 __all__ = [
     "NEVER_MS",
     "NO_LIMIT_MS",
+    "Call",
+    "Calls",
     "CommitEmitter",
     "CompiledTask",
     "Headers",
+    "Holder",
+    "NoCalls",
     "OperatorFailed",
     "Rebuild",
     "SourceEntry",
@@ -30,5 +36,6 @@ __all__ = [
     "TaskOutput",
     "TooFarAhead",
     "compile_task",
+    "original",
     "output_bytes",
 ]

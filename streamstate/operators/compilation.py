@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from streamstate.operators.aggregate import Change, CommitEmitter, fan_out_changes
 from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.held import Holder
 from streamstate.operators.stateless import Forward, fan_out
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
@@ -83,6 +84,7 @@ class CompiledTask:
         policies: of operators that have their own.
         processors: operators with a life of their own, such as users' Processors, in topological order.
         commit_emitters: what waits for the commit, in topological order.
+        holders: what holds records back, in topological order.
     """
 
     def __init__(self) -> None:
@@ -91,6 +93,7 @@ class CompiledTask:
         self.policies: dict[str, specs.ErrorPolicy] = {}
         self.processors: list[Living] = []
         self.commit_emitters: list[CommitEmitter] = []
+        self.holders: list[Holder] = []
 
     def init(self) -> None:
         """State is restored: initialise processors, in topological order."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from streamstate.operators.compilation import Compilation, CompiledTask, CompileFunction
 from streamstate.operators.compile_foreign_keys import FOREIGN_KEYS
+from streamstate.operators.compile_held import HELD
 from streamstate.operators.compile_rows import ROWS
 from streamstate.operators.compile_streams import STREAMS
 from streamstate.operators.compile_tables import TABLES
@@ -18,7 +19,7 @@ from streamstate.operators.context import TaskContext
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
 
-COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **FOREIGN_KEYS, **WINDOWS}
+COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **FOREIGN_KEYS, **WINDOWS, **HELD}
 
 
 def compile_task(
@@ -44,4 +45,5 @@ def compile_task(
         COMPILE[type(node.spec)](made, node, node.spec)
     made.task.processors.reverse()
     made.task.commit_emitters.reverse()
+    made.task.holders.reverse()
     return made.task

@@ -85,6 +85,13 @@ class RecordWithHeaders:
         return self._headers
 
 
+def original(record: Any) -> Any:
+    """The record as it was read, without headers that a processor has replaced."""
+    while isinstance(record, RecordWithHeaders):
+        record = record._record
+    return record
+
+
 class TaskContext:
     """State of the task that operators read and write.
 
@@ -98,12 +105,14 @@ class TaskContext:
         now_ms: wall clock in ms.
         limits: by topic, a list of two: the latest timestamp (ms) its broker takes now, and the most bytes of a
             record's key, value and headers.
+        calls: runs coroutines, see ``streamstate.operators.held.Calls``.
+        release_due: true when what operators hold back is to go on after the record in hand.
         dropped: records left out by rule, such as those with a null key in a keyed operator; late ones too.
         late: records that came after all their windows had closed.
     """
 
-    __slots__ = ("application_id", "dropped", "late", "limits", "now_ms", "outputs", "record", "schedules",
-                 "stream_time", "task_id", "timestamp")  # fmt: skip
+    __slots__ = ("application_id", "calls", "dropped", "late", "limits", "now_ms", "outputs", "record", "release_due",
+                 "schedules", "stream_time", "task_id", "timestamp")  # fmt: skip
 
     def __init__(
         self,
@@ -121,6 +130,8 @@ class TaskContext:
         self.now_ms = now_ms
         self.limits = limits
         self.schedules = Schedules()
+        self.calls: Any = None
+        self.release_due = False
         self.dropped = 0
         self.late = 0
 
@@ -152,13 +163,15 @@ class Schedules:
 
     Attributes:
         next_stream_ms: stream time at which the next one is due.
-        next_wall_ms: wall-clock time at which the next one is due.
+        next_wall_ms: wall-clock time at which the next one, or what is held back, is due.
+        release_ms: wall-clock time at which what operators hold back must go on.
     """
 
-    __slots__ = ("_all", "next_stream_ms", "next_wall_ms")
+    __slots__ = ("_all", "next_stream_ms", "next_wall_ms", "release_ms")
 
     def __init__(self) -> None:
         self._all: list[Schedule] = []
+        self.release_ms = NEVER_MS
         self.next_stream_ms = NEVER_MS
         self.next_wall_ms = NEVER_MS
 
@@ -205,3 +218,10 @@ class Schedules:
     def _refresh(self) -> None:
         self.next_stream_ms = min((s.next_ms for s in self._all if not s.wall_clock), default=NEVER_MS)
         self.next_wall_ms = min((s.next_ms for s in self._all if s.wall_clock), default=NEVER_MS)
+        self.next_wall_ms = min(self.next_wall_ms, self.release_ms)
+
+    def hold(self, release_ms: int) -> None:
+        """Say when what operators hold back must go on."""
+        if release_ms != self.release_ms:
+            self.release_ms = release_ms
+            self._refresh()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
 
+from streamstate.calls import AsyncioCalls
 from streamstate.engine import AtLeastOnce, Committer, TaskId, Transaction, Worker, WorkerSettings
 from streamstate.engine.assignment import OpenBackend
 from streamstate.engine.topics import Topics, prepare_topics
@@ -58,6 +59,7 @@ class MemoryApplication:
 
     Attributes:
         background: runs the workers' commits; by default each ends at once.
+        calls: of all its workers; its thread begins with the first call.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class MemoryApplication:
         self.background = MemoryBackground()
         self.topics: Topics = prepare_topics(graph, self.settings.application_id, MemoryAdmin(broker))
         self.disks: dict[str, Disk] = {}
+        self.calls = AsyncioCalls()
 
     def worker(self, name: str, open_backend: OpenBackend | None = None) -> Worker:
         """A new worker; one of the same name takes over the disk and the transactional id of the one before.
@@ -115,6 +118,7 @@ class MemoryApplication:
             committer=committer,
             restore_consumer=lambda: MemoryRestoreConsumer(self.broker, client_id=name),
             open_backend=open_backend,
+            calls=self.calls,
         )
         worker.start()
         return worker

@@ -350,6 +350,7 @@ class TopologyTestDriver:
         self._ended = "it is closed"
         if worker is not None:
             worker.close(commit=False)
+        self._application.calls.close()
 
     # -- turns ---------------------------------------------------------------------------------------------
 

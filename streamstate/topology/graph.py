@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from streamstate.errors import TopologyError
 from streamstate.topology.event_time import EventTime
+from streamstate.topology.held_specs import HeldSpec
 from streamstate.topology.specs import (
     Aggregate,
     Count,
@@ -84,7 +85,7 @@ def sink_topics(graph: Graph) -> tuple[str, ...]:
 def _policies(nodes: Mapping[str, Node]) -> list[tuple[str, ErrorPolicy]]:
     found = []
     for node in nodes.values():
-        if isinstance(node.spec, (Source, Process)) and node.spec.on_error is not None:
+        if isinstance(node.spec, (Source, Process, HeldSpec)) and node.spec.on_error is not None:
             found.append((node.name, node.spec.on_error))
         times = node.spec.timestamp if isinstance(node.spec, Source) else None
         if isinstance(times, EventTime) and isinstance(times.on_future, ErrorPolicy):

@@ -14,6 +14,7 @@ from streamstate.serde import Serde
 from streamstate.store_spec import SegmentSpec as SegmentSpec
 from streamstate.store_spec import StoreSpec as StoreSpec
 from streamstate.topology.event_time import EventTime
+from streamstate.topology.held_specs import HeldSpec
 from streamstate.topology.table_specs import TableSpec
 from streamstate.topology.window_specs import WindowSpec
 
@@ -196,7 +197,7 @@ class Process:
 
 Spec = (
     Source | Filter | Map | MapValues | FlatMap | FlatMapValues | SelectKey | Peek | Merge | Split | Branch
-    | Sink | Count | Reduce | Aggregate | ToStream | Process | TableSpec | WindowSpec
+    | Sink | Count | Reduce | Aggregate | ToStream | Process | TableSpec | WindowSpec | HeldSpec
 )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology import specs
 from streamstate.topology.draft import Position, attached_stores, checked_function, checked_policy, same_draft
+from streamstate.topology.held import Holding
 from streamstate.topology.joins import Joins
 from streamstate.topology.names import checked
 from streamstate.topology.processor import Processor
@@ -29,7 +30,7 @@ T = TypeVar("T")
 OnError = Literal["fail", "continue"] | ErrorPolicy
 
 
-class Stream(Joins[K, V]):
+class Stream(Joins[K, V], Holding[K, V]):
     """An unbounded sequence of records (Kafka Streams: ``KStream``). Made by ``Topology.stream``.
 
     Every operator takes ``name=``, its name in descriptions and errors. Without one, it is called after its parent

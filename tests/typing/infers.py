@@ -61,6 +61,14 @@ assert_type(lines.flat_map_values(lambda line: line.split()), Stream[str, str])
 assert_type(lines.flat_map_values(str.split), Stream[str, str])
 assert_type(lines.select_key(lambda key, line: len(line)), Stream[int, str])
 assert_type(lines.peek(lambda key, line: print(key, line)), Stream[str, str])
+assert_type(lines.map_batches(lambda batch: [len(line) for line in batch], size=64), Stream[str, int])
+
+
+async def answer(key: str, line: str) -> float:
+    return len(key + line) / 2
+
+
+assert_type(lines.map_async(answer, order="input"), Stream[str, float])
 assert_type(lines.merge(topology.stream("more", key=serde.string(), value=serde.string())), Stream[str, str])
 assert_type(lines.split(lambda key, line: bool(line)), tuple[Stream[str, str], ...])
 assert_type(lines.repartition(name="r", partitions=4), Stream[str, str])
