@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -30,6 +31,23 @@ def word_count(lines: str, counts: str, emit: Any = "update", gate: str | None =
         .map_values(str)
         .to(counts, value=serde.string())
     )
+    return topology
+
+
+def held_word_count(lines: str, counts: str) -> Topology:
+    """The same by way of awaited calls and of batches, each of which holds records back."""
+
+    async def words_of(key: Any, line: str) -> list[str]:
+        await asyncio.sleep(0.002)
+        return line.split()
+
+    topology = Topology("word-count")
+    words = topology.stream(lines, value=serde.string()).map_async(words_of, in_flight=20).flat_map_values(list)
+    counted = words.group_by(lambda key, word: word, key=serde.string(), value=serde.string()).count(
+        store="word-counts"
+    )
+    texts = counted.to_stream().map_batches(lambda numbers: [str(number) for number in numbers], size=50)
+    texts.to(counts, value=serde.string())
     return topology
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamstate import ProcessingError, Processor, Topology, dead_letter, serde, stores
+from streamstate import ProcessingError, Processor, Topology, dead_letter, serde, stores, windows
 from streamstate.rocksdb import RocksDisk
 from streamstate.testing import Disk, Record, RecordRefused, TopologyTestDriver
 
@@ -199,6 +199,24 @@ def test_a_store_can_be_filled_before_the_first_record() -> None:
         driver.input("in").pipe("a", "x")
         assert driver.output("out").pairs() == [("a", 42)]
         assert changelog_of(driver) == [("a", NUMBER.serialize(42))]
+
+
+def test_a_windowed_store_is_looked_into_by_windowed_keys(disk: Disk | RocksDisk) -> None:
+    topology = Topology("app")
+    words = topology.stream("in", key=TEXT, value=TEXT).group_by_key()
+    words.windowed_by(windows.tumbling(timedelta(milliseconds=10), grace=timedelta(hours=1))).count(store="counts")
+    with TopologyTestDriver(topology, partitions=2, disk=disk) as driver:
+        for key, time in (("a", 1), ("c", 3), ("a", 12), ("a", 4)):
+            driver.input("in").pipe(key, "x", timestamp=time)
+        counts = driver.store("counts")
+        assert counts.get(windows.Windowed("a", 0, 10)) == 2
+        assert dict(counts.all()) == {("a", 0, 10): 2, ("c", 0, 10): 1, ("a", 10, 20): 1}
+        driver.crash(disk="lost")
+        assert dict(driver.store("counts", committed=True).all()) == {
+            ("a", 0, 10): 2,
+            ("c", 0, 10): 1,
+            ("a", 10, 20): 1,
+        }
 
 
 # -- time --------------------------------------------------------------------------------------------------

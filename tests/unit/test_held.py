@@ -119,11 +119,17 @@ def test_time_headers_and_partition_are_the_records_own() -> None:
         ]
 
 
-def test_windows_behind_a_batch_are_those_without_it() -> None:
-    def built(held: bool) -> Topology:
+def test_windows_behind_held_records_are_those_without_holding() -> None:
+    async def same(key: str, value: str) -> str:
+        return value
+
+    def built(held: str) -> Topology:
         topology = Topology("app")
         words = topology.stream("in", key=TEXT, value=TEXT)
-        words = words.map_batches(list, size=50, delay=LONG) if held else words.map_values(lambda value: value)
+        if held == "batches":
+            words = words.map_batches(list, size=50, delay=LONG)
+        elif held == "calls":
+            words = words.map_async(same, order="input")
         by_window = words.group_by_key(value=TEXT).windowed_by(windows.tumbling(timedelta(milliseconds=10)))
         by_window.count(store="counts").to_stream().map(
             lambda window, count: (window.key, f"{window.start} {count}")
@@ -131,13 +137,13 @@ def test_windows_behind_a_batch_are_those_without_it() -> None:
         return topology
 
     found = []
-    for held in (False, True):
+    for held in ("not", "batches", "calls"):
         with TopologyTestDriver(built(held)) as driver:
             for time in (1, 12, 5, 13, 31, 14, 30):
                 driver.broker.append("in", key=b"k", value=b"x", timestamp=time)
             go(driver)
             found.append((driver.output("out").values(), driver.status().dropped))
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
     assert found[0][1] == 2
 
 
