@@ -353,8 +353,9 @@ class Task:
         try:
             if failure is not None:
                 raise failure
-            if timestamp - entry.out_of_order_ms > before:
-                context.stream_time = timestamp - entry.out_of_order_ms
+            reached = timestamp - entry.out_of_order_ms
+            if reached > before:
+                context.stream_time = reached
             entry.forward(key, value, timestamp)
         except OperatorFailed as raised:
             self._failures.record_failed(raised, message, entry, mark)

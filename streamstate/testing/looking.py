@@ -50,10 +50,15 @@ class StoreView:
     def __repr__(self) -> str:
         return f"<StoreView {self._name}, partitions {', '.join(map(str, self._partitions))}>"
 
-    def get(self, key: Any) -> Any:
-        """The value of ``key`` in whichever partition has it, or None."""
+    def get(self, key: Any, **options: Any) -> Any:
+        """The value of ``key`` in whichever partition has it, or None.
+
+        Args:
+            key: to look up.
+            options: of the store's own ``get``, such as ``as_of`` of a versioned one.
+        """
         for store in self._partitions.values():
-            value = store.get(key)
+            value = store.get(key, **options)
             if value is not None:
                 return value
         return None

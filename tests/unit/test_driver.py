@@ -219,6 +219,17 @@ def test_a_windowed_store_is_looked_into_by_windowed_keys(disk: Disk | RocksDisk
         }
 
 
+def test_a_versioned_store_is_looked_into_as_of_a_time() -> None:
+    topology = Topology("app")
+    topology.table("in", key=TEXT, value=TEXT, store="rows", versioned=timedelta(minutes=5))
+    for partitions in (1, 2):
+        with TopologyTestDriver(topology, partitions=partitions) as driver:
+            for value, time in (("x", 10), ("y", 20), ("z", 15)):
+                driver.input("in").pipe("a", value, timestamp=time)
+            rows = driver.store("rows")
+            assert (rows.get("a").value, rows.get("a", as_of=16).value) == ("y", "z")
+
+
 # -- time --------------------------------------------------------------------------------------------------
 
 
