@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import contextlib
+import inspect
 import os
 import re
 import shlex
@@ -19,8 +21,21 @@ import pytest
 from click.testing import CliRunner
 from streamstate_cli.main import cli
 
+import streamstate
 from docs.pictures import timeline
-from streamstate import Topology, errors
+from streamstate import (
+    GroupedStream,
+    ProcessorContext,
+    Stream,
+    Table,
+    Topology,
+    WindowedStream,
+    aggregates,
+    errors,
+    serde,
+    testing,
+    windows,
+)
 from streamstate.app import CONSUMER_DEFAULTS, FIXED_PROPERTIES, OWNED_PROPERTIES, Settings
 from streamstate.config import OPTIONS, OTHER_VARIABLES, parse_file, resolve
 from streamstate.engine import Task, Worker, poison
@@ -223,6 +238,33 @@ def test_headers_of_dead_letters() -> None:
 
 def test_pictures_are_as_they_are_drawn() -> None:
     assert (ROOT / "docs" / "time.svg").read_text(encoding="utf-8") == timeline.picture()
+
+
+def test_names_beside_other_libraries_exist() -> None:
+    owners: list[object] = [streamstate, testing, serde, windows, aggregates, Topology, Stream, Table]
+    owners += [GroupedStream, WindowedStream, ProcessorContext]
+    names = {name: getattr(owner, name) for owner in owners for name in dir(owner) if not name.startswith("_")}
+    keywords = {"timestamp", "on_error"}
+    for owner in owners:
+        for name in dir(owner):
+            if not name.startswith("_") and callable(getattr(owner, name)):
+                with contextlib.suppress(ValueError):
+                    keywords |= set(inspect.signature(getattr(owner, name)).parameters)
+    rows = table(section(ROOT / "docs" / "coming-from.md", "## Names"))
+    assert len(rows) > 30
+    variables = {"topology", "stream", "table", "context", "grouped"}
+    for code in [code for row in rows for code in re.findall(r"`([^`]+)`", row[0])]:
+        if code.startswith("streamstate "):
+            assert any(code.startswith(command) for command in COMMANDS), code
+        elif code.startswith("--"):
+            assert code.split()[0] in {option.flag for option in OPTIONS}, code
+        elif not re.match(r"\w+=", code):
+            plain = code
+            while "(" in plain:
+                plain = re.sub(r"\([^()]*\)", "", plain)
+            path = plain.split(".")
+            assert [name for name in path if name not in names and name not in variables] == [], code
+        assert set(re.findall(r"(\w+)=", code)) <= keywords, code
 
 
 # -- examples ----------------------------------------------------------------------------------------------
