@@ -180,8 +180,11 @@ class Application:
         Raises:
             StreamStateError: see its classes; uncommitted work was dropped, nothing is lost.
         """
-        with explained(self.settings):
-            self._run()
+        try:
+            with explained(self.settings):
+                self._run()
+        finally:
+            self._calls.close()
 
     def _run(self) -> None:
         settings = self.settings
@@ -198,7 +201,6 @@ class Application:
             self._worker = worker = self._make_worker(directory, topics, admin)
             self._loop(worker, directory)
         finally:
-            self._calls.close()
             directory.close()
             admin.close()
 
