@@ -23,14 +23,14 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The steps of `make test` come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos demo soak test venv lint types imports doctests pytest format clean bench bench-quick profile
+.PHONY: help chaos demo soak soak-memory test venv lint types imports doctests pytest format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
 endef
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 chaos: $(INSTALLED) ## a million records while processes, state and the broker die, every output checked; ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -43,6 +43,9 @@ soak: $(INSTALLED) ## 20,000 seeds of the simulation on all cores; SECONDS= for 
 
 test: lint types imports doctests pytest ## everything: lint, types, import contract, doctests, all tests
 	@printf '\nAll checks passed.\n'
+
+soak-memory: $(INSTALLED) ## ten million keys in one process, its memory held against its budget
+	@$(BIN)/python -m tests.chaos.soak_memory $(ARGS)
 
 venv: $(INSTALLED) ## create .venv and install the project for development
 

@@ -197,11 +197,13 @@ class Application:
         directory = StateDirectory(
             settings.state_dir, self.application_id, settings.instance_id, memory, topics.copies_usable_s
         )
+        in_order = False
         try:
             self._worker = worker = self._make_worker(directory, topics, admin)
             self._loop(worker, directory)
+            in_order = True
         finally:
-            directory.close()
+            directory.close(in_order=in_order)
             admin.close()
 
     def _topics(self, admin: KafkaAdmin) -> Topics | None:

@@ -29,6 +29,8 @@ GROUP_MOVED = frozenset(
         "FENCED_MEMBER_EPOCH",
         "UNRELEASED_INSTANCE_ID",
         "REBALANCE_IN_PROGRESS",
+        # A coordinator that has just come back does not know the group until its members join again.
+        "GROUP_ID_NOT_FOUND",
     )
     if (code := getattr(KafkaError, name, None)) is not None
 )
@@ -44,6 +46,7 @@ NO_BROKER = frozenset(
         KafkaError._RESOLVE,
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
+        KafkaError._WAIT_COORD,
         KafkaError.BROKER_NOT_AVAILABLE,
         KafkaError.REQUEST_TIMED_OUT,
         KafkaError.LEADER_NOT_AVAILABLE,

@@ -1,8 +1,8 @@
 """The state directory: who this process is, and which task's state it may open.
 
-``STATE_DIR/APPLICATION/process-N/`` belongs to one live process at a time. ``process.json`` keeps its process id,
-from which the transactional id is made: a restarted process takes the first free N, so it takes the id of one that
-died, and at once aborts the transaction that one left open. ``tasks/TASK/`` holds a task's database. When a task
+``STATE_DIR/APPLICATION/process-N/`` belongs to one live process at a time. ``process.json`` keeps its process id, from
+which the transactional id is made. A new process takes the place of one that died before any other free one: it takes
+its id, and at once aborts the transaction that one left open. ``tasks/TASK/`` holds a task's database. When a task
 moves between processes of one machine, its directory moves with it, so that little has to be restored.
 
 Rule of this module: locks are the operating system's (flock), so a killed process holds none.
@@ -37,6 +37,8 @@ USABLE_S = 6 * 24 * 60 * 60
 MAX_PROCESSES = 1_000
 # Of a task's directory on its way out; no task is called that.
 TRASH = ".deleted-"
+# A file that is there while a place is in use, and stays when its process dies.
+IN_USE = "in-use"
 
 
 class StateDirectory:
@@ -75,6 +77,7 @@ class StateDirectory:
             self.path, self._lock = self._take(instance_id)
             try:
                 self.process_id = self._identity(application_id)
+                (self.path / IN_USE).write_text("until this process ends in order\n")
             except BaseException:
                 os.close(self._lock)
                 raise
@@ -90,12 +93,24 @@ class StateDirectory:
                     f"another live process uses {path}; give this one its own --instance-id or its own --state-dir"
                 )
             return path, lock
-        for number in range(MAX_PROCESSES):
-            path = self._application / f"process-{number}"
+        for path in (*self._left_by_the_dead(), *(self._numbered(number) for number in range(MAX_PROCESSES))):
             lock = try_lock(path)
             if lock is not None:
                 return path, lock
         raise StateDirectoryLocked(f"all {MAX_PROCESSES} places in {self._application} are taken; use --state-dir")
+
+    def _numbered(self, number: int) -> Path:
+        return self._application / f"process-{number}"
+
+    def _left_by_the_dead(self) -> list[Path]:
+        """Numbered places whose processes did not end in order, or still run; those that were taken last first."""
+        taken_ns: dict[Path, int] = {}
+        for mark in self._application.glob(f"process-*/{IN_USE}"):
+            # Its process may end in order at this moment.
+            with contextlib.suppress(FileNotFoundError):
+                if re.fullmatch(r"process-\d+", mark.parent.name):
+                    taken_ns[mark.parent] = mark.stat().st_mtime_ns
+        return sorted(taken_ns, key=taken_ns.__getitem__, reverse=True)
 
     def _identity(self, application_id: str) -> str:
         file = self.path / "process.json"
@@ -236,8 +251,16 @@ class StateDirectory:
                 os.close(lock)
         return deleted
 
-    def close(self) -> None:
-        """Give the place up."""
+    def close(self, *, in_order: bool = True) -> None:
+        """Give the place up.
+
+        Args:
+            in_order: whether nothing of this process' transactions can be left open.
+        """
+        if in_order:
+            # On a disk that takes no changes the mark stays, which does no harm.
+            with contextlib.suppress(OSError):
+                (self.path / IN_USE).unlink()
         os.close(self._lock)
 
 

@@ -24,8 +24,8 @@ from streamstate.state.segments import Segments
 from streamstate.store_spec import StoreSpec
 from streamstate.window_keys import INDEX_MARK, TIME_KEY
 
-# What one entry costs beside its key and value: dict slot, tuple, objects. Rough on purpose; budgets are.
-ENTRY_BYTES: Final = 200
+# What one entry costs beside its key and value: dict slot, tuple, objects; measured, and rounded up.
+ENTRY_BYTES: Final = 240
 
 
 class StagedStore:
@@ -108,7 +108,7 @@ class StagedStore:
             self._young_bytes += 0 if stored is None else len(stored)
         self._young[key] = entry
         self._young_bytes += ENTRY_BYTES + len(key)
-        if self._young_bytes > self.cache_bytes:
+        if 2 * self._young_bytes > self.cache_bytes:
             self._age()
         return entry
 
@@ -121,7 +121,8 @@ class StagedStore:
             self._young_bytes += ENTRY_BYTES + len(key) + len(stored)
 
     def _age(self) -> None:
-        # Two generations instead of a linked list: what was used since the last ageing survives the next one.
+        # Two generations instead of a linked list: what was used since the last ageing survives the next one. Each
+        # may have half of the budget.
         self._old, self._young, self._young_bytes = self._young, {}, 0
 
     def scan(self, start: bytes | None, end: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
@@ -228,7 +229,7 @@ class StagedStore:
         self._young_bytes += self.sealed_bytes
         self._sealed = {}
         self.sealed_bytes = 0
-        if self._young_bytes > self.cache_bytes:
+        if 2 * self._young_bytes > self.cache_bytes:
             self._age()
 
     def discard(self) -> None:

@@ -1,6 +1,6 @@
-"""The topology under chaos: payments by user, in a keyed aggregate behind a repartition topic.
+"""The topology under chaos: payments by user, in a keyed aggregate behind a repartition topic; and that of the soak.
 
-``streamstate run tests/chaos/topology.py:exactly_once`` or ``:at_least_once``; they differ in their topics.
+``streamstate run tests/chaos/topology.py:exactly_once`` or ``:at_least_once``, which differ in their topics; ``:soak``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from tests.chaos.workload import EMPTY, Payment, Total, chained
 
 STORE = "totals"
+SOAK_INPUT, SOAK_OUTPUT = "keys", "counts"
 GUARANTEES = ("exactly_once", "at_least_once")
 
 
@@ -54,3 +55,17 @@ def exactly_once() -> Topology:
 def at_least_once() -> Topology:
     """For ``--processing-guarantee at_least_once``."""
     return _topology("at_least_once")
+
+
+def soak() -> Topology:
+    """Counts by key, for ``soak_memory.py``."""
+    topology = Topology("soak")
+    (
+        topology.stream(SOAK_INPUT, key=serde.string(), value=serde.bytes_())
+        .group_by_key()
+        .count(store="counts")
+        .to_stream()
+        .map_values(str)
+        .to(SOAK_OUTPUT, value=serde.string())
+    )
+    return topology
