@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 VISIBLE_POLL_S = 0.05
 STOP_POLL_S = 0.2
+# Between new clients while partitions seem to be missing; each costs connections and threads.
+RENEWAL_S = 5.0
 # What the client says of a partition that does not exist.
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)
 
@@ -45,6 +47,7 @@ class KafkaAdmin:
         self._client = self._new_client()
 
     def _new_client(self) -> AdminClient:
+        self._renewed_at = monotonic()
         return AdminClient(dict(self._properties), logger=client_logger())
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
@@ -134,6 +137,9 @@ class KafkaAdmin:
             answer = self._result(future, "asking for offsets", *GONE)
             if answer is not None:
                 found[TopicPartition(partition.topic, partition.partition)] = answer.offset
+        if len(found) < len(request) and monotonic() - self._renewed_at >= RENEWAL_S:
+            # A client that was told so while a broker came back can go on saying so.
+            self._client = self._new_client()
         return found
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> None:

@@ -16,7 +16,8 @@ from rich.console import Console
 from streamstate_cli.demonstration.interrupts import Interrupts
 
 from streamstate.broker import EmbeddedBroker
-from tests.chaos.run import Phase, PhaseReport, Plan
+from tests.chaos.outcome import PhaseReport, Plan
+from tests.chaos.run import Phase
 from tests.chaos.schedule import schedule
 from tests.chaos.view import View
 
@@ -27,6 +28,9 @@ PROPERTIES = {
     "log.segment.bytes": str(1 << 20),
     "log.cleaner.backoff.ms": "5000",
     "log.cleaner.min.cleanable.ratio": "0.3",
+    # A restart takes as long as the controller keeps the dead broker's session. The embedded broker's 2 s are short for
+    # a machine that this program keeps busy: a broker that gets no processor for so long is fenced while it lives.
+    "broker.session.timeout.ms": "6000",
     # What a dead process left open is aborted when its time is over and not up to ten seconds later.
     "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
 }

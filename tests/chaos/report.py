@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from tests.chaos.run import Outcome, PhaseReport
+from tests.chaos.outcome import Outcome, PhaseReport
 from tests.chaos.schedule import KINDS
 
 __all__ = ["as_json", "draw"]

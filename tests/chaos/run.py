@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,12 +27,13 @@ from streamstate.broker import EmbeddedBroker
 from tests.chaos.checker import Checked, Digest, Output, Truth, check
 from tests.chaos.feeder import LEAST_RATE, Feeder
 from tests.chaos.observer import Blocked, Watch, committed_between, read_all, transactions
+from tests.chaos.outcome import Outcome, PhaseReport, Plan, Restore
 from tests.chaos.processes import ChaosWorker, Fleet, copied, position
 from tests.chaos.schedule import FIRST_PROCESSES, Episode, Fault, counted
 from tests.chaos.topology import STORE, topics
 from tests.integration.support import Cluster
 
-__all__ = ["Outcome", "Phase", "PhaseReport", "Plan", "Restore"]
+__all__ = ["Phase"]
 
 POLL_S = 0.02
 RECOVERY_S = 90.0
@@ -43,99 +44,6 @@ DRAIN_S = 90.0
 MAX_POLL_INTERVAL_S = 30.0
 # Shorter than the session: what is held while it restores stays a member.
 HOLD_S = 2.5
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be done.
-
-    Attributes:
-        records: to feed, at least.
-        users: keys, at most.
-        partitions: of the topics.
-        seconds: over which the faults are spread; what takes longer takes longer.
-        session_s: the group's session time-out.
-        transaction_s: after which the broker aborts what a dead process left open and nobody took up.
-    """
-
-    guarantee: str
-    records: int
-    users: int
-    partitions: int
-    seconds: float
-    seed: int
-    episodes: Sequence[Episode]
-    session_s: float
-    transaction_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Restore:
-    """One store restored within an episode.
-
-    Attributes:
-        task, worker: which, and where.
-        records: replayed.
-        needed: committed records in the changelog from the position that the copy on the machine reflects; from the
-            log's start when there is none.
-        kept: whether it is the copy of a killed process; its position was read from its disk then, thus ``needed`` is
-            what was committed since its last applied commit.
-    """
-
-    task: str
-    worker: str
-    records: int
-    needed: int
-    kept: bool
-
-
-@dataclass(slots=True)
-class Outcome:
-    """One episode and what it cost.
-
-    Attributes:
-        at_s: since the phase began.
-        downtime_s: the longest time a partition of the output had nothing.
-        silence_s: the longest time all of them had nothing.
-        recovered_s: from the first fault until all tasks ran and every partition brought something.
-        blocked_s: of a SIGKILL, how long what it left open held up readers of committed records.
-    """
-
-    name: str
-    kinds: tuple[str, ...]
-    at_s: float
-    downtime_s: float = 0.0
-    silence_s: float = 0.0
-    recovered_s: float = 0.0
-    blocked_s: list[float] = field(default_factory=list)
-    restores: list[Restore] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class PhaseReport:
-    """Everything about one application.
-
-    Attributes:
-        records: fed.
-        faults: done, by kind.
-        processes: started.
-        gave_up: of these, without a broker at their start.
-        violations: in words.
-    """
-
-    guarantee: str
-    records: int
-    partitions: int
-    seed: int
-    faults: dict[str, int]
-    outcomes: list[Outcome]
-    checked: Checked
-    committed_transactions: int
-    aborted_transactions: int
-    processes: int
-    gave_up: int
-    seconds: float
-    violations: list[str]
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ PARTITIONS = 4
 # Odd and near the golden section of 2**32: keys come in no order.
 SCATTER = 2_654_435_769
 STALLED_S = 120.0
-# Once the caches are full, more keys must not need more memory: index and filter blocks are in the block cache.
+# Once the updates have read all over the state, and every cache is full, memory must not grow any more.
 MOST_GROWTH_MIB = 64.0
 
 
@@ -168,7 +168,8 @@ class Result:
 
     Attributes:
         peak: the most memory the process had.
-        half, end: medians while the second and the fourth quarter of the records were processed.
+        keyed: the most it had until every key was counted once.
+        early, late: medians while the first and the last third of the updates were processed.
         wrong: outputs and keys that are not as they must be.
     """
 
@@ -178,8 +179,9 @@ class Result:
     commits: int
     bound: Bound
     peak: float
-    half: float
-    end: float
+    keyed: float
+    early: float
+    late: float
     state_mib: float
     wrong: int
 
@@ -191,8 +193,8 @@ class Result:
             found.append(f"{self.wrong} outputs or keys are not as they must be")
         if self.peak > self.bound.total:
             found.append(f"the peak of {self.peak:.0f} MiB is above the bound of {self.bound.total:.0f} MiB")
-        if self.end - self.half > MOST_GROWTH_MIB:
-            found.append(f"from the second to the last quarter memory grew from {self.half:.0f} to {self.end:.0f} MiB")
+        if self.late - self.early > MOST_GROWTH_MIB:
+            found.append(f"during the updates memory grew from {self.early:.0f} to {self.late:.0f} MiB")
         return found
 
 
@@ -248,7 +250,8 @@ class Soak:
         )  # fmt: skip
         return Result(
             self.count, self.records, round(seconds, 1), worker.status.commits, bound, round(self._peak, 1),
-            self._median(0.25, 0.5), self._median(0.75, 1.0), round(state, 1), self._wrong(cluster),
+            max(mib for processed, mib in self.samples if processed <= self.count),
+            self._median(0, 1 / 3), self._median(2 / 3, 1), round(state, 1), self._wrong(cluster),
         )  # fmt: skip
 
     def _sample(self) -> float | None:
@@ -260,7 +263,8 @@ class Soak:
         return resident
 
     def _median(self, begin: float, end: float) -> float:
-        low, high = begin * self.records, end * self.records
+        """Over a part of the updates."""
+        low, high = self.count + begin * self.updates, self.count + end * self.updates
         return round(median(mib for processed, mib in self.samples if low <= processed <= high), 1)
 
     def _until(self, condition: object, what: str) -> None:
@@ -327,8 +331,9 @@ def draw(result: Result) -> Table:
         ("commits", f"{result.commits:,}"),
         ("state on disk", f"{result.state_mib:,.0f} MiB"),
         ("peak of resident memory", f"{result.peak:,.0f} MiB"),
-        ("  while the second quarter was processed", f"{result.half:,.0f} MiB"),
-        ("  while the last quarter was processed", f"{result.end:,.0f} MiB"),
+        ("  until every key was counted once", f"{result.keyed:,.0f} MiB"),
+        ("  median of the first third of the updates", f"{result.early:,.0f} MiB"),
+        ("  median of the last third of the updates", f"{result.late:,.0f} MiB"),
         ("bound", f"{bound.total:,.0f} MiB"),
         ("  budget: caches, staging, blocks, write buffers", f"{bound.budget:,.0f} MiB"),
         ("  the process before its first record", f"{bound.start:,.0f} MiB"),

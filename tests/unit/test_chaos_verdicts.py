@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from tests.chaos import run
+from tests.chaos.outcome import Outcome
 from tests.chaos.processes import Restored
-from tests.chaos.run import Outcome, Phase
+from tests.chaos.run import Phase
 from tests.chaos.soak_memory import MIB, Bound, Result, keys
 
 MACHINE = Path("machine-0")
@@ -78,8 +79,9 @@ def test_without_state_everything_may_be_restored(monkeypatch: pytest.MonkeyPatc
 def result(**changed: Any) -> Result:
     bound = Bound(budget=512, start=50, consumer_queue=64, producer_queue=256, sealed=32)
     numbers: dict[str, Any] = {
-        "keys": 10, "records": 11, "seconds": 1.0, "commits": 1, "bound": bound, "peak": 700.0, "half": 600.0,
-        "end": 620.0, "state_mib": 1.0, "wrong": 0,
+        "keys": 10, "records": 11, "seconds": 1.0, "commits": 1, "bound": bound, "peak": 700.0, "keyed": 500.0,
+        "early": 600.0,
+        "late": 620.0, "state_mib": 1.0, "wrong": 0,
     }  # fmt: skip
     return Result(**{**numbers, **changed})
 
@@ -89,7 +91,7 @@ def test_memory_within_its_bound_is_right() -> None:
     assert result().bound.total == 512 + 50 + 64 + 256 + 32 + (512 + 64 + 256 + 32) / 8
 
 
-@pytest.mark.parametrize("changed", [{"peak": 1_100.0}, {"end": 670.0}, {"wrong": 1}])
+@pytest.mark.parametrize("changed", [{"peak": 1_100.0}, {"late": 670.0}, {"wrong": 1}])
 def test_memory_that_grows_or_outputs_that_are_wrong_are_not(changed: dict[str, Any]) -> None:
     assert len(result(**changed).violations) == 1
 
