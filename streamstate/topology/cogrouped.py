@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Generic, TypeVar, overload
+from typing import Generic, TypeVar, overload
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
+from streamstate.topology import grouped as _grouped
 from streamstate.topology.draft import Position, checked_function, same_draft
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.specs import FAIL, Aggregate, Merge, Spec, StoreSpec
@@ -29,6 +30,7 @@ from streamstate.windows import (
 )
 
 K = TypeVar("K")
+V = TypeVar("V")
 A = TypeVar("A")
 
 Parts = tuple[tuple[Position, Aggregator], ...]
@@ -49,11 +51,13 @@ class CogroupedStream(Generic[K, A]):
     def __repr__(self) -> str:
         return f"<CogroupedStream {' + '.join(at.node for at, _ in self._parts)}>"
 
-    def cogroup(self, grouped: Any, aggregator: Callable[[K, Any, A], A]) -> CogroupedStream[K, A]:
+    def cogroup(
+        self, grouped: _grouped.GroupedStream[K, V], aggregator: Callable[[K, V, A], A]
+    ) -> CogroupedStream[K, A]:
         """Add a stream (Kafka Streams: ``CogroupedKStream.cogroup``).
 
         Args:
-            grouped: a GroupedStream with the same type of key.
+            grouped: the stream, with the same type of key.
             aggregator: (key, value, aggregate) to the next aggregate, for records of this stream.
 
         Raises:
@@ -68,9 +72,9 @@ class CogroupedStream(Generic[K, A]):
         <Table net.cogroup in store net>
         """
         first = self._parts[0][0]
-        at = getattr(grouped, "_at", None)
-        if not isinstance(at, Position) or not hasattr(grouped, "cogroup"):
+        if not isinstance(grouped, _grouped.GroupedStream):
             raise TopologyError(f"cogroup after {first.node!r} takes a grouped stream, not {grouped!r}")
+        at = grouped._at
         same_draft(first.draft, at.draft, "cogroup")
         checked_function(aggregator, "cogroup", at.node)
         return CogroupedStream((*self._parts, (at, aggregator)))

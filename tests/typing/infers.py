@@ -5,17 +5,24 @@ from datetime import timedelta
 from typing import Any, assert_type
 
 from streamstate import (
+    CogroupedStream,
     GroupedStream,
     Processor,
     ProcessorContext,
+    SessionWindowedStream,
     Stream,
     Table,
     Topology,
+    Windowed,
+    WindowedStream,
     aggregates,
     dead_letter,
     event_time,
     serde,
     stores,
+    time_limit,
+    window_close,
+    windows,
 )
 
 
@@ -94,3 +101,56 @@ assert_type(named.to_stream().map_values(lambda stats: len(stats)), Stream[int, 
 
 predicate: Callable[[object, object], bool] = lambda key, value: True  # noqa: E731
 assert_type(lines.filter(predicate), Stream[str, str])
+
+
+# -- windows, joins in time, cogroups ----------------------------------------------------------------------
+
+hour = timedelta(hours=1)
+hourly = by_length.windowed_by(windows.tumbling(hour))
+assert_type(hourly, WindowedStream[int, str])
+assert_type(by_length.windowed_by(windows.sliding(hour)).late_to("late"), WindowedStream[int, str])
+assert_type(hourly.count(emit="close"), Table[Windowed[int], int])
+assert_type(hourly.reduce(lambda longest, line: max(longest, line, key=len)), Table[Windowed[int], str])
+assert_type(
+    hourly.aggregate(lambda: 0, lambda length, line, total: total + length + len(line), value=serde.long()),
+    Table[Windowed[int], int],
+)
+assert_type(hourly.aggregate(n=aggregates.count(), store="n"), Table[Windowed[int], dict[str, Any]])
+assert_type(hourly.count().to_stream().map(lambda windowed, n: (windowed.key, n)), Stream[int, int])
+assert_type(hourly.count().suppress(window_close()), Table[Windowed[int], int])
+assert_type(hourly.count().suppress(time_limit(hour), max_records=5), Table[Windowed[int], int])
+
+sessions = by_length.windowed_by(windows.session(hour))
+assert_type(sessions, SessionWindowedStream[int, str])
+assert_type(sessions.late_to("late"), SessionWindowedStream[int, str])
+assert_type(
+    sessions.aggregate(
+        lambda: 0, lambda length, line, total: total + length, lambda length, one, two: one + two, value=serde.long()
+    ),
+    Table[Windowed[int], int],
+)
+
+words = topology.stream("words-to-join", key=serde.string(), value=serde.long())
+within = windows.join(hour)
+assert_type(lines.join(words, lambda line, number: len(line) + number, within=within), Stream[str, int])
+assert_type(
+    lines.left_join(words, lambda line, number: (line, number), within=within), Stream[str, tuple[str, int | None]]
+)
+assert_type(
+    lines.outer_join(words, lambda line, number: (line, number), within=within),
+    Stream[str, tuple[str | None, int | None]],
+)
+
+
+def longer(key: str, line: str, total: int) -> int:
+    return total + len(line)
+
+
+both = lines.group_by_key().cogroup(longer).cogroup(words.group_by_key(), lambda key, number, total: total + number)
+assert_type(both, CogroupedStream[str, int])
+assert_type(both.aggregate(int, value=serde.long()), Table[str, int])
+assert_type(both.windowed_by(windows.tumbling(hour)).aggregate(int, value=serde.long()), Table[Windowed[str], int])
+assert_type(
+    both.windowed_by(windows.session(hour)).aggregate(int, lambda key, one, two: one + two, value=serde.long()),
+    Table[Windowed[str], int],
+)
