@@ -136,8 +136,8 @@ class JoinWindows:
 
     @property
     def retention_ms(self) -> int:
-        """How long after its time a record may still be read."""
-        return self.before_ms + self.after_ms + self.grace_ms
+        """How long after its time a record may still be read; of the same time, when all else is zero."""
+        return self.before_ms + self.after_ms + self.grace_ms + 1
 
 
 def milliseconds(duration: object, what: str, *, least_ms: int = 0) -> int:

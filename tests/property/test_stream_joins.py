@@ -44,7 +44,7 @@ class Model:
         return (self.after if side == "left" else self.before) + self.grace
 
     def is_live(self, side: Side, time: int) -> bool:
-        return time > self.seen[side] - self.before - self.after - self.grace
+        return time >= self.seen[side] - self.before - self.after - self.grace
 
     def take(self, side: Side, key: str | None, number: int | None, time: int) -> list[Sent]:
         """One record; what comes out."""

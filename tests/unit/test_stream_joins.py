@@ -63,6 +63,14 @@ def test_a_left_join_without_an_after_waits_for_nothing_but_equal_times() -> Non
     assert joined.pipe("left", "9", "A9", 1200) == []
 
 
+def test_without_any_room_records_of_one_time_join_and_each_waits_for_itself() -> None:
+    joined = Joined("left_join", windows.join(ms(0)))
+    assert joined.pipe("left", "a", "A", 5) + joined.pipe("left", "a", "B", 5) == []
+    assert joined.pipe("right", "a", 1, 5) == [("a", "A+1", 5), ("a", "B+1", 5)]
+    assert joined.pipe("left", "b", "C", 7) + joined.pipe("left", "b", "D", 7) == []
+    assert joined.pipe("left", "z", "Z", 8) == [("b", "C+None", 7), ("b", "D+None", 7)]
+
+
 def test_a_record_whose_window_is_over_when_it_comes_is_sent_alone_at_once() -> None:
     joined = Joined("outer_join", windows.join(ms(10), grace=ms(100)))
     assert joined.pipe("left", "a", "A", 50) == []
