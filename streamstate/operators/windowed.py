@@ -163,6 +163,8 @@ def time_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], Clo
 
     def side(aggregator: Aggregator) -> Forward:
         fold = folding.fold(aggregator)
+        if isinstance(windows, TimeWindows) and windows.advance_ms == windows.size_ms and not closing:
+            return _tumbling(folding, fold, windows)
 
         def run(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
@@ -212,6 +214,51 @@ def time_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], Clo
         return run
 
     return side, close
+
+
+def _tumbling(folding: Folding, fold: Aggregator, windows: TimeWindows) -> Forward:
+    """The same for the one window that a record has, when every update is sent."""
+    size, grace = windows.size_ms, windows.grace_ms
+    name, context, forward, late = folding.name, folding.context, folding.forward, folding.late
+    segments, result, serialize_key = folding.segments, folding.result, folding.serialize_key
+    clock, advance, get, put = segments.clock, segments.advance, folding.store.get, folding.store.put
+    start, prefix = 0, _pack(BIAS)
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        nonlocal start, prefix
+        if key is None or value is None:
+            context.dropped += 1
+            return
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        if timestamp > clock[TIME_KEY]:
+            advance(timestamp)
+        if not 0 <= timestamp - start < size:
+            start = timestamp - timestamp % size
+            prefix = _pack(start + BIAS)
+        if start + size <= clock[TIME_KEY] - grace:
+            late(key, value, timestamp, clock[TIME_KEY] - grace - start - size)
+            return
+        at = prefix + encoded
+        entry = get(at)
+        try:
+            if entry is None:
+                old, newest, state = None, timestamp, None
+            else:
+                state, newest = entry
+                if timestamp > newest:
+                    newest = timestamp
+                old = state if result is None else result(state)
+            state = fold(key, value, state)
+            put(at, state, newest)
+            new = state if result is None or state is None else result(state)
+        except Exception as error:
+            raise OperatorFailed(name) from error
+        forward(Windowed(key, start, start + size), new, old, newest)
+
+    return run
 
 
 def _closing_time_windows(folding: Folding, windows: TimeWindows) -> Close:
