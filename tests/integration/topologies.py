@@ -8,7 +8,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from streamstate import ErrorPolicy, Processor, ProcessorContext, Topology, dead_letter, serde, stores
+from streamstate import ErrorPolicy, Processor, ProcessorContext, Topology, dead_letter, serde, stores, windows
 
 
 def word_count(lines: str, counts: str, emit: Any = "update", gate: str | None = None) -> Topology:
@@ -168,4 +168,35 @@ def upper(lines: str, out: str, action: Any = "fail", dead: str | None = None) -
     topology = Topology("upper")
     source = topology.stream(lines, value=serde.string(), on_error=policy)
     source.map_values(str.upper).to(out, value=serde.string())
+    return topology
+
+
+def windows_of_all_kinds(left: str, right: str, out: str) -> Topology:
+    """Counts by tumbling window and by session, when they close, and a left join; all to one topic, by key.
+
+    Args:
+        left, right: topics of equal partitions; the event time is the record's.
+        out: a topic of as many.
+    """
+    topology = Topology("windows")
+    lefts = topology.stream(left, key=serde.string(), value=serde.string())
+    rights = topology.stream(right, key=serde.string(), value=serde.string())
+    grouped = lefts.group_by_key()
+    grace = timedelta(seconds=2)
+    tumbling = grouped.windowed_by(windows.tumbling(timedelta(seconds=10), grace=grace))
+    sessions = grouped.windowed_by(windows.session(timedelta(seconds=3), grace=grace))
+    for name, counted in (
+        ("tumbling", tumbling.count(store="tumbling", emit="close")),
+        ("sessions", sessions.count(store="sessions", emit="close")),
+    ):
+        counted.to_stream().map(
+            lambda windowed, number, name=name: (windowed.key, f"{name} {windowed.start} {windowed.end} {number}")
+        ).to(out, key=serde.string(), value=serde.string())
+    joined = lefts.left_join(
+        rights,
+        lambda one, other: f"{one} {other}",
+        within=windows.join(timedelta(seconds=1), grace=grace),
+        store="join",
+    )
+    joined.to(out, value=serde.string())
     return topology
