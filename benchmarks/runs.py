@@ -27,7 +27,7 @@ from benchmarks.loops import repartition_topic
 from benchmarks.peers.place import PLACE
 from benchmarks.process import ContenderFailed, Team
 from benchmarks.progress import Observer, internal_topics
-from benchmarks.verify import check, read_outputs
+from benchmarks.verify import WrongOutput, check, read_outputs
 from benchmarks.workloads import Case
 from streamstate.engine.ports import NewTopic
 from streamstate.kafka import KafkaAdmin
@@ -150,7 +150,10 @@ def run_throughput(bench: Bench, case: Case, contender: Contender) -> dict[str, 
         cost = team.stop()
         if not first:
             raise ContenderFailed("it never said that it had its first record")
-        outputs = check(read_outputs(bench.servers, at.output, PARTITIONS), expected)
+        try:
+            outputs = check(read_outputs(bench.servers, at.output, PARTITIONS), expected)
+        except WrongOutput as error:
+            raise WrongOutput(f"{error}\n{team.quoted()}") from error
         found = throughput(first[0][0], samples, observer.total)
     millions = observer.total / 1_000_000
     return {
