@@ -7,7 +7,7 @@ transaction must carry for it, and takes back or keeps its uncommitted work when
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -69,6 +69,7 @@ class Task:
         now_ms: wall clock.
         limits: of topics, see ``TaskContext``.
         calls: runs coroutines.
+        global_stores: of the process' global tables.
     """
 
     def __init__(
@@ -80,7 +81,9 @@ class Task:
         now_ms: Callable[[], int],
         limits: Callable[[str], list[int]],
         calls: Calls,
+        global_stores: Mapping[str, StagedStore],
     ) -> None:
+        self._global_stores = global_stores
         self.id = task_id
         self.phase = Phase.CREATED
         self.inputs: dict[TopicPartition, Input] = {}
@@ -131,7 +134,9 @@ class Task:
             name: staged_store(self._graph.stores[name], self.backend, DEFAULT_CACHE_BYTES, self._undo)
             for name in self.subtopology.stores
         }
-        self._compiled = compile_task(self._graph, self.subtopology, self.context, self.stores, self._undo)
+        self._compiled = compile_task(
+            self._graph, self.subtopology, self.context, self.stores, self._undo, self._global_stores
+        )
         self._failures.begin(self.context, self._compiled.policies)
         for input_ in self.inputs.values():
             input_.entry = self._compiled.sources[input_.partition.topic]

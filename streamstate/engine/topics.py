@@ -70,7 +70,8 @@ class Topics:
 
 def source_topics(graph: Graph) -> list[str]:
     """External topics that the topology reads."""
-    return sorted({topic for part in graph.subtopologies for topic in part.source_topics})
+    tables = {table.topic for table in graph.global_tables.values()}
+    return sorted({topic for part in graph.subtopologies for topic in part.source_topics} | tables)
 
 
 def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_factor: int | None = None) -> Topics:
@@ -110,9 +111,10 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
             log.info("created topic %r", topic.name)
     repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
     created = tuple(topic.name for topic in missing)
+    read = _of_groups(graph, sources)
     # A day of seven for the replay itself and for clocks that differ.
     batch_bytes = _largest_batch([*sink_topics(graph), *(topic.name for topic in plan.internal)], admin)
-    return Topics(graph, plan, {**sources, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes)
+    return Topics(graph, plan, {**read, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes)
 
 
 def _largest_batch(topics: list[str], admin: Admin) -> int:
@@ -134,7 +136,13 @@ def recounted(graph: Graph, application_id: str, admin: Admin) -> dict[str, int]
     plan = plan_topics(graph, application_id, sources)
     found = admin.topics([topic.name for topic in plan.internal])
     check_existing(plan, {name: info.partitions for name, info in found.items()})
-    return {**sources, **{topic.name: topic.partitions for topic in plan.repartitions.values()}}
+    return {**_of_groups(graph, sources), **{topic.name: topic.partitions for topic in plan.repartitions.values()}}
+
+
+def _of_groups(graph: Graph, sources: dict[str, int]) -> dict[str, int]:
+    """The topics that are read by the group: not those of global tables, which every process reads whole."""
+    whole = {table.topic for table in graph.global_tables.values()}
+    return {name: count for name, count in sources.items() if name not in whole}
 
 
 def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[Graph, int]:
@@ -147,12 +155,16 @@ def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[G
         The graph with the decision in its stores, and how long all changelogs keep tombstones, in ms.
     """
     stores = {store.source: store for store in graph.stores.values() if store.source is not None and store.reuse}
-    if not stores:
+    whole = {table.topic for table in graph.global_tables.values()}
+    if not stores and not whole:
         return graph, TOMBSTONES_KEPT_MS
     own = {topic: changelog_topic(application_id, store.name) for topic, store in stores.items()}
     exist = admin.topics(own.values())
-    configs = admin.config(sorted(stores))
+    configs = admin.config(sorted({*stores, *whole}))
     kept_ms = TOMBSTONES_KEPT_MS
+    for topic in whole:
+        if "compact" in configs.get(topic, {}).get("cleanup.policy", "delete"):
+            kept_ms = min(kept_ms, int(configs[topic].get("delete.retention.ms", kept_ms)))
     decided = dict(graph.stores)
     for topic, store in stores.items():
         config = configs.get(topic, {})

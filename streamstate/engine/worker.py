@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from streamstate.engine.assignment import Assignment, OpenBackend
 from streamstate.engine.buffers import Buffers
 from streamstate.engine.committing import Commits
+from streamstate.engine.global_state import GlobalState
 from streamstate.engine.limits import TopicLimits
 from streamstate.engine.membership import Membership
 from streamstate.engine.pace import Pace
@@ -88,6 +89,7 @@ class Worker:
         self._clock = clock
         self._committer = committer
         self._limits = TopicLimits(admin, clock.now_ms, settings.record_bytes, compressed=settings.compressed)
+        self.global_state = GlobalState(graph, admin, restore_consumer, open_backend, settings.restore_batch)
         self._restorer = Restorer(restore_consumer, settings.restore_batch, clock.monotonic_ms)
         self.assignment = Assignment(
             graph,
@@ -127,6 +129,7 @@ class Worker:
             self._clock.now_ms,
             self._limits.of,
             self._calls,
+            self.global_state.stores,
         )
 
     def _share_cache(self) -> None:
@@ -152,9 +155,10 @@ class Worker:
             ready = self._committer.ready()
             self._limits.refresh(self._clock.now_ms())
             self.commits.proceed()
+            self.global_state.poll()
             self._poll(ready)
             if ready:
-                if self.assignment.waiting:
+                if self.assignment.waiting and self.global_state.complete:
                     self.assignment.initialise()
                     self._share_cache()
                 self._restore()
@@ -416,6 +420,7 @@ class Worker:
             self._numbers.closing(self.assignment.tasks.values())
             self.assignment.close()
             self._restorer.close()
+            self.global_state.close()
             if self._started:
                 self._consumer.close()
             self._committer.close()

@@ -129,6 +129,7 @@ class Compilation:
         graph: the topology.
         context: the task's, shared by all its operators.
         stores: overlays of the sub-topology's stores by name.
+        global_stores: of the process' global tables by name; for reading only.
         undo: where emitters log what to take back when a record fails; None when no policy needs it.
         task: the result.
         streams: how a node that takes records is entered, by the node's name.
@@ -144,7 +145,9 @@ class Compilation:
         context: TaskContext,
         stores: Mapping[str, StagedStore],
         undo: UndoLog | None,
+        global_stores: Mapping[str, StagedStore],
     ) -> None:
+        self.global_stores = global_stores
         self.graph = graph
         self.context = context
         self.stores = stores

@@ -7,6 +7,7 @@ family of operators; what is left for a record is calls.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from streamstate.operators.compilation import Compilation, CompiledTask, CompileFunction
 from streamstate.operators.compile_foreign_keys import FOREIGN_KEYS
@@ -21,6 +22,8 @@ from streamstate.topology import specs
 
 COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **FOREIGN_KEYS, **WINDOWS, **HELD}
 
+NO_STORES: Mapping[str, StagedStore] = MappingProxyType({})
+
 
 def compile_task(
     graph: specs.Graph,
@@ -28,6 +31,7 @@ def compile_task(
     context: TaskContext,
     stores: Mapping[str, StagedStore],
     undo: UndoLog | None,
+    global_stores: Mapping[str, StagedStore] = NO_STORES,
 ) -> CompiledTask:
     """Compile ``subtopology`` for one task.
 
@@ -37,8 +41,9 @@ def compile_task(
         context: the task's, shared by all its operators.
         stores: overlays of the sub-topology's stores by name.
         undo: where emitters log what to take back when a record fails; None when no policy needs it.
+        global_stores: of the process' global tables by name; for reading only.
     """
-    made = Compilation(graph, context, stores, undo)
+    made = Compilation(graph, context, stores, undo, global_stores)
     # Children first, so that each closure finds what it forwards to.
     for name in reversed(subtopology.nodes):
         node = graph.nodes[name]

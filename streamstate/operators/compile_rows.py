@@ -173,7 +173,7 @@ def _row_wise(made: Compilation, node: specs.Node, spec: table_specs.TableFilter
 
 
 def _transform_values(made: Compilation, node: specs.Node, spec: table_specs.TableTransformValues) -> None:
-    stores = {store: made.stores[store] for store in spec.uses}
+    stores = {**made.global_stores, **{store: made.stores[store] for store in spec.uses}}
     operator = TransformerOperator(node.name, spec.supplier, made.context, stores)
     made.task.processors.append(operator)
     transform, forward = operator.transform, made.change(node)
@@ -246,6 +246,11 @@ def _stream_table_join(made: Compilation, node: specs.Node, spec: table_specs.St
     made.streams[name] = join
 
 
+def _stream_global_join(made: Compilation, node: specs.Node, spec: table_specs.StreamGlobalJoin) -> None:
+    row = table.rows_in(node.name, made.global_stores[spec.table])
+    made.streams[node.name] = stream_table.join_global(node.name, spec, row, made.context, made.forward(node))
+
+
 ROWS: dict[type, CompileFunction] = {
     table_specs.TableSource: _table_source,
     table_specs.TableFilter: _row_wise,
@@ -256,4 +261,5 @@ ROWS: dict[type, CompileFunction] = {
     table_specs.TableReduce: _fold,
     table_specs.TableAggregate: _fold,
     table_specs.StreamTableJoin: _stream_table_join,
+    table_specs.StreamGlobalJoin: _stream_global_join,
 }

@@ -69,6 +69,7 @@ def _split(made: Compilation, node: specs.Node, spec: specs.Split) -> None:
 
 def _process(made: Compilation, node: specs.Node, spec: specs.Process) -> None:
     stores = {store: made.stores[store] for store in spec.stores}
+    stores.update({name: store for name, store in made.global_stores.items() if name not in stores})
     operator = ProcessorOperator(node.name, spec.supplier, made.context, stores, made.forward(node))
     made.task.processors.append(operator)
     if spec.on_error is not None:

@@ -45,6 +45,39 @@ def join(
     return run
 
 
+def join_global(
+    name: str,
+    spec: table_specs.StreamGlobalJoin,
+    row: Getter,
+    context: TaskContext,
+    forward: Forward,
+) -> Forward:
+    """With the row of a global table that the record asks for. The record's own key may be null."""
+    function, joiner, left = spec.function, spec.joiner, spec.left
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if value is None:
+            context.dropped += 1
+            return
+        try:
+            wanted = function(key, value)
+        except Exception as error:
+            raise OperatorFailed(name, "choosing the row") from error
+        if wanted is None and not left:
+            context.dropped += 1
+            return
+        found = None if wanted is None else row(wanted)
+        if found is None and not left:
+            return
+        try:
+            joined = joiner(value, None if found is None else found[0])
+        except Exception as error:
+            raise OperatorFailed(name) from error
+        forward(key, joined, timestamp)
+
+    return run
+
+
 def join_as_of(
     name: str,
     spec: table_specs.StreamTableJoin,

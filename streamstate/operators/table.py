@@ -108,11 +108,13 @@ def left_out(context: TaskContext) -> Change:
     return run
 
 
-def rebuilt(source: specs.Source) -> Callable[[bytes, bytes | None, int], tuple[bytes, bytes | None]]:
+def rebuilt(
+    source: specs.Source, *, check: bool = False
+) -> Callable[[bytes, bytes | None, int], tuple[bytes, bytes | None]]:
     """Makes, of a record of the source, the entry that processing it has stored.
 
     Keys are encoded anew, because equal keys may differ in their bytes; values are taken as they are, because they
-    decode to the same.
+    decode to the same. ``check``: nothing has decoded the record before, so that it must show here if that fails.
     """
     decode_key, encode_key, decode_value = source.key.deserialize, source.key.serialize, source.value.deserialize
     extract = unbounded(source.timestamp, rows=True)
@@ -123,6 +125,8 @@ def rebuilt(source: specs.Source) -> Callable[[bytes, bytes | None, int], tuple[
             return encode_key(decoded), None
         if extract is not None:
             timestamp = extract(decoded, decode_value(value))  # type: ignore[assignment]
+        elif check:
+            decode_value(value)
         return encode_key(decoded), pack_header(VERSION, timestamp) + value
 
     return entry

@@ -12,7 +12,7 @@ survive in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Final
 
@@ -231,6 +231,12 @@ class StagedStore:
         self.sealed_bytes = 0
         if 2 * self._young_bytes > self.cache_bytes:
             self._age()
+
+    def outdated(self, keys: Iterable[bytes]) -> None:
+        """The backend was changed under these keys: read them anew."""
+        for key in keys:
+            self._young.pop(key, None)
+            self._old.pop(key, None)
 
     def discard(self) -> None:
         """Drop every uncommitted write, sealed ones included."""

@@ -17,14 +17,14 @@ from streamstate.engine.ports import AbortRequired, TopicPartition
 from streamstate.engine.topics import source_topics
 from streamstate.errors import StreamStateError
 from streamstate.serde import Serde, bytes_
-from streamstate.state import Backend
+from streamstate.state import Backend, typed_store
 from streamstate.testing.application import Disk, MemoryApplication
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.log import Headers
 from streamstate.testing.looking import StoreView, look_into
 from streamstate.testing.typed import InputTopic, OutputTopic, RecordingBroker, milliseconds
 from streamstate.topology import Graph, Topology
-from streamstate.topology.specs import Sink, Source
+from streamstate.topology.specs import Sink, Source, StoreSpec
 
 __all__ = ["StateDisk", "TopologyTestDriver"]
 
@@ -184,7 +184,10 @@ class TopologyTestDriver:
             LookupError: there is no such topic.
         """
         self._check(topic)
-        known = [n.spec for n in self.graph.nodes.values() if isinstance(n.spec, Source) and topic in n.spec.topics]
+        known: list[Source | StoreSpec] = [
+            n.spec for n in self.graph.nodes.values() if isinstance(n.spec, Source) and topic in n.spec.topics
+        ]
+        known += [table.store for table in self.graph.global_tables.values() if table.topic == topic]
         key = key or (known[0].key if known else bytes_())
         value = value or (known[0].value if known else bytes_())
         return InputTopic(topic, key, value, start, step, self._pipe)
@@ -257,6 +260,9 @@ class TopologyTestDriver:
             LookupError: there is no such store or partition.
         """
         tasks = {task.id.partition: task for task in self._alive().assignment.tasks.values() if name in task.stores}
+        globals_ = self._alive().global_state.stores
+        if name in globals_:
+            return typed_store(globals_[name], lambda: 0)
         if not tasks:
             raise LookupError(
                 f"there is no store {name!r}, but {', '.join(sorted(self.graph.stores)) or 'none at all'}"
@@ -396,6 +402,8 @@ class TopologyTestDriver:
 
     def _at_rest(self, worker: Worker) -> bool:
         """Everything is assigned and runs, and no visible record is left to process."""
+        if worker.global_state.behind():
+            return False
         tasks = worker.assignment.tasks.values()
         if len(worker.assignment.of_partition) < sum(self._application.topics.partition_counts.values()):
             return False

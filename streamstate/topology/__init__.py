@@ -8,6 +8,7 @@ from streamstate.topology.builder import Topology
 from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.describe import describe_json, describe_mermaid, describe_text
 from streamstate.topology.event_time import EventTime, event_time
+from streamstate.topology.global_table import GlobalTable
 from streamstate.topology.graph import sink_topics
 from streamstate.topology.grouped import GroupedStream
 from streamstate.topology.grouped_table import GroupedTable
@@ -32,6 +33,7 @@ __all__ = [
     "CogroupedStream",
     "ErrorPolicy",
     "EventTime",
+    "GlobalTable",
     "Graph",
     "GroupedStream",
     "GroupedTable",

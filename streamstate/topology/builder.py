@@ -9,19 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, bytes_
 from streamstate.topology.draft import Draft, Position, checked_policy
 from streamstate.topology.event_time import EventTime, edits
+from streamstate.topology.global_table import GlobalTable
 from streamstate.topology.graph import build_graph
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.rows import rows_of, versioned_spec
 from streamstate.topology.specs import FAIL, Graph, Reset, Source, StoreSpec, Timestamp
 from streamstate.topology.stream import OnError, Stream
 from streamstate.topology.table import Table
-from streamstate.topology.table_specs import TableEmit, TableSource
+from streamstate.topology.table_specs import GlobalTableSpec, TableEmit, TableSource
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -291,6 +292,45 @@ class Topology:
             rows_of(draft, at.node, "emit='change'")
         return Table(at)
 
+    def global_table(
+        self,
+        topic: str,
+        *,
+        key: Serde[K],
+        value: Serde[V],
+        timestamp: str | Callable[[K, V], int] | None = None,
+        store: str | None = None,
+        on_error: Literal["fail", "continue"] = "fail",
+    ) -> GlobalTable[K, V]:
+        """A topic of which every process has all rows (Kafka Streams: ``StreamsBuilder.globalTable``).
+
+        The newest record of a key is its row, null deletes, records with a null key are left out. The rows are kept in
+        the process' state directory with the offsets they reflect, outside of any transaction of the application.
+
+        Args:
+            topic: read it by no other source. It should be compacted.
+            key: serde of the key.
+            value: serde of the value.
+            timestamp: event time, as for ``stream``; a record that deletes has its own timestamp.
+            store: name of the store; by default the topic's.
+            on_error: what happens to a record that cannot be decoded: ``fail`` ends the process, ``continue``
+                leaves it out.
+
+        Raises:
+            TopologyError: the topic is read twice, or a name is illegal or taken.
+
+        >>> from streamstate import Topology, serde
+        >>> Topology("t").global_table("airlines", key=serde.string(), value=serde.json())
+        <GlobalTable airlines>
+        """
+        if on_error not in ("fail", "continue"):
+            raise TopologyError(f"on_error= of global table {topic!r} takes 'fail' or 'continue', not {on_error!r}")
+        source = _source((topic,), key, value, timestamp, "earliest", "fail")
+        name = checked(topic if store is None else store, "name of a store")
+        kept = StoreSpec(name, source.key, source.value, changelog=False, source=topic)
+        self._draft.add_global_table(GlobalTableSpec(topic, kept, timestamp, skip=on_error == "continue"))
+        return GlobalTable(self._draft, name)
+
     def add_store(self, store: StoreSpec) -> None:
         """Add a store that ``process(stores=[name])`` refers to by name (Kafka Streams: ``addStateStore``).
 
@@ -323,7 +363,7 @@ class Topology:
         """
         draft = self._draft
         if self._built is None or self._built[0] != draft.version:
-            self._built = draft.version, build_graph(draft.name, draft.nodes, draft.stores)
+            self._built = draft.version, build_graph(draft.name, draft.nodes, draft.stores, draft.global_tables)
         return self._built[1]
 
 

@@ -14,6 +14,7 @@ from streamstate.topology.event_time import EventTime
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, Timestamp, ToStream
+from streamstate.topology.table_specs import StreamGlobalJoin
 from streamstate.topology.window_specs import StreamJoin, Suppress, WindowedAggregate
 from streamstate.windows import TimeWindows
 
@@ -34,7 +35,7 @@ def describe_json(graph: Graph, application_id: str) -> dict[str, Any]:
     >>> part["name"], [node["operator"] for node in part["nodes"]]
     ('lines', ['source', 'sink'])
     """
-    return {
+    described: dict[str, Any] = {
         "name": graph.name,
         "application_id": application_id,
         "subtopologies": [
@@ -50,6 +51,12 @@ def describe_json(graph: Graph, application_id: str) -> dict[str, Any]:
             for part in graph.subtopologies
         ],
     }
+    if graph.global_tables:
+        described["global_tables"] = [
+            {"store": name, "topic": table.topic, "key": table.store.key.name, "value": table.store.value.name}
+            for name, table in graph.global_tables.items()
+        ]
+    return described
 
 
 def describe_text(graph: Graph, application_id: str) -> str:
@@ -73,6 +80,10 @@ def describe_text(graph: Graph, application_id: str) -> str:
     """
     described = describe_json(graph, application_id)
     lines = [f"Topology {described['name']} (application id {application_id})"]
+    lines += [
+        f"Global table {table['store']}, topic {table['topic']}, key {table['key']}, value {table['value']}"
+        for table in described.get("global_tables", ())
+    ]
     for part in described["subtopologies"]:
         lines += ["", f"Sub-topology {part['index']}: {part['name']}"]
         if part["source_topics"]:
@@ -196,6 +207,8 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
         described.update(_suppress(spec))
     elif isinstance(spec, StreamJoin):
         described.update(within=asdict(spec.within), alone=_alone(spec))
+    elif isinstance(spec, StreamGlobalJoin):
+        described["global_table"] = spec.table
     elif isinstance(spec, WindowedAggregate):
         described.update(
             operator=f"windowed_{spec.kind}",
@@ -276,6 +289,8 @@ def _summary(node: dict[str, Any]) -> str:
         parts.append(f"late records to {node['late']}")
     if node.get("idle_ms"):
         parts.append(f"idle after {node['idle_ms']} ms")
+    if "global_table" in node:
+        parts.append(f"global table {node['global_table']}")
     if "emit" in node:
         parts.append(f"emit {node['emit']}")
     if "stores" in node:

@@ -14,6 +14,7 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.specs import FAIL, ErrorPolicy, Node, Sink, Source, Spec, StoreSpec
+from streamstate.topology.table_specs import GlobalTableSpec
 
 
 class Draft:
@@ -23,6 +24,7 @@ class Draft:
         name: the topology's name.
         nodes: by name.
         stores: by name.
+        global_tables: by name of their stores.
         version: changes with every change.
     """
 
@@ -30,6 +32,7 @@ class Draft:
         self.name = name
         self.nodes: dict[str, Node] = {}
         self.stores: dict[str, StoreSpec] = {}
+        self.global_tables: dict[str, GlobalTableSpec] = {}
         self.version = 0
         self._ordinals: dict[tuple[str, str], int] = {}
         # Nodes whose generated name depends on the order of siblings.
@@ -63,9 +66,23 @@ class Draft:
 
     def claim_store(self, store: StoreSpec) -> None:
         """Add a store that only one operator may have."""
-        if store.name in self.stores:
+        if store.name in self.stores or store.name in self.global_tables:
             raise TopologyError(f"two stores are named {store.name!r}: give one of them another name with store=")
         self.add_store(store)
+
+    def add_global_table(self, table: GlobalTableSpec) -> None:
+        """Add a global table."""
+        for other in self.global_tables.values():
+            if other.topic == table.topic:
+                raise TopologyError(
+                    f"topic {table.topic!r} is read as a global table twice: call global_table() once for it and use "
+                    "the table it returns twice"
+                )
+        name = table.store.name
+        if name in self.stores or name in self.global_tables:
+            raise TopologyError(f"two stores are named {name!r}: give one of them another name with store=")
+        self.global_tables[name] = table
+        self.version += 1
 
     def lasting_name(self, parent: str, kind: str, keyword: str) -> str:
         """A generated name for something that outlives this process: a store or a topic.

@@ -7,6 +7,7 @@ name of the thing and the fix.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from streamstate.errors import TopologyError
 from streamstate.topology.event_time import EventTime
@@ -25,10 +26,12 @@ from streamstate.topology.specs import (
     StoreSpec,
     SubTopology,
 )
-from streamstate.topology.table_specs import TableSpec
+from streamstate.topology.table_specs import GlobalTableSpec, TableSpec
 from streamstate.topology.window_specs import WindowedAggregate, WindowSpec
 
 __all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of"]
+
+NO_TABLES: Mapping[str, GlobalTableSpec] = MappingProxyType({})
 
 
 def stores_of(spec: Spec) -> tuple[str, ...]:
@@ -40,23 +43,30 @@ def stores_of(spec: Spec) -> tuple[str, ...]:
     return ()
 
 
-def build_graph(name: str, nodes: Mapping[str, Node], stores: Mapping[str, StoreSpec]) -> Graph:
+def build_graph(
+    name: str,
+    nodes: Mapping[str, Node],
+    stores: Mapping[str, StoreSpec],
+    global_tables: Mapping[str, GlobalTableSpec] = NO_TABLES,
+) -> Graph:
     """Arrange and validate.
 
     Args:
         name: the topology's.
         nodes: by name, parents before children.
         stores: by name.
+        global_tables: by name of their stores.
 
     Raises:
         TopologyError: the topology cannot run as written.
     """
     _validate_sources(name, nodes)
+    _validate_global_tables(nodes, global_tables)
     _validate_dead_letters(nodes)
     _validate_stores(nodes, stores)
     parts = _components(nodes)
     subtopologies = tuple(_subtopology(index, part, nodes, stores) for index, part in enumerate(parts))
-    return Graph(name, dict(nodes), dict(stores), subtopologies)
+    return Graph(name, dict(nodes), dict(stores), subtopologies, dict(global_tables))
 
 
 def feeding_sources(graph: Graph, store: str) -> tuple[str, ...]:
@@ -107,6 +117,16 @@ def _validate_sources(name: str, nodes: Mapping[str, Node]) -> None:
             readers[topic] = node.name
     if not readers:
         raise TopologyError(f"topology {name!r} reads nothing: add a source with {name}.stream('topic')")
+
+
+def _validate_global_tables(nodes: Mapping[str, Node], tables: Mapping[str, GlobalTableSpec]) -> None:
+    read = {topic for node in nodes.values() if isinstance(node.spec, Source) for topic in node.spec.topics}
+    for table in tables.values():
+        if table.topic in read:
+            raise TopologyError(
+                f"topic {table.topic!r} is read as a global table and by another source too: every process reads a "
+                "global table's topic whole, so join the global table instead, or copy the topic"
+            )
 
 
 def _validate_dead_letters(nodes: Mapping[str, Node]) -> None:

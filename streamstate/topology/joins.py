@@ -15,11 +15,13 @@ from streamstate.topology import stream as _stream
 from streamstate.topology import table as _table
 from streamstate.topology import table_joins as _table_joins
 from streamstate.topology.draft import Position
+from streamstate.topology.global_table import GlobalTable
 from streamstate.topology.stream_joins import join_streams
 from streamstate.windows import JoinWindows
 
 K = TypeVar("K")
 V = TypeVar("V")
+K2 = TypeVar("K2")
 V2 = TypeVar("V2")
 T = TypeVar("T")
 
@@ -59,11 +61,22 @@ class Joins(Generic[K, V]):
         name: str | None = None,
     ) -> _stream.Stream[K, V2]: ...
 
+    @overload
     def join(
         self,
-        other: _stream.Stream[K, Any] | _table.Table[K, Any],
+        other: GlobalTable[K2, T],
+        joiner: Callable[[V, T], V2],
+        *,
+        on: Callable[[K, V], K2 | None],
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    def join(
+        self,
+        other: _stream.Stream[K, Any] | _table.Table[K, Any] | GlobalTable[Any, Any],
         joiner: Callable[[Any, Any], Any],
         *,
+        on: Callable[[K, V], Any] | None = None,
         within: JoinWindows | None = None,
         store: str | None = None,
         grace: timedelta | None = None,
@@ -89,12 +102,16 @@ class Joins(Generic[K, V]):
         time: an as-of join. With ``grace`` each record waits until the stream's time is so far past its own, so that
         rows which come late are there; records that are later than that are joined at once.
 
+        *With a global table* (Kafka Streams: ``KStream.join`` with a ``GlobalKTable``): a record meets the row whose
+        key ``on`` gives, as that row is then; neither the keys nor the partitions of the two matter.
+
         When an operator since the source may have changed a stream's key, the stream goes through a repartition
         topic. Both sides must have equally many partitions.
 
         Args:
-            other: the other stream, or the table.
+            other: the other stream, the table or the global table.
             joiner: (value of this stream, value of the other or of the table) to the value of the result.
+            on: with a global table: (key, value) to the key of the row, or None for none.
             within: with a stream: how far apart records may be, made by ``windows.join``.
             store: with a stream: what its stores are named after, ``{store}-left`` and ``{store}-right``.
             grace: how long records wait for a versioned table; the table's history must be as long. Kafka Streams:
@@ -119,12 +136,19 @@ class Joins(Generic[K, V]):
         >>> planes = topology.table("planes", key=serde.string(), value=serde.json())
         >>> flights.join(planes, lambda flight, plane: {**flight, "seats": plane["seats"]})
         <Stream flights.join>
+        >>> airlines = topology.global_table("airlines", key=serde.string(), value=serde.string())
+        >>> flights.join(airlines, lambda flight, name: name, on=lambda tail, flight: flight["carrier"], name="named")
+        <Stream named>
         """
         if isinstance(other, _stream.Stream):
             return self._with_stream(
                 "join", other, joiner, within, (False, False), store, name, key, value, other_value
             )
-        self._no_stream("join", other, within, store, other_value)
+        if isinstance(other, GlobalTable):
+            self._only_on("join", within, store, grace, tolerance, key, value, other_value)
+            at = _table_joins.join_global_table(self._at, other, joiner, left=False, on=on, name=name)
+            return _stream.Stream(at)
+        self._no_stream("join", other, within, store, other_value, on)
         at = _table_joins.join_table(
             self._at, other, joiner, left=False, grace=grace, tolerance=tolerance, key=key, value=value, name=name
         )
@@ -157,11 +181,22 @@ class Joins(Generic[K, V]):
         name: str | None = None,
     ) -> _stream.Stream[K, V2]: ...
 
+    @overload
     def left_join(
         self,
-        other: _stream.Stream[K, Any] | _table.Table[K, Any],
+        other: GlobalTable[K2, T],
+        joiner: Callable[[V, T | None], V2],
+        *,
+        on: Callable[[K, V], K2 | None],
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    def left_join(
+        self,
+        other: _stream.Stream[K, Any] | _table.Table[K, Any] | GlobalTable[Any, Any],
         joiner: Callable[[Any, Any], Any],
         *,
+        on: Callable[[K, V], Any] | None = None,
         within: JoinWindows | None = None,
         store: str | None = None,
         grace: timedelta | None = None,
@@ -193,7 +228,11 @@ class Joins(Generic[K, V]):
             alone = (True, False)
             self._no_table("left_join", grace, tolerance)
             return self._with_stream("left_join", other, joiner, within, alone, store, name, key, value, other_value)
-        self._no_stream("left_join", other, within, store, other_value)
+        if isinstance(other, GlobalTable):
+            self._only_on("left_join", within, store, grace, tolerance, key, value, other_value)
+            at = _table_joins.join_global_table(self._at, other, joiner, left=True, on=on, name=name)
+            return _stream.Stream(at)
+        self._no_stream("left_join", other, within, store, other_value, on)
         at = _table_joins.join_table(
             self._at, other, joiner, left=True, grace=grace, tolerance=tolerance, key=key, value=value, name=name
         )
@@ -255,10 +294,17 @@ class Joins(Generic[K, V]):
                 "grace of a join with a stream is that of windows.join(..., grace=)"
             )
 
+    def _only_on(self, kind: str, *arguments: object) -> None:
+        if any(argument is not None for argument in arguments):
+            raise TopologyError(f"{kind} after {self._at.node!r} with a global table takes on= and name= only")
+
     def _no_stream(self, kind: str, other: object, *arguments: object) -> None:
         if not isinstance(other, _table.Table):
-            raise TopologyError(f"{kind} after {self._at.node!r} takes a Stream or a Table, not {other!r}")
+            raise TopologyError(
+                f"{kind} after {self._at.node!r} takes a Stream, a Table or a GlobalTable, not {other!r}"
+            )
         if any(argument is not None for argument in arguments):
             raise TopologyError(
-                f"{kind} after {self._at.node!r}: within=, store= and other_value= are for joins with a stream"
+                f"{kind} after {self._at.node!r}: within=, store= and other_value= are for joins with a stream, on= is "
+                "for joins with a global table"
             )

@@ -133,7 +133,9 @@ def _changed_count(plan: TopicPlan, topic: InternalTopic, count: int) -> str:
 
 
 def _refuse_missing(graph: Graph, partitions_of: Mapping[str, int]) -> None:
-    missing = [topic for part in graph.subtopologies for topic in part.source_topics if not partitions_of.get(topic)]
+    read = [topic for part in graph.subtopologies for topic in part.source_topics]
+    read += [table.topic for table in graph.global_tables.values()]
+    missing = [topic for topic in read if not partitions_of.get(topic)]
     if missing:
         commands = "\n".join(f"  streamstate topics create {topic} --partitions N" for topic in missing)
         raise TopologyError(

@@ -7,7 +7,7 @@ Rule of this module: frozen values only. The builder makes them, ``graph`` arran
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from streamstate.serde import Serde
@@ -15,7 +15,7 @@ from streamstate.store_spec import SegmentSpec as SegmentSpec
 from streamstate.store_spec import StoreSpec as StoreSpec
 from streamstate.topology.event_time import EventTime
 from streamstate.topology.held_specs import HeldSpec
-from streamstate.topology.table_specs import TableSpec
+from streamstate.topology.table_specs import GlobalTableSpec, TableSpec
 from streamstate.topology.window_specs import WindowSpec
 
 Reset = Literal["earliest", "latest", "error"]
@@ -252,12 +252,14 @@ class Graph:
         nodes: by name, parents before children.
         stores: by name.
         subtopologies: in order of their first source.
+        global_tables: by name of their stores.
     """
 
     name: str
     nodes: dict[str, Node]
     stores: dict[str, StoreSpec]
     subtopologies: tuple[SubTopology, ...]
+    global_tables: dict[str, GlobalTableSpec] = field(default_factory=dict)
 
     def children(self, name: str) -> tuple[str, ...]:
         """Names of the nodes that ``name`` sends to, in the order in which they were added."""

@@ -13,11 +13,12 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde, bytes_
 from streamstate.store_spec import SegmentSpec
 from streamstate.topology.draft import Position, checked_function, same_draft
+from streamstate.topology.global_table import GlobalTable
 from streamstate.topology.names import checked
 from streamstate.topology.rows import versioned_by
 from streamstate.topology.specs import StoreSpec
 from streamstate.topology.table import Table, looked_up
-from streamstate.topology.table_specs import JoinGrace, StreamTableJoin
+from streamstate.topology.table_specs import JoinGrace, StreamGlobalJoin, StreamTableJoin
 
 
 def join_table(
@@ -56,6 +57,28 @@ def join_table(
         waits = _grace(at, kind, grace, versions, name)
     tolerance_ms = None if tolerance is None else tolerance // timedelta(milliseconds=1)
     return at.then(StreamTableJoin(node, rows, joiner, left, tolerance_ms, waits), kind, name).with_new_value()
+
+
+def join_global_table(
+    at: Position,
+    table: GlobalTable[Any, Any],
+    joiner: Callable[[Any, Any], Any],
+    *,
+    left: bool,
+    on: Callable[[Any, Any], Any] | None,
+    name: str | None,
+) -> Position:
+    """Each record at ``at`` with the row that ``on`` chooses; see ``Stream.join``."""
+    kind = "left_join" if left else "join"
+    checked_function(joiner, kind, at.node)
+    same_draft(at.draft, table._draft, kind)
+    if on is None:
+        raise TopologyError(
+            f"{kind} after {at.node!r} with global table {table.store!r} takes on=, a function of (key, value) that "
+            f"gives the row's key, such as on=lambda key, value: key"
+        )
+    checked_function(on, kind, at.node)
+    return at.then(StreamGlobalJoin(table.store, on, joiner, left), kind, name).with_new_value()
 
 
 def _base(at: Position, kind: str, name: str | None) -> str:

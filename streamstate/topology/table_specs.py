@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamstate.serde import Serde
+from streamstate.store_spec import StoreSpec
 
 TableEmit = Literal["update", "change"]
 
@@ -258,6 +259,45 @@ class ForeignKeyResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GlobalTableSpec:
+    """A topic that every process reads whole.
+
+    Attributes:
+        topic: its name.
+        store: holds the rows; one per process.
+        timestamp: as in ``Source``.
+        skip: true when records that cannot be decoded are left out; otherwise they end the process.
+    """
+
+    topic: str
+    store: StoreSpec
+    timestamp: str | Callable[[Any, Any], int] | None = None
+    skip: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StreamGlobalJoin:
+    """Each record of a stream with the row of a global table that a function of (key, value) chooses.
+
+    Attributes:
+        table: store of the global table.
+        function: (key, value) to the row's key, or None.
+        joiner: (stream's value, row's value or None) to the result.
+        left: also records without a row.
+    """
+
+    table: str
+    function: Callable[[Any, Any], Any]
+    joiner: Callable[[Any, Any], Any]
+    left: bool = False
+
+    @property
+    def stores(self) -> tuple[str, ...]:
+        """Names of the task's stores that it uses: none."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
 class JoinGrace:
     """Records of a stream that wait for the table.
 
@@ -305,5 +345,6 @@ def _named(store: str | None) -> tuple[str, ...]:
 
 TableSpec = (
     TableSource | TableFilter | TableMapValues | TableTransformValues | TableJoin | TableGroupBy | TableReduce
-    | TableAggregate | StreamTableJoin | ForeignKeySend | ForeignKeySubscribe | ForeignKeyChange | ForeignKeyResult
+    | TableAggregate | StreamTableJoin | StreamGlobalJoin | ForeignKeySend | ForeignKeySubscribe | ForeignKeyChange
+    | ForeignKeyResult
 )  # fmt: skip

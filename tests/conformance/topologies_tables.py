@@ -79,6 +79,32 @@ def stream_table_with_grace(case: Case) -> Topology:
     return topology
 
 
+def after_comma(key: int, value: str) -> str | None:
+    return value.split(",")[1] if "," in value else None
+
+
+@builds(
+    "KStreamGlobalKTableJoinTest#shouldNotJoinWithEmptyGlobalTableOnStreamUpdates",
+    "KStreamGlobalKTableJoinTest#shouldNotJoinOnNullKeyMapperValues",
+)
+def stream_global_table(case: Case) -> Topology:
+    topology = Topology("stream-global-table")
+    table = topology.global_table("globalTableTopic", key=TEXT, value=TEXT)
+    stream = topology.stream("streamTopic", key=NUMBER, value=TEXT)
+    stream.join(table, plus, on=after_comma).to("output", value=TEXT)
+    return topology
+
+
+@builds("RelaxedNullKeyRequirementJoinTest#testRelaxedLeftStreamGlobalTableJoin")
+def relaxed_stream_global_table(case: Case) -> Topology:
+    topology = Topology("relaxed-stream-global-table")
+    table = topology.global_table("global", key=TEXT, value=TEXT)
+    stream = topology.stream("left", key=TEXT, value=TEXT).repartition(name="left")
+    joined = stream.left_join(table, lambda left, right: f"{text(left)}|{text(right)}", on=lambda key, value: None)
+    joined.to("out", value=TEXT)
+    return topology
+
+
 # -- two tables --------------------------------------------------------------------------------------------
 
 

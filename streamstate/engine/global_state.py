@@ -1,0 +1,200 @@
+"""The rows of global tables: read whole by every process, outside the group and outside of transactions.
+
+Rule of this module: an entry and the offset that it reflects are applied in one step, so that a crash anywhere leaves
+rows that are right as of some offset, and reading goes on from there. The rows are complete when every partition's
+position has reached the log's end as it was at the start, read_uncommitted as for changelogs: an open transaction in
+such a topic holds the start up until it ends.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import groupby
+
+from streamstate.engine.ports import Admin, Message, OutOfRange, RestoreConsumer, TopicPartition, Unavailable
+from streamstate.engine.task import TaskId
+from streamstate.errors import SerdeError
+from streamstate.operators import Rebuild
+from streamstate.operators.table import rebuilt
+from streamstate.state import Backend, StagedStore, staged_store
+from streamstate.topology.specs import Graph, Source
+from streamstate.topology.table_specs import GlobalTableSpec
+
+log = logging.getLogger("streamstate.globals")
+
+# No sub-topology can be called that: it is no part of a topic's name.
+GLOBAL_TASK = TaskId("@global", 0)
+CACHE_BYTES = 4 << 20
+
+# As ``assignment.OpenBackend``.
+OpenBackend = Callable[[TaskId, Sequence[str], bool], Backend]
+
+
+class GlobalState:
+    """The global tables of one process.
+
+    Args:
+        graph: the topology.
+        admin: the cluster.
+        consumer: makes the consumer that reads them.
+        open_backend: opens the state.
+        batch: most records per poll.
+
+    Attributes:
+        stores: by name; filled when the state is opened.
+        complete: true once they hold everything that was there at the start.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        admin: Admin,
+        consumer: Callable[[], RestoreConsumer],
+        open_backend: OpenBackend,
+        batch: int,
+    ) -> None:
+        self._tables = graph.global_tables
+        self._admin = admin
+        self._make_consumer = consumer
+        self._open_backend = open_backend
+        self._batch = batch
+        self._consumer: RestoreConsumer | None = None
+        self._backend: Backend | None = None
+        self._store_of = {table.topic: name for name, table in self._tables.items()}
+        self._rebuild: dict[str, Rebuild] = {name: _rebuild(table) for name, table in self._tables.items()}
+        self._targets: dict[TopicPartition, int] = {}
+        self.stores: dict[str, StagedStore] = {}
+        self.complete = not self._tables
+        self.skipped = 0
+
+    # -- opening -------------------------------------------------------------------------------------------
+
+    def _open(self) -> RestoreConsumer:
+        if self._backend is None:
+            # Another process' copy is no concern of this one: each has its own.
+            backend = self._open_backend(GLOBAL_TASK, tuple(self._tables), True)
+            self._backend = backend
+            for name, table in self._tables.items():
+                self.stores[name] = staged_store(table.store, backend, CACHE_BYTES)
+        if self._consumer is None:
+            self._consumer = self._make_consumer()
+            try:
+                self._consumer.assign(self._starting_points())
+            except BaseException:
+                self._consumer.close()
+                self._consumer = None
+                raise
+        return self._consumer
+
+    def _starting_points(self) -> dict[TopicPartition, int]:
+        backend = self._backend
+        assert backend is not None, "asked before it was opened"
+        infos = self._admin.topics(self._store_of)
+        partitions = [TopicPartition(topic, n) for topic, info in infos.items() for n in range(info.partitions)]
+        starts, ends = self._admin.log_starts(partitions), self._admin.log_ends(partitions)
+        missing = [topic for topic in self._store_of if topic not in infos]
+        missing += [str(partition) for partition in partitions if partition not in ends or partition not in starts]
+        if missing:
+            raise Unavailable(f"topics of global tables do not exist: {', '.join(missing)}")
+        facts, known = backend.facts(), backend.offsets()
+        points: dict[TopicPartition, int] = {}
+        for topic, name in self._store_of.items():
+            mine = [partition for partition in partitions if partition.topic == topic]
+            fact, topic_id = f"topic_id:{name}", infos[topic].topic_id
+            positions = {partition: known.get((partition.topic, partition.partition)) for partition in mine}
+            usable = facts.get(fact, "") == topic_id and all(
+                position is not None and starts[partition] <= position <= ends[partition]
+                for partition, position in positions.items()
+            )
+            if not usable:
+                # Rows that were deleted meanwhile would stay: read it from the start.
+                backend.clear(name)
+                self.stores[name].forget()
+                positions = dict(starts)
+                backend.apply({}, {}, {(p.topic, p.partition): starts[p] for p in mine})
+                backend.note({fact: topic_id})
+            for partition in mine:
+                position = positions[partition]
+                assert position is not None, "no position to start from"
+                points[partition] = position
+        self._targets = ends
+        return points
+
+    # -- reading -------------------------------------------------------------------------------------------
+
+    def poll(self) -> None:
+        """Take what is there; before they are complete, also wait for it a little.
+
+        Raises:
+            SerdeError: a record cannot be decoded.
+            Retriable: the broker does not answer, or the state cannot be opened yet.
+        """
+        if not self._tables:
+            return
+        consumer = self._open()
+        try:
+            messages = consumer.poll(self._batch, 0 if self.complete else 10)
+        except OutOfRange as error:
+            log.warning("a global table's topic was cut off while it was read, it is read anew: %s", error)
+            self._consumer = None
+            consumer.close()
+            return
+        for partition, group in groupby(messages, lambda message: TopicPartition(message.topic(), message.partition())):
+            self._apply(partition, list(group))
+        if not self.complete:
+            positions = consumer.positions()
+            self.complete = all(positions.get(p, 0) >= target for p, target in self._targets.items())
+            if self.complete:
+                log.info("global tables are complete: %s", ", ".join(self._tables))
+
+    def _apply(self, partition: TopicPartition, messages: list[Message]) -> None:
+        assert self._backend is not None, "read before it was opened"
+        name = self._store_of[partition.topic]
+        rebuild, table = self._rebuild[name], self._tables[name]
+        entries: dict[bytes, bytes | None] = {}
+        for message in messages:
+            key = message.key()
+            if key is None:
+                continue
+            try:
+                encoded, stored = rebuild(key, message.value(), message.timestamp()[1])
+            except Exception as error:
+                if table.skip:
+                    self.skipped += 1
+                    continue
+                raise SerdeError(
+                    f"global table {name!r}: topic {message.topic()!r}, partition {message.partition()}, offset "
+                    f"{message.offset()} cannot be decoded: {error!r}. Mend the serdes or the timestamp= of the table, "
+                    f"or leave such records out: global_table(..., on_error='continue')"
+                ) from error
+            entries[encoded] = stored
+        after = messages[-1].offset() + 1
+        self._backend.apply({name: entries}, {}, {(partition.topic, partition.partition): after})
+        self.stores[name].outdated(entries)
+
+    def behind(self) -> bool:
+        """True while there is something in the topics that was not taken yet; asks the broker."""
+        if not self._tables:
+            return False
+        if self._consumer is None or not self.complete:
+            return True
+        positions = self._consumer.positions()
+        ends = self._admin.log_ends(positions)
+        return any(positions[partition] < end for partition, end in ends.items())
+
+    def close(self) -> None:
+        """Stop reading and release the state."""
+        consumer, self._consumer = self._consumer, None
+        backend, self._backend = self._backend, None
+        try:
+            if consumer is not None:
+                consumer.close()
+        finally:
+            if backend is not None:
+                backend.close()
+
+
+def _rebuild(table: GlobalTableSpec) -> Rebuild:
+    source = Source((table.topic,), table.store.key, table.store.value, table.timestamp)
+    return rebuilt(source, check=True)
