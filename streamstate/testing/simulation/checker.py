@@ -144,6 +144,7 @@ def _wrong_homes(sim: Simulation) -> Iterator[str]:
 
 
 def _wrong_state(sim: Simulation) -> Iterator[str]:
+    yield from _wrong_rows(sim)
     for task in _tasks(sim):
         for store, (topic, partition) in task.changelogs().items():
             replay: dict[bytes | None, bytes] = {}
@@ -157,3 +158,24 @@ def _wrong_state(sim: Simulation) -> Iterator[str]:
             found = dict(task.backend.scan(store, None, None, False))
             if found != replay:
                 yield f"store {store!r} of task {task.id} holds {found}, its changelog says {replay}"
+
+
+def _wrong_rows(sim: Simulation) -> Iterator[str]:
+    """Tables whose topic is their changelog, and global tables, against all that is in their topics."""
+    for task in _tasks(sim):
+        for name, log in task.source_logs().items():
+            rows: dict[bytes, bytes | None] = {}
+            for record in sim.broker.read(log.topic, task.id.partition):
+                key, stored = log.rebuild(record.key() or b"", record.value(), record.timestamp()[1])
+                rows[key] = stored
+            assert task.backend is not None, "a running task without state"
+            found = dict(task.backend.scan(name, None, None, False))
+            if found != {key: stored for key, stored in rows.items() if stored is not None}:
+                yield f"store {name!r} of task {task.id} holds {found}, its topic says {rows}"
+    for member in sim.members.values():
+        state = None if member.worker is None else member.worker.global_state
+        for name, store in ({} if state is None else state.stores).items():
+            newest = {record.key(): record.value() for record in sim.broker.read(str(store.spec.source))}
+            held = {key: store.spec.value.serialize(entry[0]) for key, entry in store.scan(None, None)}
+            if held != {key: value for key, value in newest.items() if value is not None}:
+                yield f"global table {name!r} of {member.name} holds {held}, its topic says {newest}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
+from streamstate.engine.topics import source_topics
 from streamstate.partitioning import partition_for
 from streamstate.testing.simulation.expectations import Expectation, Output
 from streamstate.topology import Graph
@@ -76,7 +77,7 @@ class Workload:
     @property
     def sources(self) -> tuple[str, ...]:
         """The external topics it reads."""
-        return tuple(sorted({topic for part in self.graph.subtopologies for topic in part.source_topics}))
+        return tuple(source_topics(self.graph))
 
     @property
     def sinks(self) -> tuple[str, ...]:
