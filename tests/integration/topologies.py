@@ -200,3 +200,27 @@ def windows_of_all_kinds(left: str, right: str, out: str) -> Topology:
     )
     joined.to(out, value=serde.string())
     return topology
+
+
+def fleet(planes: str, models: str, airlines: str, flights: str, named: str, described: str) -> Topology:
+    """Flights with their planes (a table whose topic is its changelog) and airlines (a global table), and planes with
+    their models (by foreign key).
+
+    Args:
+        planes, models, airlines, flights, named, described: topics.
+    """
+    text = serde.string()
+    topology = Topology("fleet")
+    plane = topology.table(planes, key=text, value=text, store="planes")
+    airline = topology.global_table(airlines, key=text, value=text)
+    flown = topology.stream(flights, key=text, value=text)
+    with_plane = flown.left_join(plane, lambda flight, model: f"{flight} {model}", name="with-plane")
+    with_plane.left_join(airline, lambda flight, name: f"{flight} {name}", on=lambda tail, flight: flight[:2]).to(
+        named, value=text
+    )
+    model = topology.table(models, key=text, value=text, store="models")
+    joined = plane.left_join(
+        model, lambda name, text: f"{name}: {text}", foreign_key=lambda tail, name: name, value=text, name="described"
+    )
+    joined.to_stream().to(described)
+    return topology

@@ -35,7 +35,7 @@ def unsettled(sim: Simulation) -> str | None:
         return wrong
     for at, left in _unread(sim):
         return f"{at.topic}[{at.partition}] has {left} records that are not committed as processed"
-    return None
+    return next(_wrong_global_rows(sim), None)
 
 
 def check(sim: Simulation) -> Iterator[str]:
@@ -172,6 +172,10 @@ def _wrong_rows(sim: Simulation) -> Iterator[str]:
             found = dict(task.backend.scan(name, None, None, False))
             if found != {key: stored for key, stored in rows.items() if stored is not None}:
                 yield f"store {name!r} of task {task.id} holds {found}, its topic says {rows}"
+    yield from _wrong_global_rows(sim)
+
+
+def _wrong_global_rows(sim: Simulation) -> Iterator[str]:
     for member in sim.members.values():
         state = None if member.worker is None else member.worker.global_state
         for name, store in ({} if state is None else state.stores).items():
