@@ -322,7 +322,7 @@ class Task:
             pace: says how many that is, and ends it early.
             may_go_on_without: says of an empty input whether to stop waiting for it.
         """
-        inputs = list(self.inputs.values())
+        inputs = sorted(self.inputs.values(), key=_turn)
         done = 0
         limit = pace.size
         while done < limit and not pace.halted:
@@ -496,3 +496,8 @@ class Task:
     def counters(self) -> TaskCounters:
         """What it has done."""
         return TaskCounters(self.processed, self._failures.failed, self._dropped_before + self.context.dropped)
+
+
+def _turn(input_: Input) -> tuple[bool, int, int]:
+    assert input_.entry is not None, "processing before it was opened"
+    return input_.entry.turn

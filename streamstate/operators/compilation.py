@@ -34,6 +34,7 @@ class SourceEntry:
         reset: where to start without a committed offset.
         rows: it is a table's: a null value deletes, and has no event time but its record's own.
         out_of_order_ms: how far stream time stays behind the event times that enter here.
+        turn: which of several inputs goes first where event times are equal: tables before streams, then as written.
     """
 
     name: str
@@ -46,6 +47,7 @@ class SourceEntry:
     reset: specs.Reset
     rows: bool = False
     out_of_order_ms: int = 0
+    turn: tuple[bool, int, int] = (True, 0, 0)
 
 
 # (key, value, the record's timestamp in ms) to the entry that processing the record would have stored.

@@ -20,7 +20,8 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
     rows = any(isinstance(child, table_specs.TableSource) for child in children)
     timestamp = event_time.reader(node.name, spec.timestamp, made.context, rows=rows)
     behind_ms = out_of_order_ms(made.graph, node.name)
-    for topic in spec.topics:
+    place = list(made.graph.nodes).index(node.name)
+    for number, topic in enumerate(spec.topics):
         real = repartition_topic(made.context.application_id, topic) if spec.internal else topic
         made.task.sources[real] = SourceEntry(
             node.name,
@@ -33,6 +34,7 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
             spec.reset,
             rows,
             behind_ms,
+            (not rows, place, number),
         )
 
 

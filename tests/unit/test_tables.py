@@ -438,3 +438,17 @@ def test_a_streams_aggregate_that_changes_in_place_keeps_what_was_for_groups_of_
     records = [("in", "a", ["x"], 1), ("in", "a", ["y"], 2)]
     assert outputs(topology, *records) == [("1", 1, 1), ("1", 0, 2), ("2", 1, 2)]
     assert outputs(topology, *records, topic="other") == [("1", 1, 1), ("1", 0, 2), ("2", 1, 2)]
+
+
+@pytest.mark.parametrize("stream_first", [True, False])
+def test_at_equal_times_the_row_comes_first(stream_first: bool) -> None:
+    topology = Topology("t")
+    source = "a" if stream_first else "z"
+    stream = topology.stream(source, key=TEXT, value=TEXT)
+    table = topology.table("in", key=TEXT, value=TEXT)
+    stream.left_join(table, lambda left, right: f"{left}+{right}").to("out", value=TEXT)
+    run = Run(topology, {"in": 1, source: 1})
+    run.broker.append(source, key=b"k", value=b"1", timestamp=1_000)
+    run.broker.append("in", key=b"k", value=b"x", timestamp=1_000)
+    run.ticks(40, 100)
+    assert results(run) == [("k", "1+x")]

@@ -267,6 +267,8 @@ class Injector:
         trailing = not fault.detail.endswith("included")
         committed = self._sim.broker.committed(self._sim.application_id)
         for topic in self._sim.changelogs:
+            if "compact" not in self._sim.broker.topic(topic).config["cleanup.policy"]:
+                continue
             self._sim.broker.compact(topic, markers=markers, trailing_marker=trailing)
             if fault.detail != "then cut off":
                 continue
