@@ -77,3 +77,9 @@ class TaskCounters:
     processed: int
     failed: int
     dropped: int
+
+
+def turn(input_: Input) -> tuple[bool, int, int]:
+    """Which of several inputs goes first where event times are equal."""
+    assert input_.entry is not None, "processing before it was opened"
+    return input_.entry.turn

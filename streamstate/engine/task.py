@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from streamstate.engine.failures import Failures
 from streamstate.engine.held import Releases
-from streamstate.engine.inputs import Input, TaskCounters, decoded_head
+from streamstate.engine.inputs import Input, TaskCounters, decoded_head, turn
 from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
 from streamstate.engine.poison import has_policy, other_event_time, processing_error
@@ -322,7 +322,7 @@ class Task:
             pace: says how many that is, and ends it early.
             may_go_on_without: says of an empty input whether to stop waiting for it.
         """
-        inputs = sorted(self.inputs.values(), key=_turn)
+        inputs = sorted(self.inputs.values(), key=turn)
         done = 0
         limit = pace.size
         while done < limit and not pace.halted:
@@ -496,8 +496,3 @@ class Task:
     def counters(self) -> TaskCounters:
         """What it has done."""
         return TaskCounters(self.processed, self._failures.failed, self._dropped_before + self.context.dropped)
-
-
-def _turn(input_: Input) -> tuple[bool, int, int]:
-    assert input_.entry is not None, "processing before it was opened"
-    return input_.entry.turn
