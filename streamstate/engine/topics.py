@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 from streamstate.engine.ports import Admin, NewTopic
 from streamstate.errors import TopologyError
+from streamstate.operators.compile_rows import needs_old
 from streamstate.topology.graph import sink_topics
 from streamstate.topology.names import changelog_topic
 from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
 from streamstate.topology.specs import Graph
+from streamstate.topology.table_specs import TableSource
 
 log = logging.getLogger("streamstate.topics")
 
@@ -148,8 +150,10 @@ def _of_groups(graph: Graph, sources: dict[str, int]) -> dict[str, int]:
 def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[Graph, int]:
     """Decide which inputs serve as changelogs of their tables.
 
-    A topic from which rows are deleted by time or size cannot: they would be missing after a restore. A changelog that
-    exists already stays in use, because the topic may have lost rows before its settings were changed.
+    A topic from which rows are deleted by time or size cannot: they would be missing after a restore. A compacted one
+    cannot where old and new rows are compared: compaction may have taken the old one although the new one is not
+    processed yet. A changelog that exists already stays in use, because the topic may have lost rows before its
+    settings were changed.
 
     Returns:
         The graph with the decision in its stores, and how long all changelogs keep tombstones, in ms.
@@ -170,7 +174,13 @@ def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[G
         config = configs.get(topic, {})
         policy = config.get("cleanup.policy", "delete")
         forever = config.get("retention.ms") == config.get("retention.bytes") == "-1"
-        if own[topic] in exist or ("delete" in policy and not forever):
+        compared = any(
+            node.spec.emit == "change" or needs_old(graph, node.name)
+            for node in graph.nodes.values()
+            if isinstance(node.spec, TableSource) and node.spec.store == store.name
+        )
+        lossy = ("delete" in policy and not forever) or ("compact" in policy and compared)
+        if own[topic] in exist or lossy:
             decided[store.name] = replace(store, reuse=False)
             log.info("topic %r does not serve as the changelog of its table, %r does", topic, own[topic])
         elif "compact" in policy:

@@ -11,10 +11,11 @@ from tests.integration.support import DEADLINE, Application
 pytestmark = pytest.mark.broker
 
 COMPACTED = {"cleanup.policy": "compact"}
+KEPT = {"retention.ms": "-1", "retention.bytes": "-1"}
 
 
 def test_rows_are_restored_from_their_topic_and_joined(application: Application) -> None:
-    planes = application.create("planes", 3, COMPACTED)
+    planes = application.create("planes", 3, KEPT)
     models = application.create("models", 2)
     airlines = application.create("airlines", 2, COMPACTED)
     flights = application.create("flights", 3)

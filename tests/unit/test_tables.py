@@ -452,3 +452,14 @@ def test_at_equal_times_the_row_comes_first(stream_first: bool) -> None:
     run.broker.append("in", key=b"k", value=b"x", timestamp=1_000)
     run.ticks(40, 100)
     assert results(run) == [("k", "1+x")]
+
+
+@pytest.mark.parametrize(("config", "reused"), [("compacted", False), ("kept", True)])
+def test_a_compacted_topic_is_not_the_changelog_where_rows_are_compared(config: str, reused: bool) -> None:
+    topology = Topology("t")
+    table = topology.table("in", key=TEXT, value=TEXT, store="rows")
+    table.filter(lambda key, value: True).group_by(lambda key, value: value, key=TEXT).count(store="counts")
+    broker = MemoryBroker(ManualClock())
+    broker.create_topic("in", 1, POLICIES[config][0])
+    topics = prepare_topics(topology.build(), "app", MemoryAdmin(broker))
+    assert topics.graph.stores["rows"].reuse is reused
