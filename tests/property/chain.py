@@ -70,7 +70,9 @@ class Chain:
 
     def commit(self) -> None:
         """As the worker commits."""
-        self.compiled.flush()
+        for emitter in self.compiled.commit_emitters:
+            for _, arguments in emitter.take():
+                emitter.forward(*arguments)
         writes: dict[str, dict[bytes, bytes | None]] = {}
         bounds: dict[str, bytes] = {}
         for name, store in self.stores.items():
