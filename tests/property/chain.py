@@ -35,7 +35,7 @@ class Chain:
         self._open()
 
     def _open(self) -> None:
-        self.context = TaskContext("app", "t_0", lambda: self.now_ms, lambda topic: [NO_LIMIT_MS])
+        self.context = TaskContext("app", "t_0", lambda: self.now_ms, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS])
         self.stores: dict[str, StagedStore] = {
             name: staged_store(self.graph.stores[name], self.backend, self._cache_bytes, self.undo)
             for name in self.part.stores
