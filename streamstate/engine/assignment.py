@@ -210,9 +210,10 @@ class Assignment:
                     f"topic {partition.topic!r}, partition {partition.partition}, does not exist. If it was deleted, "
                     f"stop the application and start over from the input with 'streamstate reset'"
                 )
-        logs = {log.topic for task in ready for log in task.restored_from().values()}
+        logs = {log.topic for task in ready for log in (*task.inputs, *task.restored_from().values())}
         topic_ids = {name: info.topic_id for name, info in self._admin.topics(logs).items()}
         for task in ready:
+            applied = _applied(task, topic_ids)
             notes = [position.metadata for p in task.inputs if (position := committed.get(p)) is not None]
             for partition, input_ in task.inputs.items():
                 position = committed.get(partition)
@@ -222,8 +223,11 @@ class Assignment:
                     if input_.origin is None:
                         input_.origin = self._reset_offset(input_, starts[partition], ends[partition])
                     input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
+                    _refuse_behind(task, partition, None, applied.get(partition))
                 else:
                     input_.committed = position.offset
+                    if starts[partition] <= position.offset <= ends[partition]:
+                        _refuse_behind(task, partition, position.offset, applied.get(partition))
                     input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])
                     known = stream_time_of(position.metadata)
                     task.context.stream_time = max(task.context.stream_time, known)
@@ -348,3 +352,37 @@ class Assignment:
             task.phase = Phase.CREATED
             return
         task.run()
+
+
+def _applied(task: Task, topic_ids: Mapping[str, str]) -> dict[tuple[str, int], int]:
+    """Offset up to which local state reflects each input; without those of inputs that were created again."""
+    assert task.backend is not None, "initialised before it was opened"
+    facts, present = task.backend.facts(), {}
+    for partition in task.inputs:
+        fact, topic_id = f"input_id:{partition.topic}", topic_ids.get(partition.topic, "")
+        if topic_id and facts.get(fact) != topic_id:
+            present[fact] = topic_id
+    if present:
+        task.backend.note(present)
+    anew = {fact for fact in present if fact in facts}
+    return {input_: offset for input_, offset in task.backend.offsets().items() if f"input_id:{input_[0]}" not in anew}
+
+
+def _refuse_behind(task: Task, partition: TopicPartition, committed: int | None, applied: int | None) -> None:
+    """Refuse to process again what local state reflects already.
+
+    Kafka commits first and the state follows, so that state is never ahead by itself.
+
+    Raises:
+        TaskCorrupted: the group's offset is behind the one up to which the state was made.
+    """
+    if applied is None or (committed is not None and committed >= applied):
+        return
+    found = "has no committed offset" if committed is None else f"has the committed offset {committed}"
+    raise TaskCorrupted(
+        f"task {task.id}: topic {partition.topic!r}, partition {partition.partition}: the group {found}, but local "
+        f"state reflects the records up to {applied}, which would be counted twice. The offsets were set back, have "
+        f"expired, or were lost by the broker. To go on where the state is, set the group's offset to {applied}; to "
+        f"start over from the input, run 'streamstate reset'; to count these records again on purpose, delete the "
+        f"task's local state, which then comes back from its changelog"
+    )

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Final
+
 from streamstate.engine.inputs import Input
 from streamstate.engine.ports import Clock, Consumer
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task import Task
+
+log = logging.getLogger("streamstate.worker")
+
+# Longer than any wait.
+_MANY_MS: Final = 10**12
 
 
 class Buffers:
@@ -29,9 +37,22 @@ class Buffers:
             input_.empty_since_ms = now
         waited = now - input_.empty_since_ms
         lag = self._consumer.lag({input_.partition: input_.next_offset or 0}).get(input_.partition)
+        settings = self._settings
         if lag == 0:
-            return waited >= self._settings.max_task_idle_ms
-        return waited >= max(self._settings.fetch_wait_ms, self._settings.max_task_idle_ms)
+            return waited >= settings.max_task_idle_ms
+        if lag is None:
+            return waited >= max(settings.fetch_wait_ms, settings.max_task_idle_ms)
+        # Kafka Streams waits for what it knows to be there as long as it takes. A time-ordered merge or a join would
+        # silently miss records that come after their time.
+        enough = waited >= max(settings.behind_wait_ms, settings.max_task_idle_ms)
+        if enough and waited < _MANY_MS:
+            log.warning(
+                "%s[%d] has %d more records, of which none came for %d s: going on without them, out of order",
+                input_.partition.topic, input_.partition.partition, lag, waited // 1_000,
+            )  # fmt: skip
+            # Said once: until a record comes there is nothing to add.
+            input_.empty_since_ms = now - _MANY_MS
+        return enough
 
     def regulate(self, task: Task) -> None:
         """Pause inputs whose buffers are full, resume those that have drained."""

@@ -23,7 +23,9 @@ class WorkerSettings:
             rebalances stay prompt whatever a record costs.
         buffer_records: records per partition kept for a task that reads several partitions.
         max_task_idle_ms: how long such a task waits for a caught-up partition before it goes on without it.
-        fetch_wait_ms: how long it waits for a partition that is known, or not known not, to have more.
+        fetch_wait_ms: how long it waits for a partition of which it is not known whether it has more.
+        behind_wait_ms: how long it waits for a partition that is known to have more. Going on without it breaks the
+            order by time, so this is a limit for brokers that do not deliver, not a pace.
         staging_bytes: uncommitted state that makes the worker commit early.
         cache_bytes: committed entries kept decoded, over all stores.
         restore_batch: most changelog records taken at once.
@@ -48,6 +50,7 @@ class WorkerSettings:
     buffer_records: int = 1_000
     max_task_idle_ms: int = 0
     fetch_wait_ms: int = 1_000
+    behind_wait_ms: int = 60_000
     staging_bytes: int = 64 << 20
     cache_bytes: int = 64 << 20
     restore_batch: int = 10_000

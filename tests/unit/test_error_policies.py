@@ -109,7 +109,7 @@ def test_a_failed_record_leaves_no_stream_time(two_inputs: bool) -> None:
     topology = Topology("t")
     topics = ["in", "in2"] if two_inputs else ["in"]
     topology.stream(topics, key=TEXT, value=TEXT, on_error="continue").process(Clocked)
-    run = Run(topology, dict.fromkeys(topics, 1), fetch_wait_ms=0)
+    run = Run(topology, dict.fromkeys(topics, 1), fetch_wait_ms=0, behind_wait_ms=0)
     run.send(b"1", timestamp=100)
     # One far-future timestamp must not expire everything.
     run.send(b"bad", timestamp=50_000)
@@ -151,7 +151,7 @@ def test_whatever_fails_goes_to_the_dead_letter_topic_as_it_came(two_inputs: boo
         topics, key=TEXT, value=serde.json(), timestamp="at", on_error=dead_letter("rejected"), name="in"
     )
     stream.map_values(lambda v: 10 // v["n"], name="divide").to("out", value=serde.json())
-    run = Run(topology, dict.fromkeys(topics, 1), fetch_wait_ms=0)
+    run = Run(topology, dict.fromkeys(topics, 1), fetch_wait_ms=0, behind_wait_ms=0)
     for key, value, _ in BAD:
         run.broker.append("in", key=key, value=value, headers=[("h", b"\xff"), ("h", None)], timestamp=START_MS - 1)
     run.send((b"k", b'{"at": 7, "n": 5}'))

@@ -86,7 +86,9 @@ def test_records_that_become_slow_in_the_middle_of_a_batch_end_it(topics: list[s
             run.clock.advance(700)
             run.worker.hurry(1_000)
 
-    run = Run(counting(function, topics), dict.fromkeys(topics, 1), max_task_idle_ms=0, fetch_wait_ms=0)
+    run = Run(
+        counting(function, topics), dict.fromkeys(topics, 1), max_task_idle_ms=0, fetch_wait_ms=0, behind_wait_ms=0
+    )
     run.send(*[b"x"] * 3_000)
     run.until(lambda: len(run.out()) == 3_000)
     slow, turns[0], longest = True, 0, 0
@@ -115,7 +117,7 @@ def test_slow_records_of_several_inputs_make_small_batches_too() -> None:
         done.append(value)
         run.clock.advance(300)
 
-    run = Run(counting(function, ["in", "also"]), {"in": 1, "also": 1}, fetch_wait_ms=0)
+    run = Run(counting(function, ["in", "also"]), {"in": 1, "also": 1}, fetch_wait_ms=0, behind_wait_ms=0)
     run.send(*[b"x"] * 20)
     run.send(*[b"x"] * 20, topic="also")
     run.until(lambda: len(done) >= 12)

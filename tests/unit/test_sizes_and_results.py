@@ -196,7 +196,7 @@ def test_sources_of_unlike_policies_fail_together() -> None:
     strict = topology.stream("also", key=TEXT, value=TEXT)
     merged = lenient.merge(strict).group_by_key().reduce(lambda old, new: new, store="newest")
     merged.to_stream(emit="commit").map_values(lambda value: 1 // 0).to("out", value=serde.long())
-    run = Run(topology, {"in": 1, "also": 1}, fetch_wait_ms=0)
+    run = Run(topology, {"in": 1, "also": 1}, fetch_wait_ms=0, behind_wait_ms=0)
     run.send(b"x")
     with pytest.raises(ProcessingError, match="ZeroDivisionError"):
         run.ticks(8)

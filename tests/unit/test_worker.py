@@ -195,7 +195,9 @@ def test_buffers_are_bounded() -> None:
 
 
 def test_a_rollback_of_several_inputs_repeats_nothing_and_loses_nothing() -> None:
-    run = Run(two_inputs(), {"left": 1, "right": 1}, fetch_wait_ms=0, max_poll_records=7, buffer_records=5)
+    run = Run(
+        two_inputs(), {"left": 1, "right": 1}, fetch_wait_ms=0, behind_wait_ms=0, max_poll_records=7, buffer_records=5
+    )
     failures = iter(range(3))
 
     def refuse(actor: str, call: str, phase: str) -> None:
@@ -225,7 +227,7 @@ class Apart:
 
 
 def test_a_task_waits_until_it_holds_all_its_inputs() -> None:
-    run = Run(two_inputs(), {"left": 1, "right": 1}, fetch_wait_ms=0)
+    run = Run(two_inputs(), {"left": 1, "right": 1}, fetch_wait_ms=0, behind_wait_ms=0)
     apart = Apart()
     run.broker.assignors["cooperative"] = apart
     run.start("a")

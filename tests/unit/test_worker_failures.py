@@ -419,3 +419,48 @@ def test_restoring_reads_only_what_is_missing_and_past_a_trailing_gap() -> None:
     run.send((b"7", b"x"))
     run.ticks()
     assert run.out()[-1] == (b"7", long(2))
+
+
+# -- offsets behind the state ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found", [1, None])
+def test_offsets_behind_what_local_state_reflects_are_refused(found: int | None) -> None:
+    """Set back, expired, or lost by a broker: the records would be counted twice."""
+    run = Run(counting())
+    run.send(b"a", b"b", b"c")
+    run.until(lambda: run.offset() == 3)
+    run.workers.pop("w").close()
+    offsets = run.broker.group(GROUP).offsets
+    partition = TopicPartition("in", 0)
+    before = offsets.pop(partition)
+    if found is not None:
+        offsets[partition] = before._replace(offset=found)
+    run.start()
+    with pytest.raises(TaskCorrupted, match=r"topic 'in', partition 0.*up to 3.*counted twice.*streamstate reset"):
+        run.ticks(20)
+    run.workers.pop("w").close(commit=False)
+    # Put right again, it goes on where it was.
+    offsets[partition] = before
+    run.start()
+    run.send(b"d")
+    run.until(lambda: run.offset() == 4)
+    assert run.out() == [(b"k", long(number)) for number in (1, 2, 3, 4)]
+
+
+def test_an_input_that_was_created_again_is_read_from_its_beginning() -> None:
+    run = Run(counting())
+    run.send(b"a", b"b", b"c")
+    run.until(lambda: run.offset() == 3)
+    run.workers.pop("w").close()
+    run.broker.delete_topic("in")
+    run.broker.create_topic("in", 1)
+    run.start()
+    for value in (b"d", b"e"):
+        run.send(value)
+        run.ticks(10)
+    run.workers.pop("w").close()
+    run.start()
+    run.send(b"f")
+    run.until(lambda: run.offset() == 3)
+    assert [value for _, value in run.out()] == [long(number) for number in range(1, 7)]

@@ -61,7 +61,7 @@ def custom_workload(graph: Graph, make_input: MakeInput | None = None, topics: S
 
     # A task that reads several topics takes their records by event time where all of them are there.
     merges = [part for part in graph.subtopologies if len(part.source_topics) + len(part.repartition_sources) > 1]
-    settings = {"fetch_wait_ms": 3_600_000, "max_task_idle_ms": 0} if merges else {}
+    settings = {"fetch_wait_ms": 3_600_000, "behind_wait_ms": 3_600_000, "max_task_idle_ms": 0} if merges else {}
     return Workload(graph.name, graph, inputs, None, settings, at_once=bool(merges), topics=tuple(topics))
 
 

@@ -31,7 +31,7 @@ COMPACTED: Final = {"cleanup.policy": "compact"}
 # A changelog too, of which nothing ever goes.
 KEPT: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
 # A partition that has more is waited for as long as it takes: then the order is that of the event times.
-BY_TIME: Final = {"fetch_wait_ms": 3_600_000, "max_task_idle_ms": 0}
+BY_TIME: Final = {"fetch_wait_ms": 3_600_000, "behind_wait_ms": 3_600_000, "max_task_idle_ms": 0}
 
 
 def number(record: InputRecord) -> int | None:

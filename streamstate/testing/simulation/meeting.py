@@ -21,7 +21,7 @@ __all__ = ["collect", "enrich", "merge", "merge_by_time"]
 
 TEXT: Final = serde.string()
 # A partition that has more is waited for as long as it takes: the order is then that of the event times.
-BY_TIME: Final = {"fetch_wait_ms": 3_600_000, "max_task_idle_ms": 0}
+BY_TIME: Final = {"fetch_wait_ms": 3_600_000, "behind_wait_ms": 3_600_000, "max_task_idle_ms": 0}
 
 
 # -- collect: through a repartition topic into an aggregate ------------------------------------------------
