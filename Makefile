@@ -23,7 +23,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # The steps of `make test` come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos demo soak soak-memory test venv lint types imports doctests pytest format clean bench bench-quick profile
+.PHONY: help chaos chaos-short demo soak soak-memory test venv lint types imports doctests pytest format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -34,6 +34,9 @@ help: ## this list
 
 chaos: $(INSTALLED) ## a million records while processes, state and the broker die, every output checked; ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos $(ARGS)
+
+chaos-short: $(INSTALLED) ## the same in about three minutes, each kind of fault once or twice
+	@$(BIN)/python -m pytest tests/chaos
 
 demo: $(INSTALLED) ## count 336,776 flights exactly once on a local Kafka, while a process is killed
 	@$(BIN)/python -m streamstate_cli demo $(ARGS)
@@ -82,7 +85,7 @@ doctests: $(INSTALLED) ## the examples in the library's docstrings
 
 pytest: $(INSTALLED) ## all tests, those on a real broker included; TESTS= for some
 	$(call say,pytest $(TESTS))
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m 'not chaos' $(TESTS)
 
 format: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .

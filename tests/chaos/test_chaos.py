@@ -1,4 +1,5 @@
-"""Chaos on a real broker: every kind of fault once or twice. ``make chaos`` does it for ten minutes."""
+"""Chaos on a real broker: every kind of fault once or twice (``make chaos-short``). ``make chaos`` does it for ten
+minutes."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from tests.chaos.schedule import SHORT
 
 pytestmark = [
     pytest.mark.broker,
+    pytest.mark.chaos,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         os.environ.get(VARIABLE, "embedded") not in ("", "embedded"),

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine import Transaction, committing, task
+from streamstate.engine import Transaction, committing, failures
 from streamstate.engine import assignment as assignments
 from streamstate.engine.assignment import Assignment
 from streamstate.engine.membership import Membership
@@ -266,7 +266,7 @@ def keep_the_decoded_cache_across_an_abort(patch: Patch) -> None:
 
 
 def leave_a_failed_records_writes_in_staging(patch: Patch) -> None:
-    patch.setattr(task, "rollback", lambda undo: undo.clear())
+    patch.setattr(failures, "rollback", lambda undo: undo.clear())
 
 
 # -- partitioning and time ---------------------------------------------------------------------------------

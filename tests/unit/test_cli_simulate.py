@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 from streamstate_cli.main import cli
 
-from streamstate.engine import task
+from streamstate.engine import failures
 from streamstate.testing.simulation import Campaign, chosen_kinds, faults_to_json, find_workload
 
 TOPOLOGY = """
@@ -32,7 +32,7 @@ def run(*arguments: str) -> Result:
 @pytest.fixture
 def weak(monkeypatch: pytest.MonkeyPatch) -> None:
     """An engine that leaves the writes of failed records in staging."""
-    monkeypatch.setattr(task, "rollback", lambda undo: undo.clear())
+    monkeypatch.setattr(failures, "rollback", lambda undo: undo.clear())
 
 
 def test_clean_seeds() -> None:

@@ -182,7 +182,7 @@ def test_what_does_not_fit_is_refused() -> None:
         (lambda: left.join(right, pair, within=windows.tumbling(ms(1))), "takes within="),
         (lambda: left.join(elsewhere, pair, within=within), "another Topology"),
         (lambda: left.join(table, pair, within=within), "are for joins with a stream"),
-        (lambda: left.join("right", pair), "takes a Stream or a Table"),
+        (lambda: left.join("right", pair), "takes a Stream, a Table or a GlobalTable"),
         (lambda: left.outer_join(table, pair, within=within), "takes a Stream"),
         (lambda: left.join(right, None, within=within), "takes a function"),
         (lambda: left.map_values(len).join(right, pair, within=within), "serde of the value"),
