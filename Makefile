@@ -85,7 +85,7 @@ doctests: $(INSTALLED) ## the examples in the library's docstrings
 
 pytest: $(INSTALLED) ## all tests, those on a real broker included; TESTS= for some
 	$(call say,pytest $(TESTS))
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile -m 'not chaos' $(TESTS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not chaos' $(TESTS)
 
 format: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .
