@@ -5,7 +5,6 @@ Rule of this module: as for the broker's lock file: the tree comes from Maven me
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.kafka_streams import LOCK_FILE
+from streamstate.broker.lock import pinned
 
 __all__ = ["main", "resolve"]
 
@@ -44,17 +44,7 @@ def resolve(version: str) -> dict[str, Any]:
             for artifact in tree(f"org.slf4j:slf4j-simple:{facade}")
             if (artifact.groupId, artifact.artifactId) not in known
         ]
-        return {"kafka": version, "jars": [_pinned(artifact) for artifact in [*streams, *binding]]}
-
-
-def _pinned(artifact: Any) -> dict[str, Any]:
-    content = artifact.resolve().read_bytes()
-    parts = [artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier]
-    return {
-        "coordinate": ":".join(part for part in parts if part),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "size": len(content),
-    }
+        return {"kafka": version, "jars": [pinned(artifact) for artifact in [*streams, *binding]]}
 
 
 def main(arguments: list[str]) -> int:

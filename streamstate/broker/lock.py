@@ -50,11 +50,12 @@ def resolve(kafka_version: str) -> dict[str, Any]:
             if (artifact.groupId, artifact.artifactId) not in known
         ]
         with ThreadPoolExecutor(max_workers=8) as pool:
-            jars = list(pool.map(_pin, [*kafka, *binding]))
+            jars = list(pool.map(pinned, [*kafka, *binding]))
     return {"kafka": kafka_version, "jars": jars}
 
 
-def _pin(artifact: Any) -> dict[str, Any]:
+def pinned(artifact: Any) -> dict[str, Any]:
+    """What a lock file says of an artifact; downloads it."""
     content = artifact.resolve().read_bytes()
     parts = [artifact.groupId, artifact.artifactId, artifact.version, artifact.classifier]
     return {

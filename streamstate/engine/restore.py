@@ -20,8 +20,6 @@ from streamstate.operators import Rebuild
 
 log = logging.getLogger("streamstate.restore")
 
-log = logging.getLogger("streamstate.restore")
-
 
 @dataclass(slots=True)
 class Restoration:
