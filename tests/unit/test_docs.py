@@ -22,7 +22,6 @@ from click.testing import CliRunner
 from streamstate_cli.main import cli
 
 import streamstate
-from docs.pictures import timeline
 from streamstate import (
     GroupedStream,
     ProcessorContext,
@@ -234,10 +233,6 @@ def test_headers_of_dead_letters() -> None:
     names = re.findall(r'^        "(\w+)":', facts[1], re.MULTILINE)
     rows = table(section(ROOT / "docs" / "error-policies.md", "## What each policy does"))
     assert [row[0].strip("`") for row in rows] == [f"streamstate.error.{name}" for name in names]
-
-
-def test_pictures_are_as_they_are_drawn() -> None:
-    assert (ROOT / "docs" / "time.svg").read_text(encoding="utf-8") == timeline.picture()
 
 
 def test_names_beside_other_libraries_exist() -> None:

@@ -1,13 +1,11 @@
-"""Draws docs/time.svg. Run it where the picture is to change: python docs/pictures/timeline.py"""
+"""The picture of docs/time.md: stream time over the records of a partition. Drawn by ``docs.pictures.draw``."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 # Event times in the order of arrival, in minutes.
 ARRIVED = [2, 5, 4, 9, 7, 12, 6, 14]
 BOUND = 3
-LEFT, TOP, STEP, SCALE = 60, 20, 62, 14
+LEFT, TOP, STEP, SCALE = 84, 8, 62, 14
 
 
 def x(position: float) -> float:
@@ -30,7 +28,7 @@ def staircase(behind: int) -> str:
 
 
 def picture() -> str:
-    width, height = LEFT + STEP * len(ARRIVED) + 190, y(0) + 40
+    width, height = LEFT + STEP * len(ARRIVED) + 190, y(-1) + 46
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" font-family="sans-serif" '
         'font-size="13">',
@@ -51,18 +49,18 @@ def picture() -> str:
             f'<text x="{x(len(ARRIVED) - 0.5) + 6:g}" y="{end + 4:g}" fill="{colour}">{text}</text>'
         )
     for position, minutes in enumerate(ARRIVED):
+        # Beside the lines: above what raises stream time, to the right of what comes late.
+        late = minutes < max(ARRIVED[: position + 1])
+        along, up, anchor = (9, -4, "start") if late else (-8, 6, "end")
         lines.append(
             f'<circle cx="{x(position):g}" cy="{y(minutes):g}" r="5" fill="#222"/>'
-            f'<text x="{x(position):g}" y="{y(minutes) + 20:g}" text-anchor="middle" fill="#222">{minutes}</text>'
+            f'<text x="{x(position) + along:g}" y="{y(minutes) - up:g}" text-anchor="{anchor}" fill="#222">'
+            f"{minutes}</text>"
         )
     lines.append(
-        f'<text x="{x((len(ARRIVED) - 1) / 2):g}" y="{y(0) + 28:g}" text-anchor="middle" fill="#444">'
+        f'<text x="{x((len(ARRIVED) - 1) / 2):g}" y="{y(-1) + 30:g}" text-anchor="middle" fill="#444">'
         "records of one partition, in the order of arrival</text>"
         f'<text x="12" y="{y(8):g}" transform="rotate(-90 12 {y(8):g})" text-anchor="middle" fill="#444">'
         "event time</text>"
     )
     return "\n".join([*lines, "</svg>", ""])
-
-
-if __name__ == "__main__":
-    (Path(__file__).parents[1] / "time.svg").write_text(picture(), encoding="utf-8")

@@ -1,0 +1,43 @@
+"""The pictures of the documentation are what their scripts make now, and stand in its pages."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+from docs.pictures import draw
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def test_the_pictures_are_up_to_date() -> None:
+    there = {path.stem: path.read_text(encoding="utf-8") for path in DOCS.rglob("*.svg")}
+    assert there == draw.pictures(), "run: python -m docs.pictures.draw"
+
+
+def test_each_picture_is_in_a_page_and_is_xml() -> None:
+    shown = {
+        name for page in DOCS.glob("*.md") for name in re.findall(r"\]\(pictures/(\w+\.svg)\)", page.read_text("utf-8"))
+    }
+    paths = list(DOCS.rglob("*.svg"))
+    assert {path.name for path in paths} == shown
+    for path in paths:
+        assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
+
+
+def test_nothing_is_cut_off() -> None:
+    """No text begins or ends outside of its picture, by an ample width of its letters."""
+    for path in DOCS.rglob("*.svg"):
+        root = ElementTree.parse(path).getroot()
+        _, _, width, height = map(float, root.attrib["viewBox"].split())
+        texts = [
+            element for element in root.iter("{http://www.w3.org/2000/svg}text") if "transform" not in element.attrib
+        ]
+        assert texts
+        for text in texts:
+            at, size = float(text.attrib["x"]), 7.0 * len(text.text or "")
+            left = at - {"middle": size / 2, "end": size}.get(text.attrib.get("text-anchor", ""), 0)
+            assert left >= 0, (path.name, text.text)
+            assert left + size <= width, (path.name, text.text)
+            assert 10 <= float(text.attrib["y"]) <= height - 3, (path.name, text.text)
