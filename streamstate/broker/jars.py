@@ -85,7 +85,7 @@ def load_lock() -> Lock:
 
 
 def cache_directory(lock: Lock) -> Path:
-    """Where the jars of this lock live, e.g. ``~/.cache/streamstate/kafka-4.3.1`` on Linux."""
+    """Where the jars of this lock live, e.g. ``~/.cache/streamstate/kafka-4.2.2`` on Linux."""
     return Path(platformdirs.user_cache_dir("streamstate", appauthor=False)) / f"kafka-{lock.kafka_version}"
 
 

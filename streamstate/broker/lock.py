@@ -27,7 +27,7 @@ def resolve(kafka_version: str) -> dict[str, Any]:
     """The lock document of this Kafka version: its runtime dependencies with SHA-256 and size.
 
     Args:
-        kafka_version: a released version of Apache Kafka, such as ``"4.3.1"``.
+        kafka_version: a released version of Apache Kafka, such as ``"4.2.2"``.
     """
     from jgo.maven import MavenContext
 

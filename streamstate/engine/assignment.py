@@ -199,7 +199,11 @@ class Assignment:
             committed = self._consumer.committed(partitions, COMMITTED_MS)
         except Retriable as error:
             log.debug("committed offsets are not settled yet: %s", error)
-            self.unsettled = f"committed offsets are not settled: {error}"
+            self.unsettled = (
+                f"committed offsets are not settled: {error}. A transaction with offsets of this group has not ended. "
+                f"If that lasts longer than the transaction's time-out, the broker has lost its end: "
+                f"'kafka-transactions.sh find-hanging' names it, and 'abort' ends it"
+            )
             return
         self.unsettled = ""
         ends = self._admin.log_ends([*partitions, *changelogs])

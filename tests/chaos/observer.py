@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from tests.chaos.checker import Digest, Output
 from tests.integration.support import Cluster
 
-__all__ = ["Blocked", "Watch", "committed_between", "read_all", "transactions"]
+__all__ = ["Blocked", "Watch", "committed_between", "read_all", "transactions", "unfinished"]
 
 log = logging.getLogger("tests.chaos.client")
 
@@ -29,6 +29,7 @@ BATCH = 5_000
 ANSWER_S = 60
 # Statuses in values of __transaction_state.
 COMPLETE_COMMIT, COMPLETE_ABORT = 4, 5
+STATUSES = {1: "ongoing", 2: "being committed", 3: "being aborted", 6: "dead", 7: "being fenced"}
 TRANSACTION_STATE = "__transaction_state"
 
 
@@ -94,6 +95,8 @@ def read_all(cluster: Cluster, topic: str) -> Iterator[Output]:
         ends = _patiently(cluster, topic)
         for message in read_range(consumer, topic, {p: (starts[p], ends[p]) for p in ends}):
             yield Output(message.partition(), message.offset(), message.key(), message.value())
+    except TimeoutError as error:
+        raise TimeoutError(f"{error}; transactions that have not ended: {unfinished(cluster)}") from error
     finally:
         consumer.close()
 
@@ -247,3 +250,24 @@ def transactions(cluster: Cluster, prefix: str) -> tuple[int, int]:
     finally:
         consumer.close()
     return found[COMPLETE_COMMIT], found[COMPLETE_ABORT]
+
+
+def unfinished(cluster: Cluster) -> list[str]:
+    """Transactions that the coordinator has not completed, for people: why readers of committed records wait."""
+    newest: dict[bytes, bytes] = {}
+    consumer = _consumer(cluster)
+    try:
+        ends = _patiently(cluster, TRANSACTION_STATE)
+        starts = cluster.starts(TRANSACTION_STATE)
+        for message in read_range(consumer, TRANSACTION_STATE, {p: (starts[p], ends[p]) for p in ends}):
+            key, value = message.key(), message.value()
+            if key is not None and value is not None:
+                newest[key[4:]] = value
+    finally:
+        consumer.close()
+    return [
+        f"{name.decode(errors='replace')}: producer {producer} epoch {epoch}, {STATUSES.get(status, status)}"
+        for name, value in newest.items()
+        for producer, epoch, _, status in [struct.unpack_from(">qhib", value, 2)]
+        if status in STATUSES
+    ]
