@@ -1,7 +1,8 @@
 """The hand-written loop of each workload: ``python -m benchmarks.loops JOB``.
 
 Rule of this module: what one would write with the client alone, as fast as one reasonably can, exactly once. State is
-in dicts; there is no changelog, no restore and no care for rebalances. No framework can be much faster.
+in dicts, and what has changed of it is written to a changelog once per commit, within the transaction: without that the
+state would not survive the process. There is no restore and no care for rebalances. No framework can be much faster.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from benchmarks.expected import JOIN_WINDOW_MS
 from benchmarks.inputs import MINUTE_MS, PARTITIONS
 from benchmarks.job import Job, received, say, when_told_to_stop
 
-__all__ = ["LOOPS", "consumer_properties", "producer_properties", "repartition_topic"]
+__all__ = ["LOOPS", "changelog_topic", "consumer_properties", "producer_properties", "repartition_topic"]
 
 _BATCH = 2_000
 _GRACE_MS = 30_000
@@ -27,33 +28,51 @@ _GRACE_MS = 30_000
 Sent = Callable[[str, bytes, bytes, int], None]
 # Handles one record: the message and its event time.
 Step = Callable[[Any, int], None]
+Steps = dict[str, Step]
+BeforeCommit = Callable[[], None]
 
 
-def _mapped(job: Job, send: Sent) -> dict[str, Step]:
+def changelog_topic(application_id: str) -> str:
+    """Where the loop writes its state."""
+    return f"{application_id}-changelog"
+
+
+def _nothing() -> None:
+    """What a loop without state has to write before a commit."""
+
+
+def _mapped(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
     output, loads, dumps = job.output, orjson.loads, orjson.dumps
 
     def step(message: Any, timestamp: int) -> None:
         event = loads(message.value())
         send(output, dumps({"id": event["id"], "twice": event["amount"] * 2}), message.key(), timestamp)
 
-    return {job.inputs["events"]: step}
+    return {job.inputs["events"]: step}, _nothing
 
 
-def _counted(job: Job, send: Sent) -> dict[str, Step]:
-    output, loads = job.output, orjson.loads
+def _counted(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
+    output, loads, changelog = job.output, orjson.loads, changelog_topic(job.application_id)
     counts: dict[bytes, int] = {}
+    changed: dict[bytes, int] = {}
 
     def step(message: Any, timestamp: int) -> None:
         loads(message.value())
         key = message.key()
         count = counts[key] = counts.get(key, 0) + 1
+        changed[key] = timestamp
         send(output, b"%d" % count, key, timestamp)
 
-    return {job.inputs["events"]: step}
+    def before_commit() -> None:
+        for key, timestamp in changed.items():
+            send(changelog, b"%d" % counts[key], key, timestamp)
+        changed.clear()
+
+    return {job.inputs["events"]: step}, before_commit
 
 
-def _newest(job: Job, send: Sent) -> tuple[dict[str, Step], Callable[[], None]]:
-    output, loads = job.output, orjson.loads
+def _newest(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
+    output, loads, changelog = job.output, orjson.loads, changelog_topic(job.application_id)
     counts: dict[bytes, int] = {}
     changed: dict[bytes, int] = {}
 
@@ -65,7 +84,9 @@ def _newest(job: Job, send: Sent) -> tuple[dict[str, Step], Callable[[], None]]:
 
     def before_commit() -> None:
         for key, timestamp in changed.items():
-            send(output, b"%d" % counts[key], key, timestamp)
+            count = b"%d" % counts[key]
+            send(output, count, key, timestamp)
+            send(changelog, count, key, timestamp)
         changed.clear()
 
     return {job.inputs["events"]: step}, before_commit
@@ -76,9 +97,11 @@ def repartition_topic(application_id: str) -> str:
     return f"{application_id}-repartition"
 
 
-def _grouped(job: Job, send: Sent) -> dict[str, Step]:
+def _grouped(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
     output, loads, inner = job.output, orjson.loads, repartition_topic(job.application_id)
+    changelog = changelog_topic(job.application_id)
     counts: dict[bytes, int] = {}
+    changed: dict[bytes, int] = {}
 
     def spread(message: Any, timestamp: int) -> None:
         value = message.value()
@@ -88,13 +111,21 @@ def _grouped(job: Job, send: Sent) -> dict[str, Step]:
         loads(message.value())
         key = message.key()
         number = counts[key] = counts.get(key, 0) + 1
+        changed[key] = timestamp
         send(output, b"%d" % number, key, timestamp)
 
-    return {job.inputs["events"]: spread, inner: count}
+    def before_commit() -> None:
+        for key, timestamp in changed.items():
+            send(changelog, b"%d" % counts[key], key, timestamp)
+        changed.clear()
+
+    return {job.inputs["events"]: spread, inner: count}, before_commit
 
 
-def _means(job: Job, send: Sent) -> dict[str, Step]:
+def _means(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
     output, loads, dumps = job.output, orjson.loads, orjson.dumps
+    changelog = changelog_topic(job.application_id)
+    changed: dict[tuple[bytes, int], list[int]] = {}
     # Per partition, because event time advances in each for itself; by start, so that a closed window goes as a whole.
     partitions: list[dict[int, dict[bytes, list[int]]]] = [{} for _ in range(PARTITIONS)]
 
@@ -112,12 +143,18 @@ def _means(job: Job, send: Sent) -> dict[str, Step]:
             state = window[key] = [0, 0]
         state[0] += loads(message.value())["amount"]
         state[1] += 1
+        changed[key, start] = state
         send(output, dumps({"start": start, "mean": state[0] / state[1]}), key, timestamp)
 
-    return {job.inputs["events"]: step}
+    def before_commit() -> None:
+        for (key, start), state in changed.items():
+            send(changelog, dumps(state), key + start.to_bytes(8, "big"), start)
+        changed.clear()
+
+    return {job.inputs["events"]: step}, before_commit
 
 
-def _enriched(job: Job, send: Sent) -> dict[str, Step]:
+def _enriched(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
     output, loads, dumps = job.output, orjson.loads, orjson.dumps
     table: dict[bytes, Any] = {}
 
@@ -132,12 +169,14 @@ def _enriched(job: Job, send: Sent) -> dict[str, Step]:
             joined = {"id": event["id"], "amount": event["amount"], "name": found["name"]}
             send(output, dumps(joined), key, timestamp)
 
-    return {job.inputs["table"]: row, job.inputs["events"]: step}
+    # The table's own topic is its changelog.
+    return {job.inputs["table"]: row, job.inputs["events"]: step}, _nothing
 
 
-def _pairs(job: Job, send: Sent) -> dict[str, Step]:
+def _pairs(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
     """Whichever of a pair is read later sends it, so that the order between the topics does not matter."""
     output, loads, dumps = job.output, orjson.loads, orjson.dumps
+    changelog = changelog_topic(job.application_id)
     lefts: dict[bytes, list[tuple[int, int]]] = {}
     rights: dict[bytes, list[tuple[int, int]]] = {}
     left_time, right_time = [0] * PARTITIONS, [0] * PARTITIONS
@@ -149,6 +188,8 @@ def _pairs(job: Job, send: Sent) -> dict[str, Step]:
         other_time: list[int],
         is_left: bool,
     ) -> Step:
+        mark = b"l" if is_left else b"r"
+
         def step(message: Any, timestamp: int) -> None:
             key, number = message.key(), loads(message.value())["id"]
             partition = message.partition()
@@ -158,6 +199,7 @@ def _pairs(job: Job, send: Sent) -> dict[str, Step]:
             if seen and seen[0][0] < passed:
                 del seen[: bisect_left(seen, (passed, 0))]
             seen.append((timestamp, number))
+            send(changelog, b"%d" % number, key + mark + timestamp.to_bytes(8, "big"), timestamp)
             for at, match in reversed(other.get(key, ())):
                 if at < timestamp - JOIN_WINDOW_MS:
                     break
@@ -170,12 +212,13 @@ def _pairs(job: Job, send: Sent) -> dict[str, Step]:
     return {
         job.inputs["left"]: side(lefts, rights, left_time, right_time, True),
         job.inputs["right"]: side(rights, lefts, right_time, left_time, False),
-    }
+    }, _nothing
 
 
-LOOPS: Mapping[str, Callable[[Job, Sent], dict[str, Step]]] = {
+LOOPS: Mapping[str, Callable[[Job, Sent], tuple[Steps, BeforeCommit]]] = {
     "map": _mapped,
     "count-update": _counted,
+    "count-commit": _newest,
     "tumbling-mean": _means,
     "table-join": _enriched,
     "stream-join": _pairs,
@@ -250,11 +293,7 @@ def run(job: Job, stopped: threading.Event) -> None:
             producer.flush()
             produce(topic, value, key, -1, None, None, timestamp)
 
-    before_commit: Callable[[], None] | None = None
-    if job.work == "count-commit":
-        steps, before_commit = _newest(job, send)
-    else:
-        steps = LOOPS[job.work](job, send)
+    steps, before_commit = LOOPS[job.work](job, send)
     waiting = subscribe(consumer, job, list(steps))
     producer.init_transactions()
     interval_s = job.commit_ms / 1000
@@ -278,8 +317,7 @@ def run(job: Job, stopped: threading.Event) -> None:
             consumer.resume(waiting)
             waiting.clear()
         if offsets and time.monotonic() >= commit_at:
-            if before_commit is not None:
-                before_commit()
+            before_commit()
             producer.flush()
             positions = [TopicPartition(topic, partition, offset) for (topic, partition), offset in offsets.items()]
             producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata())

@@ -23,7 +23,7 @@ from benchmarks.expected import expectation
 from benchmarks.figures import throughput
 from benchmarks.inputs import KEPT, PARTITIONS, Inputs
 from benchmarks.job import Job
-from benchmarks.loops import repartition_topic
+from benchmarks.loops import changelog_topic, repartition_topic
 from benchmarks.peers.place import PLACE
 from benchmarks.process import ContenderFailed, Team
 from benchmarks.progress import Observer, internal_topics
@@ -142,8 +142,10 @@ def run_throughput(bench: Bench, case: Case, contender: Contender) -> dict[str, 
         closing(Observer(bench.servers, at.application_id, topics)) as observer,
         Team() as team,
     ):
-        if contender.name == LOOP and workload.work == "repartition":
-            bench.create(repartition_topic(at.application_id))  # The others make their own.
+        if contender.name == LOOP:
+            # The others make their own.
+            for topic in (repartition_topic(at.application_id), changelog_topic(at.application_id)):
+                bench.create(topic)
         start(team, bench, case, contender, at, inputs=topics)
         samples = observer.follow(team, bench.limit_s(observer.total))
         first = team.said("first")

@@ -238,7 +238,7 @@ def test_every_work_has_a_topology_and_a_loop(workload: Workload) -> None:
     assert ours.missing(workload.work) is None
     described = describe_text(ours.topology(job).build(), "app")
     assert all(topic in described for topic in (*inputs.values(), "out"))
-    assert workload.work in (*LOOPS, "count-commit", "restore")
+    assert workload.work in (*LOOPS, "restore")
 
 
 def test_what_ours_cannot_do_yet_is_said() -> None:
