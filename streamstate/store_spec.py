@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from streamstate.serde import Serde
 
-__all__ = ["SegmentSpec", "StoreSpec"]
+__all__ = ["SegmentSpec", "StoreKind", "StoreSpec"]
+
+StoreKind = Literal["key_value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class SegmentSpec:
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:
-    """A named key-value store, one instance per task.
+    """A named store, one instance per task.
 
     Attributes:
         name: unique in the topology; names the changelog and the column family.
@@ -39,6 +41,8 @@ class StoreSpec:
             may, and is decided by the topic's settings before anything runs.
         segments: of a store whose keys begin with a time; None for all others.
         history_ms: of a versioned store, how far back its versions can be read; None for all others.
+        kind: how a processor sees it.
+        ttl_ms: for how long, in stream time, an entry may be read after it was written; None: for ever.
     """
 
     name: str
@@ -49,6 +53,8 @@ class StoreSpec:
     source: str | None = None
     reuse: bool = False
     history_ms: int | None = None
+    kind: StoreKind = "key_value"
+    ttl_ms: int | None = None
 
     @property
     def own_changelog(self) -> bool:

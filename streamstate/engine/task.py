@@ -129,9 +129,11 @@ class Task:
     def _compile(self) -> None:
         assert self.backend is not None, "compiled before it was opened"
         self._dropped_before += self.context.dropped
-        self.context = self._new_context()
+        self.context = context = self._new_context()
         self.stores = {
-            name: staged_store(self._graph.stores[name], self.backend, DEFAULT_CACHE_BYTES, self._undo)
+            name: staged_store(
+                self._graph.stores[name], self.backend, DEFAULT_CACHE_BYTES, self._undo, lambda: context.stream_time
+            )
             for name in self.subtopology.stores
         }
         self._compiled = compile_task(
@@ -441,12 +443,15 @@ class Task:
             if store.changed:
                 store.expire()
                 try:
-                    writes[name] = store.seal()
+                    sealed = store.seal()
                 except Exception as error:
                     raise ProcessingError(
                         f"task {self.id}: store {name!r} holds a value that its serde "
                         f"{store.spec.value.name!r} cannot encode: {error!r}"
                     ) from error
+                if sealed:
+                    # Otherwise all of it has expired by now.
+                    writes[name] = sealed
         return writes
 
     def offsets(self, *, unmoved: bool = False) -> dict[TopicPartition, Position]:

@@ -20,16 +20,24 @@ NOT_THE_RECORDS = (OperatorFailed, TaskInterrupted, TaskCorrupted)
 class ProcessorContext:
     """Implements ``streamstate.topology.processor.ProcessorContext`` for one processor of one task."""
 
-    __slots__ = ("_context", "_forward", "_name", "_stores")
+    __slots__ = ("_by_wall_clock", "_context", "_forward", "_name", "_stores")
 
     def __init__(self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward) -> None:
         self._name = name
         self._context = context
         self._forward = forward
-        self._stores = {store: typed_store(staging, self._now) for store, staging in stores.items()}
+        # A punctuation by the wall clock is under way.
+        self._by_wall_clock = False
+        self._stores = {
+            store: typed_store(staging, self._now if staging.spec.ttl_ms is None else self._event_time)
+            for store, staging in stores.items()
+        }
 
     def _now(self) -> int:
         return self._context.timestamp
+
+    def _event_time(self) -> int:
+        return self._context.stream_time if self._by_wall_clock else self._context.timestamp
 
     @property
     def application_id(self) -> str:
@@ -102,21 +110,22 @@ class ProcessorContext:
             raise ValueError(f"processor {self._name!r}: an interval of {interval} is below one millisecond")
         if kind not in ("stream_time", "wall_clock"):
             raise ValueError(f"processor {self._name!r}: kind is 'stream_time' or 'wall_clock', not {kind!r}")
-        context, name = self._context, self._name
+        context, name, wall_clock = self._context, self._name, kind == "wall_clock"
 
         def punctuate(time_ms: int) -> None:
             context.record = None
             context.timestamp = time_ms
+            self._by_wall_clock = wall_clock
             try:
                 callback(time_ms)
             except NOT_THE_RECORDS:
                 raise
             except Exception as error:
                 raise OperatorFailed(name, "in a punctuation") from error
+            finally:
+                self._by_wall_clock = False
 
-        return context.schedules.add(
-            interval_ms, kind == "wall_clock", punctuate, context.now_ms(), context.stream_time
-        )
+        return context.schedules.add(interval_ms, wall_clock, punctuate, context.now_ms(), context.stream_time)
 
 
 class ProcessorOperator:

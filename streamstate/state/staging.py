@@ -13,10 +13,8 @@ survive in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
-from streamstate.serde import bytes_
 from streamstate.state.backend import Backend
 from streamstate.state.entries import MISSING, Entry, UndoLog
 from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
@@ -338,18 +336,3 @@ class EncodedStore(StagedStore):
 
     def _to_entry(self, internal: Any) -> Entry:
         return self._deserialize(internal[HEADER_BYTES:]), unpack_header(internal)[1]
-
-
-def staged_store(spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> StagedStore:
-    """The overlay that fits ``spec``.
-
-    With an undo log values are encoded when they are put, so that a value that cannot be encoded fails its own
-    record and not the commit.
-    """
-    if spec.history_ms is not None:
-        # Versions are laid out and encoded by ``versioned``.
-        store = staged_store(replace(spec, key=bytes_(), value=bytes_(), history_ms=None), backend, cache_bytes, undo)
-        store.spec = spec
-        return store
-    kind = DecodedStore if spec.value.immutable and undo is None else EncodedStore
-    return kind(spec, backend, cache_bytes, undo)

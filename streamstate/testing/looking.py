@@ -25,11 +25,10 @@ def look_into(task: Task, name: str, committed: bool) -> TypedStore | VersionedS
         name: of the store.
         committed: leave out what is staged.
     """
-    staged = task.stores[name]
+    staged, context = task.stores[name], task.context
     if committed:
         assert task.backend is not None, "a task with stores has a backend"
-        staged = staged_store(staged.spec, task.backend, 0)
-    context = task.context
+        staged = staged_store(staged.spec, task.backend, 0, stream_time=lambda: context.stream_time)
     return typed_store(staged, lambda: max(0, context.stream_time))
 
 

@@ -96,7 +96,8 @@ def describe_text(graph: Graph, application_id: str) -> str:
                 changelog = (
                     f"changelog {store['source']} itself if nothing is deleted from it, else {store['changelog']}"
                 )
-            lines.append(f"  store   {store['name']}, key {store['key']}, value {store['value']}, {changelog}")
+            lives = f"lives {store['ttl_ms']} ms, " if "ttl_ms" in store else ""
+            lines.append(f"  store   {store['name']}, key {store['key']}, value {store['value']}, {lives}{changelog}")
         lines.append("  nodes")
         width = max(len(node["name"]) for node in part["nodes"])
         lines += [f"    {node['name']:<{width}}  {_summary(node)}" for node in part["nodes"]]
@@ -160,12 +161,14 @@ def describe_mermaid(graph: Graph, application_id: str) -> str:
 
 def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
     store = graph.stores[name]
-    described = {
+    described: dict[str, Any] = {
         "name": name,
         "key": store.key.name,
         "value": store.value.name,
         "changelog": changelog_topic(application_id, name) if store.changelog else None,
     }
+    if store.ttl_ms is not None:
+        described["ttl_ms"] = store.ttl_ms
     if store.reuse:
         described["source"] = store.source
     return described

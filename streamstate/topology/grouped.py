@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Generic, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
@@ -17,6 +18,7 @@ from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.draft import Position, checked_function
 from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
+from streamstate.topology.rows import ttl_ms
 from streamstate.topology.specs import Aggregate, Count, Reduce, Spec, StoreSpec
 from streamstate.topology.table import Table
 from streamstate.topology.windowed import SessionWindowedStream, WindowedStream
@@ -45,31 +47,39 @@ class GroupedStream(Generic[K, V]):
     def __repr__(self) -> str:
         return f"<GroupedStream {self._at.node}>"
 
-    def count(self, *, store: str | None = None) -> Table[K, int]:
+    def count(self, *, store: str | None = None, ttl: timedelta | None = None) -> Table[K, int]:
         """Count the records of each key (Kafka Streams: ``KGroupedStream.count``).
 
         Args:
             store: name of the store; it names the changelog topic.
+            ttl: forget a key when stream time is that far past the greatest time of its records, as
+                ``stores.key_value`` does. The next record starts anew. Nothing is sent on when a key is forgotten.
 
         Raises:
             TopologyError: the key's serde is not known, or the store's name is taken, illegal or cannot be
-                generated.
+                generated, or the ttl is below a millisecond.
 
         >>> from streamstate import Topology, serde
         >>> words = Topology("t").stream("words", key=serde.string())
         >>> words.group_by_key().count(store="counts")
         <Table counts.count in store counts>
         """
-        return self._fold("count", store, long(), Count)
+        return self._fold("count", store, long(), Count, ttl=ttl)
 
     def reduce(
-        self, function: Callable[[V, V], V], *, store: str | None = None, value: Serde[V] | None = None
+        self,
+        function: Callable[[V, V], V],
+        *,
+        store: str | None = None,
+        ttl: timedelta | None = None,
+        value: Serde[V] | None = None,
     ) -> Table[K, V]:
         """Fold the values of each key, the first being the start (Kafka Streams: ``KGroupedStream.reduce``).
 
         Args:
             function: (aggregate, value) to the next aggregate.
             store: name of the store; it names the changelog topic.
+            ttl: as for ``count``.
             value: serde of the store's value; by default that of the stream.
 
         Raises:
@@ -82,7 +92,7 @@ class GroupedStream(Generic[K, V]):
         """
         checked_function(function, "reduce", self._at.node)
         kept = value or self._at.value_serde("reduce")
-        return self._fold("reduce", store, kept, lambda name: Reduce(name, function))
+        return self._fold("reduce", store, kept, lambda name: Reduce(name, function), ttl=ttl)
 
     def cogroup(self, aggregator: Callable[[K, V, A], A]) -> CogroupedStream[K, A]:
         """Start an aggregate of several grouped streams (Kafka Streams: ``KGroupedStream.cogroup``).
@@ -144,13 +154,21 @@ class GroupedStream(Generic[K, V]):
         *,
         value: Serde[A],
         store: str | None = None,
+        ttl: timedelta | None = None,
     ) -> Table[K, A]: ...
 
     @overload
-    def aggregate(self, *, store: str | None = None, **named: NamedAggregate) -> Table[K, dict[str, Any]]: ...
+    def aggregate(
+        self, *, store: str | None = None, ttl: timedelta | None = None, **named: NamedAggregate
+    ) -> Table[K, dict[str, Any]]: ...
 
     def aggregate(
-        self, *functions: Callable[..., Any], store: str | None = None, value: Any = None, **named: NamedAggregate
+        self,
+        *functions: Callable[..., Any],
+        store: str | None = None,
+        ttl: Any = None,
+        value: Any = None,
+        **named: NamedAggregate,
     ) -> Table[K, Any]:
         """Fold the records of each key (Kafka Streams: ``KGroupedStream.aggregate``).
 
@@ -161,6 +179,7 @@ class GroupedStream(Generic[K, V]):
             aggregator: (key, value, aggregate) to the next aggregate.
             value: serde of the aggregate made by the two functions.
             store: name of the store; it names the changelog topic.
+            ttl: as for ``count``.
             named: ready aggregates, see ``streamstate.aggregates``. Adding, removing or replacing one changes what
                 the store holds: do it under a new store name.
 
@@ -176,8 +195,10 @@ class GroupedStream(Generic[K, V]):
         """
         if isinstance(value, NamedAggregate):
             named, value = {"value": value, **named}, None
+        if isinstance(ttl, NamedAggregate):
+            named, ttl = {"ttl": ttl, **named}, None
         if named and not functions and value is None:
-            return self._aggregate_named(store, named)
+            return self._aggregate_named(store, ttl, named)
         if len(functions) != 2 or named:
             raise TopologyError(
                 f"aggregate after {self._at.node!r} takes either two functions and value=, as in "
@@ -192,21 +213,31 @@ class GroupedStream(Generic[K, V]):
         for function in functions:
             checked_function(function, "aggregate", self._at.node)
         initializer, aggregator = functions
-        return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator))
+        return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)
 
-    def _aggregate_named(self, store: str | None, named: dict[str, NamedAggregate]) -> Table[K, Any]:
+    def _aggregate_named(
+        self, store: str | None, ttl: timedelta | None, named: dict[str, NamedAggregate]
+    ) -> Table[K, Any]:
         fold = named_fold(self._at.node, store or self._at.node, named)
         table: Table[K, Any] = self._fold(
             "aggregate",
             store,
             fold.kept,
             lambda name: Aggregate(name, fold.initializer, fold.aggregator, fold.result, fold.timed),
+            ttl=ttl,
             carried=False,
         )
         return table
 
     def _fold(
-        self, kind: str, store: str | None, kept: Serde[Any], spec: Callable[[str], Spec], *, carried: bool = True
+        self,
+        kind: str,
+        store: str | None,
+        kept: Serde[Any],
+        spec: Callable[[str], Spec],
+        *,
+        ttl: timedelta | None,
+        carried: bool = True,
     ) -> Table[K, Any]:
         """Add the aggregation and, where needed, its repartition topic.
 
@@ -218,7 +249,7 @@ class GroupedStream(Generic[K, V]):
             store = node = at.draft.lasting_name(at.node, kind, "store")
         else:
             node = f"{checked(store, 'name of a store')}.{kind}"
-        at.draft.claim_store(StoreSpec(store, key, kept))
+        at.draft.claim_store(StoreSpec(store, key, kept, ttl_ms=ttl_ms(ttl, store)))
         if at.key_changed:
             at = at.through_repartition(store, "group_by_key")
         at = replace(at.then(spec(store), kind, node), value=kept if carried else None)

@@ -26,7 +26,20 @@ from streamstate.topology.table_specs import (
 from streamstate.topology.window_specs import Suppress, WindowedAggregate
 from streamstate.window_keys import segment_length
 
-__all__ = ["rows_of", "store_of", "versioned_by", "versioned_spec"]
+__all__ = ["rows_of", "store_of", "ttl_ms", "versioned_by", "versioned_spec"]
+
+
+def ttl_ms(ttl: timedelta | None, store: str) -> int | None:
+    """How long entries of ``store`` live after their last write, in ms; None: for ever.
+
+    Raises:
+        TopologyError: it is no timedelta, or below a millisecond.
+    """
+    if ttl is None:
+        return None
+    if not isinstance(ttl, timedelta) or ttl < timedelta(milliseconds=1):
+        raise TopologyError(f"the ttl of store {store!r} is a timedelta of one millisecond or more, not {ttl!r}")
+    return ttl // timedelta(milliseconds=1)
 
 
 def versioned_spec(store: StoreSpec, history: timedelta) -> StoreSpec:
@@ -76,6 +89,11 @@ def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
     """
     spec = draft.nodes[node].spec
     if isinstance(spec, (Count, Reduce, Aggregate)):
+        if kind == "group_by" and draft.stores[spec.store].ttl_ms is not None:
+            raise TopologyError(
+                f"group_by after {node!r} takes the old row out of its group, but rows in the store {spec.store!r} "
+                "expire and would stay in theirs for ever: leave out ttl=, or use windows"
+            )
         return (spec.store,)
     if isinstance(spec, TableSource):
         if spec.store is None:

@@ -10,29 +10,42 @@ from typing import Any
 
 from streamstate.serde import Serde
 from streamstate.topology.names import checked
-from streamstate.topology.rows import versioned_spec
+from streamstate.topology.rows import ttl_ms, versioned_spec
 from streamstate.topology.specs import ErrorPolicy, StoreSpec
 
 __all__ = ["dead_letter", "key_value", "versioned"]
 
 
-def key_value(name: str, *, key: Serde[Any], value: Serde[Any], changelog: bool = True) -> StoreSpec:
+def key_value(
+    name: str, *, key: Serde[Any], value: Serde[Any], ttl: timedelta | None = None, changelog: bool = True
+) -> StoreSpec:
     """A key-value store for processors (Kafka Streams: ``Stores.keyValueStoreBuilder``).
+
+    With ``ttl`` an entry ends when the task's stream time is that far past the entry's last write: it is not read any
+    more from then on, and is deleted, with a tombstone, by a commit soon after. Reading does not prolong it. The
+    time of a write is that of the record in hand; an older record than that writes nothing that lives, and a
+    punctuation by the wall clock writes as of the stream time. Flink: ``StateTtlConfig``, with
+    ``NeverReturnExpired``, in event time.
 
     Args:
         name: unique in the topology; it names the changelog topic ``{application id}-{name}-changelog``.
         key: serde of the key. Range scans follow the order of its bytes.
         value: serde of the value.
+        ttl: how long an entry lives after its last write; None: for ever.
         changelog: False for a store that may be lost when its task moves to another process.
 
     Raises:
-        TopologyError: the name cannot be part of a topic name.
+        TopologyError: the name cannot be part of a topic name, or the ttl is below a millisecond.
 
+    >>> from datetime import timedelta
     >>> from streamstate import serde, stores
     >>> stores.key_value("seen", key=serde.string(), value=serde.long()).changelog
     True
+    >>> stores.key_value("recent", key=serde.string(), value=serde.long(), ttl=timedelta(hours=1)).ttl_ms
+    3600000
     """
-    return StoreSpec(checked(name, "name of a store"), key, value, changelog)
+    checked(name, "name of a store")
+    return StoreSpec(name, key, value, changelog, ttl_ms=ttl_ms(ttl, name))
 
 
 def versioned(

@@ -11,7 +11,8 @@ import pytest
 
 from streamstate import serde
 from streamstate.state import MemoryBackend
-from streamstate.state.staging import ENTRY_BYTES, StagedStore, staged_store
+from streamstate.state.overlays import staged_store
+from streamstate.state.staging import ENTRY_BYTES, StagedStore
 from streamstate.store_spec import StoreSpec
 
 STORE = "s"

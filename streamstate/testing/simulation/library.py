@@ -11,6 +11,7 @@ from typing import Final
 
 from streamstate.errors import ConfigError
 from streamstate.testing.simulation import meeting, single
+from streamstate.testing.simulation.library_stores import STORE_MAKERS
 from streamstate.testing.simulation.library_tables import TABLE_MAKERS
 from streamstate.testing.simulation.workloads import Workload
 
@@ -38,7 +39,7 @@ def find_workload(name: str) -> Workload:
     Raises:
         ConfigError: there is none of this name.
     """
-    makers = {**_MAKERS, **TABLE_MAKERS}
+    makers = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS}
     if name not in makers:
         raise ConfigError(f"there is no workload {name!r}; there are {', '.join(makers)}")
     return makers[name]()

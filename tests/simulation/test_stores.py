@@ -1,0 +1,78 @@
+"""What processors keep, under faults: entries that expire, and stores of the other kinds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from streamstate.state import ExpiringStore
+from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
+from streamstate.testing.simulation.library_stores import STORE_MAKERS
+
+SEEDS = 60
+
+
+@pytest.mark.parametrize("workload", STORE_MAKERS)
+def test_seeds(workload: str) -> None:
+    campaign = Campaign(find_workload(workload), chosen_kinds(None))
+    found = []
+    happened: Counter[str] = Counter()
+    for seed in range(SEEDS):
+        result = campaign.run(seed)
+        happened.update(fault.kind for fault, _ in result.fired)
+        if not result.ok:
+            found.append(f"streamstate simulate --workload {workload} --seed {seed}: {result.problems}")
+    assert not found, f"{len(found)} seeds are wrong, see them:\n" + "\n".join(found[:3])
+    assert happened["crash"] > 5
+
+
+# -- the simulation notices when a safeguard of these is missing -------------------------------------------------
+
+
+def expired_entries_until_they_are_swept(patch: pytest.MonkeyPatch) -> None:
+    """What has expired is shown for as long as it is there."""
+    original = ExpiringStore.get
+
+    def get(self: ExpiringStore, key: bytes) -> object:
+        stream_time, self._stream_time = self._stream_time, lambda: -1
+        try:
+            return original(self, key)
+        finally:
+            self._stream_time = stream_time
+
+    patch.setattr(ExpiringStore, "get", get)
+
+
+def sweeping_a_stretch_that_still_lives(patch: pytest.MonkeyPatch) -> None:
+    original = ExpiringStore._live_from
+    patch.setattr(ExpiringStore, "_live_from", lambda self: original(self) + 1)
+
+
+def entries_that_move_and_stay(patch: pytest.MonkeyPatch) -> None:
+    """An entry that is written again is swept when its first write expires."""
+    original = ExpiringStore._stage
+
+    def stage(self: ExpiringStore, at: bytes, stored: bytes | None) -> None:
+        if stored is not None or at[:1] != b"\x00":
+            original(self, at, stored)
+
+    patch.setattr(ExpiringStore, "_stage", stage)
+
+
+@pytest.mark.parametrize(
+    ("workload", "weakening"),
+    [
+        ("recent", expired_entries_until_they_are_swept),
+        ("recent", sweeping_a_stretch_that_still_lives),
+        ("recent", entries_that_move_and_stay),
+    ],
+    ids=lambda item: getattr(item, "__name__", item),
+)
+def test_a_missing_safeguard_is_noticed(
+    workload: str, weakening: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weakening(monkeypatch)
+    campaign = Campaign(find_workload(workload), chosen_kinds(None))
+    assert any(not campaign.run(seed).ok for seed in range(100)), "100 seeds did not notice it"
