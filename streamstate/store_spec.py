@@ -9,7 +9,7 @@ from streamstate.serde import Serde
 
 __all__ = ["SegmentSpec", "StoreKind", "StoreSpec"]
 
-StoreKind = Literal["key_value"]
+StoreKind = Literal["key_value", "list", "timers", "wall_clock_timers", "window", "session"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class StoreSpec:
         segments: of a store whose keys begin with a time; None for all others.
         history_ms: of a versioned store, how far back its versions can be read; None for all others.
         kind: how a processor sees it.
+        maxlen: of a list store, the most elements of a list; None: any number.
+        window_ms: of a window store, how long its windows are.
         ttl_ms: for how long, in stream time, an entry may be read after it was written; None: for ever.
     """
 
@@ -55,6 +57,8 @@ class StoreSpec:
     history_ms: int | None = None
     kind: StoreKind = "key_value"
     ttl_ms: int | None = None
+    maxlen: int | None = None
+    window_ms: int | None = None
 
     @property
     def own_changelog(self) -> bool:

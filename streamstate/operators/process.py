@@ -9,9 +9,12 @@ from typing import Any, Literal
 from streamstate.errors import TaskCorrupted, TopologyError
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
-from streamstate.state import StagedStore, TypedStore, VersionedStore, typed_store
+from streamstate.operators.timers import TimerService
+from streamstate.state import AnyStore, StagedStore, typed_store
 
 Headers = list[tuple[str, bytes | None]]
+
+TIMERS = ("timers", "wall_clock_timers")
 
 # Failures that pass through a processor: of an operator further down, of what a record needs, of the store.
 NOT_THE_RECORDS = (OperatorFailed, TaskInterrupted, TaskCorrupted)
@@ -20,7 +23,7 @@ NOT_THE_RECORDS = (OperatorFailed, TaskInterrupted, TaskCorrupted)
 class ProcessorContext:
     """Implements ``streamstate.topology.processor.ProcessorContext`` for one processor of one task."""
 
-    __slots__ = ("_by_wall_clock", "_context", "_forward", "_name", "_stores")
+    __slots__ = ("_by_wall_clock", "_context", "_forward", "_name", "_staged", "_stores")
 
     def __init__(self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward) -> None:
         self._name = name
@@ -28,9 +31,11 @@ class ProcessorContext:
         self._forward = forward
         # A punctuation by the wall clock is under way.
         self._by_wall_clock = False
+        self._staged = stores
         self._stores = {
             store: typed_store(staging, self._now if staging.spec.ttl_ms is None else self._event_time)
             for store, staging in stores.items()
+            if staging.spec.kind not in TIMERS
         }
 
     def _now(self) -> int:
@@ -78,14 +83,42 @@ class ProcessorContext:
     def now_ms(self) -> int:
         return self._context.now_ms()
 
-    def store(self, name: str) -> TypedStore | VersionedStore:
+    def store(self, name: str) -> AnyStore:
         try:
             return self._stores[name]
         except KeyError:
+            if name in self._staged:
+                raise TopologyError(
+                    f"processor {self._name!r} asks for store {name!r}, which holds timers: "
+                    f"context.timers({name!r}, callback)"
+                ) from None
             raise TopologyError(
                 f"processor {self._name!r} asks for store {name!r}, which it was not given; "
                 f"pass it: process(..., stores=[stores.key_value({name!r}, ...)])"
             ) from None
+
+    def timers(self, name: str, callback: Callable[[Any, int], object]) -> TimerService:
+        staging = self._staged.get(name)
+        if staging is None or staging.spec.kind not in TIMERS:
+            raise TopologyError(
+                f"processor {self._name!r} asks for timers {name!r}, which it was not given; "
+                f"pass them: process(..., stores=[stores.timers({name!r}, ...)])"
+            )
+        schedules = self._context.schedules
+        if name in schedules.timers:
+            raise TopologyError(
+                f"processor {self._name!r} asks for timers {name!r}, which {schedules.timers[name]!r} has already: "
+                "give each its own"
+            )
+        schedules.timers[name] = self._name
+        wall_clock = staging.spec.kind == "wall_clock_timers"
+
+        def call(key: Any, time_ms: int) -> None:
+            self._punctuate(lambda _: callback(key, time_ms), time_ms, wall_clock, "in a timer")
+
+        service = TimerService(staging, self._context, call)
+        schedules.attach(service)
+        return service
 
     def forward(self, key: Any, value: Any, *, timestamp: int | None = None, headers: Headers | None = None) -> None:
         context = self._context
@@ -110,22 +143,25 @@ class ProcessorContext:
             raise ValueError(f"processor {self._name!r}: an interval of {interval} is below one millisecond")
         if kind not in ("stream_time", "wall_clock"):
             raise ValueError(f"processor {self._name!r}: kind is 'stream_time' or 'wall_clock', not {kind!r}")
-        context, name, wall_clock = self._context, self._name, kind == "wall_clock"
+        context, wall_clock = self._context, kind == "wall_clock"
 
         def punctuate(time_ms: int) -> None:
-            context.record = None
-            context.timestamp = time_ms
-            self._by_wall_clock = wall_clock
-            try:
-                callback(time_ms)
-            except NOT_THE_RECORDS:
-                raise
-            except Exception as error:
-                raise OperatorFailed(name, "in a punctuation") from error
-            finally:
-                self._by_wall_clock = False
+            self._punctuate(callback, time_ms, wall_clock, "in a punctuation")
 
         return context.schedules.add(interval_ms, wall_clock, punctuate, context.now_ms(), context.stream_time)
+
+    def _punctuate(self, callback: Callable[[int], object], time_ms: int, wall_clock: bool, doing: str) -> None:
+        self._context.record = None
+        self._context.timestamp = time_ms
+        self._by_wall_clock = wall_clock
+        try:
+            callback(time_ms)
+        except NOT_THE_RECORDS:
+            raise
+        except Exception as error:
+            raise OperatorFailed(self._name, doing) from error
+        finally:
+            self._by_wall_clock = False
 
 
 class ProcessorOperator:

@@ -20,7 +20,7 @@ def after_prefix(prefix: bytes) -> bytes | None:
 
 
 class TypedStore:
-    """Implements ``streamstate.topology.processor.KeyValueStore``.
+    """Implements ``streamstate.topology.store_views.KeyValueStore``.
 
     Args:
         staging: the overlay.
@@ -122,7 +122,7 @@ class VersionedRecord(NamedTuple):
 
 
 class VersionedStore:
-    """Implements ``streamstate.topology.processor.VersionedKeyValueStore``.
+    """Implements ``streamstate.topology.store_views.VersionedKeyValueStore``.
 
     Args:
         staging: the overlay of a versioned store.
@@ -173,10 +173,3 @@ class VersionedStore:
         decode_key, decode = self._spec.key.deserialize, self._spec.value.deserialize
         entries = self._versions.live(start, end, reverse)
         return ((decode_key(key), VersionedRecord(decode(value), since)) for key, (value, since) in entries)
-
-
-def typed_store(staging: StagedStore, timestamp: Callable[[], int]) -> TypedStore | VersionedStore:
-    """The store that fits the overlay."""
-    if staging.spec.history_ms is not None:
-        return VersionedStore(staging, timestamp)
-    return (TypedStore if staging.spec.source is None else ReadOnlyStore)(staging, timestamp)

@@ -254,10 +254,11 @@ class TopologyTestDriver:
 
         Returns:
             The store as a ``Processor`` gets it, of one partition; what is put into it belongs to the open
-            transaction. Over several partitions it can only be read. Ask anew after a crash or an abort.
+            transaction. Timers, and key-value stores over several partitions, can only be read. Ask anew after a
+            crash or an abort.
 
         Raises:
-            LookupError: there is no such store or partition.
+            LookupError: there is no such store or partition, or it is of a kind that is looked into by partition.
         """
         tasks = {task.id.partition: task for task in self._alive().assignment.tasks.values() if name in task.stores}
         globals_ = self._alive().global_state.stores
@@ -267,9 +268,15 @@ class TopologyTestDriver:
             raise LookupError(
                 f"there is no store {name!r}, but {', '.join(sorted(self.graph.stores)) or 'none at all'}"
             )
+        spec = self.graph.stores[name]
         if partition is None and len(tasks) > 1:
+            if spec.kind != "key_value":
+                raise LookupError(
+                    f"store {name!r} has {len(tasks)} partitions, and of its kind one is looked into at a time: "
+                    f"driver.store({name!r}, partition=0)"
+                )
             views = {number: look_into(tasks[number], name, committed) for number in sorted(tasks)}
-            return StoreView(name, self.graph.stores[name], views)
+            return StoreView(name, spec, views)
         number = next(iter(tasks)) if partition is None else partition
         if number not in tasks:
             raise LookupError(f"store {name!r} has no partition {number}, but {', '.join(map(str, sorted(tasks)))}")

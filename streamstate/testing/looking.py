@@ -11,13 +11,13 @@ from heapq import merge
 from typing import Any
 
 from streamstate.engine import Task
-from streamstate.state import TypedStore, VersionedStore, staged_store, typed_store
+from streamstate.state import AnyStore, staged_store, typed_store
 from streamstate.store_spec import StoreSpec
 
 __all__ = ["StoreView", "look_into"]
 
 
-def look_into(task: Task, name: str, committed: bool) -> TypedStore | VersionedStore:
+def look_into(task: Task, name: str, committed: bool) -> AnyStore:
     """The store of one task, typed.
 
     Args:
@@ -41,7 +41,7 @@ class StoreView:
         partitions: what each holds.
     """
 
-    def __init__(self, name: str, spec: StoreSpec, partitions: Mapping[int, TypedStore | VersionedStore]) -> None:
+    def __init__(self, name: str, spec: StoreSpec, partitions: Mapping[int, Any]) -> None:
         self._name = name
         self._encode = spec.key.serialize
         self._partitions = partitions

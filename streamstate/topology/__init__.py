@@ -16,12 +16,19 @@ from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, 
 from streamstate.topology.processor import (
     Cancellable,
     Headers,
-    KeyValueStore,
     Processor,
     ProcessorContext,
     ValueTransformer,
 )
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubTopology
+from streamstate.topology.store_views import (
+    KeyValueStore,
+    ListStore,
+    SessionStore,
+    Timers,
+    VersionedKeyValueStore,
+    WindowStore,
+)
 from streamstate.topology.stores import dead_letter
 from streamstate.topology.stream import Stream
 from streamstate.topology.suppressing import time_limit, window_close
@@ -40,17 +47,22 @@ __all__ = [
     "Headers",
     "InternalTopic",
     "KeyValueStore",
+    "ListStore",
     "Node",
     "Processor",
     "ProcessorContext",
+    "SessionStore",
     "SessionWindowedStream",
     "StoreSpec",
     "Stream",
     "SubTopology",
     "Table",
+    "Timers",
     "TopicPlan",
     "Topology",
     "ValueTransformer",
+    "VersionedKeyValueStore",
+    "WindowStore",
     "WindowedStream",
     "check_existing",
     "dead_letter",

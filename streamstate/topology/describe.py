@@ -96,8 +96,9 @@ def describe_text(graph: Graph, application_id: str) -> str:
                 changelog = (
                     f"changelog {store['source']} itself if nothing is deleted from it, else {store['changelog']}"
                 )
-            lives = f"lives {store['ttl_ms']} ms, " if "ttl_ms" in store else ""
-            lines.append(f"  store   {store['name']}, key {store['key']}, value {store['value']}, {lives}{changelog}")
+            more = f"{store['kind'].replace('_', ' ')}, " if "kind" in store else ""
+            more += f"lives {store['ttl_ms']} ms, " if "ttl_ms" in store else ""
+            lines.append(f"  store   {store['name']}, key {store['key']}, value {store['value']}, {more}{changelog}")
         lines.append("  nodes")
         width = max(len(node["name"]) for node in part["nodes"])
         lines += [f"    {node['name']:<{width}}  {_summary(node)}" for node in part["nodes"]]
@@ -167,6 +168,8 @@ def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
         "value": store.value.name,
         "changelog": changelog_topic(application_id, name) if store.changelog else None,
     }
+    if store.kind != "key_value":
+        described["kind"] = store.kind
     if store.ttl_ms is not None:
         described["ttl_ms"] = store.ttl_ms
     if store.reuse:

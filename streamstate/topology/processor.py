@@ -2,96 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar
+
+from streamstate.topology.store_views import Timers
 
 K = TypeVar("K")
 V = TypeVar("V")
 KOut = TypeVar("KOut")
 VOut = TypeVar("VOut")
-V_co = TypeVar("V_co", covariant=True)
 KeyOut_contra = TypeVar("KeyOut_contra", contravariant=True)
 ValueOut_contra = TypeVar("ValueOut_contra", contravariant=True)
 
 Headers = list[tuple[str, bytes | None]]
-
-
-class KeyValueStore(Protocol[K, V]):
-    """A named store of this task: reads see every earlier write, committed or not.
-
-    Ranges follow the order of the serialized keys. An iterator shows the store as it was when it was made;
-    writing while iterating is allowed.
-    """
-
-    def get(self, key: K) -> V | None:
-        """The value of ``key``, or None."""
-        ...
-
-    def put(self, key: K, value: V | None) -> None:
-        """Set ``key``; None deletes it. The entry's timestamp is that of the record in hand."""
-        ...
-
-    def put_all(self, entries: Iterable[tuple[K, V | None]]) -> None:
-        """``put`` for each of ``entries``, in order."""
-        ...
-
-    def put_if_absent(self, key: K, value: V) -> V | None:
-        """Set ``key`` unless it has a value; return the value it had."""
-        ...
-
-    def delete(self, key: K) -> V | None:
-        """Remove ``key`` and return the value it had."""
-        ...
-
-    def range(self, start: K | None = None, end: K | None = None, *, reverse: bool = False) -> Iterator[tuple[K, V]]:
-        """Entries from ``start`` to ``end``, both inclusive; None is open; ``reverse`` goes from the end."""
-        ...
-
-    def prefix_scan(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[K, V]]:
-        """Entries whose serialized key starts with ``prefix``."""
-        ...
-
-    def all(self, *, reverse: bool = False) -> Iterator[tuple[K, V]]:
-        """Every entry."""
-        ...
-
-
-class VersionedRecord(Protocol[V_co]):
-    """What a versioned store had, and since when (ms since 1970)."""
-
-    @property
-    def value(self) -> V_co: ...
-    @property
-    def timestamp(self) -> int: ...
-
-
-class VersionedKeyValueStore(Protocol[K, V]):
-    """A named store of this task that keeps the versions of each key (Kafka Streams: ``VersionedKeyValueStore``).
-
-    The newest version of a key never expires. Older ones can be read as far back as the store's history reaches from
-    the greatest timestamp put.
-    """
-
-    def get(self, key: K, as_of: int | None = None) -> VersionedRecord[V] | None:
-        """The newest version of ``key``, or the one that held at ``as_of`` (ms since 1970); None: there is none."""
-        ...
-
-    def put(self, key: K, value: V | None, timestamp: int | None = None) -> bool | None:
-        """Add a version from ``timestamp`` on, by default that of the record in hand; None deletes.
-
-        Returns:
-            Whether it is the newest one of its key; None when it is older than the history and was not taken.
-        """
-        ...
-
-    def delete(self, key: K, timestamp: int | None = None) -> bool | None:
-        """``put`` of None."""
-        ...
-
-    def all(self, *, reverse: bool = False) -> Iterator[tuple[K, VersionedRecord[V]]]:
-        """Every key that has a value, with its newest version."""
-        ...
 
 
 class Cancellable(Protocol):
@@ -140,11 +64,28 @@ class ProcessorContext(Protocol[KeyOut_contra, ValueOut_contra]):
     def store(self, name: str) -> Any:
         """The store ``name``, which ``process(stores=...)`` must have listed, or that of a global table.
 
-        A ``KeyValueStore``, or a ``VersionedKeyValueStore`` if it was made as one. Stores of tables that are read from
-        a topic cannot be written.
+        A ``KeyValueStore``, ``VersionedKeyValueStore``, ``ListStore``, ``WindowStore`` or ``SessionStore``, as it was
+        made. Stores of tables that are read from a topic cannot be written.
 
         Raises:
-            TopologyError: it was not listed.
+            TopologyError: it was not listed, or holds timers.
+        """
+        ...
+
+    def timers(self, name: str, callback: Callable[[Any, int], object]) -> Timers[Any]:
+        """The timers ``name``, which ``process(stores=...)`` must have listed; to be called in ``init``.
+
+        In stream time, what is due is called before the next record, in the order of the timers' times. By the wall
+        clock, at most a thousand are called per turn of the worker. In the callback ``timestamp`` is the timer's
+        time, also where that is long past, and there is no record.
+
+        Args:
+            name: of the store, made by ``stores.timers``.
+            callback: takes (key, time in ms). The timer is no more then, and may be set again. A time that the timer in
+                hand has reached waits until stream time moves again, or for the next turn.
+
+        Raises:
+            TopologyError: they were not listed, or another processor of the task has asked for them.
         """
         ...
 

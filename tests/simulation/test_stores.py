@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from streamstate.state import ExpiringStore
+from streamstate.state import ExpiringStore, Segments, StagedStore, Timers
+from streamstate.state.lists import ListStore
 from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
 from streamstate.testing.simulation.library_stores import STORE_MAKERS
 
@@ -61,12 +62,54 @@ def entries_that_move_and_stay(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(ExpiringStore, "_stage", stage)
 
 
+def timers_in_memory_only(patch: pytest.MonkeyPatch) -> None:
+    """A task that starts does not look for timers in its store."""
+    original = Timers.__init__
+
+    def init(self: Timers, staging: StagedStore) -> None:
+        original(self, staging)
+        self._complete_before = None
+
+    patch.setattr(Timers, "__init__", init)
+
+
+def timers_that_were_cancelled(patch: pytest.MonkeyPatch) -> None:
+    original = Timers.cancel
+    patch.setattr(Timers, "cancel", lambda self, key: self.get(key) is not None or original(self, key))
+
+
+def bounds_that_stay(patch: pytest.MonkeyPatch) -> None:
+    """A list keeps its bounds for as long as its process runs, whatever becomes of what is uncommitted."""
+    original, write = ListStore._bounds, ListStore._set_bounds
+    known: dict[tuple[str, bytes], tuple[int, int]] = {}
+
+    def bounds(self: ListStore, key: bytes) -> tuple[int, int]:
+        return known.get((self._spec.name, key)) or original(self, key)
+
+    def set_bounds(self: ListStore, key: bytes, first: int, end: int) -> None:
+        known[self._spec.name, key] = first, end
+        write(self, key, first, end)
+
+    patch.setattr(ListStore, "_bounds", bounds)
+    patch.setattr(ListStore, "_set_bounds", set_bounds)
+
+
+def retention_that_is_forgotten(patch: pytest.MonkeyPatch) -> None:
+    """What was too old to be taken is taken after a restart."""
+    original = Segments.load
+    patch.setattr(Segments, "load", lambda self, stored: original(self, None))
+
+
 @pytest.mark.parametrize(
     ("workload", "weakening"),
     [
         ("recent", expired_entries_until_they_are_swept),
         ("recent", sweeping_a_stretch_that_still_lives),
         ("recent", entries_that_move_and_stay),
+        ("reminders", timers_in_memory_only),
+        ("reminders", timers_that_were_cancelled),
+        ("reminders", bounds_that_stay),
+        ("visits", retention_that_is_forgotten),
     ],
     ids=lambda item: getattr(item, "__name__", item),
 )
