@@ -186,11 +186,7 @@ class Commits:
         self._sent = False
         self._under_way = Sealed(writes, offsets, acknowledged, [task.uncommitted for task in tasks])
         self._committer.begin_commit(offsets, metadata, timeout_ms)
-        if any(store.segments is not None for task in tasks for store in task.stores.values()):
-            # What windowed stores keep between two commits does not know of two at once.
-            self.settle()
-        else:
-            self.proceed()
+        self.proceed()
 
     def proceed(self) -> None:
         """Finish the commit under way if it has ended.

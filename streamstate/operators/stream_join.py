@@ -8,21 +8,26 @@ when it comes is sent alone at once, as is one with a null key.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 from streamstate.operators.context import NEVER_MS, OperatorFailed, TaskContext
 from streamstate.operators.stateless import Forward
-from streamstate.state import Segments, StagedStore
+from streamstate.state import MISSING, Segments, StagedStore
 from streamstate.topology.window_specs import StreamJoin
-from streamstate.window_keys import TIME_KEY, bucket, pack_sequenced, pack_time, unpack_sequenced, unpack_time
+from streamstate.window_keys import BIAS, TIME_KEY, pack_sequenced, pack_time, unpack_sequenced, unpack_time
 
 RIGHT, LEFT = b"\x00", b"\x01"
+# Behind the key in the keys of records: time and number.
+_SUFFIX = 12
+# Waiting records that are known in memory; at most twice as many.
+_KNOWN = 1_000
 
 Joiner = Callable[[Any, Any], Any]
-# (time, number among those of the same time, entry's key)
-Found = tuple[int, int, bytes]
+
+_pack_prefix = Struct(">QI").pack
 
 
 class TimedRecords:
@@ -33,55 +38,79 @@ class TimedRecords:
     """
 
     def __init__(self, store: StagedStore) -> None:
-        assert store.segments is not None, "a windowed store without segments"
-        assert store.spec.segments is not None, "a windowed store without segments"
-        self._store = store
-        self._segments: Segments = store.segments
-        self._length = store.spec.segments.length_ms
+        spec, segments = store.spec.segments, store.segments
+        assert segments is not None, "a windowed store without segments"
+        assert spec is not None, "a windowed store without segments"
+        assert spec.retention_ms is not None, "records that are kept for ever"
+        self._get = store.get
+        self._put = store.put
+        self._segments: Segments = segments
+        self._clock = segments.clock
+        self._buckets = segments.buckets
+        self._length = spec.length_ms
+        self._retention = spec.retention_ms
 
-    def find(self, key: bytes, first_ms: int, last_ms: int) -> list[Found]:
-        """Records of ``key`` with ``first_ms <= time <= last_ms`` that have not expired, in order."""
-        live = self._segments.first_live_ms
-        if live is not None and live > first_ms:
-            first_ms = live
-        # Nothing is later than what the store has seen.
-        last_ms = min(last_ms, self._segments.clock[TIME_KEY])
-        found: list[Found] = []
-        for segment in range(first_ms // self._length * self._length, last_ms + 1, self._length):
-            prefix = bucket(segment, key)
-            keys = self._segments.bucket(prefix)
+    def find(self, key: bytes, first_ms: int, last_ms: int) -> list[bytes]:
+        """Entries' keys of records of ``key`` with ``first_ms <= time <= last_ms`` that have not expired, in order."""
+        # Nothing is later than what the store has seen, and nothing is read that is older than its retention.
+        now = self._clock[TIME_KEY]
+        if first_ms <= now - self._retention:
+            first_ms = now - self._retention + 1
+        if last_ms > now:
+            last_ms = now
+        if first_ms < 0:
+            first_ms = 0
+        found: list[bytes] = []
+        length, size = self._length, len(key)
+        for segment in range(first_ms - first_ms % length, last_ms + 1, length):
+            prefix = _pack_prefix(segment + BIAS, size) + key
+            keys = self._buckets.get(prefix)
+            if keys is None:
+                keys = self._segments.bucket(prefix)
             if keys:
-                low = bisect_left(keys, prefix + pack_time(first_ms))
-                high = bisect_left(keys, prefix + pack_time(last_ms + 1), low)
-                found += [(*unpack_sequenced(at, len(prefix)), at) for at in keys[low:high]]
+                low = prefix + pack_time(first_ms)
+                if keys[-1] >= low:
+                    at = bisect_left(keys, low)
+                    found += keys[at : bisect_left(keys, prefix + pack_time(last_ms + 1), at)]
         return found
 
     def value(self, at: bytes) -> Any:
         """The value of a record that was found."""
-        entry = self._store.get(at)
+        entry = self._get(at)
         assert entry is not None, "a record in its bucket and not in the store"
         return entry[0]
 
-    def next_number(self, key: bytes, time_ms: int) -> int:
-        """The number that the next record of this key and time gets."""
-        same = self.find(key, time_ms, time_ms)
-        return same[-1][1] + 1 if same else 0
+    def keep(self, key: bytes, time_ms: int, value: Any) -> int:
+        """Keep a record, unless it has expired already.
 
-    def put(self, key: bytes, time_ms: int, number: int, value: Any) -> None:
-        """Keep a record, unless it has expired already."""
-        if time_ms > self._segments.clock[TIME_KEY]:
+        Returns:
+            Its number among the records of this key and time.
+        """
+        now = self._clock[TIME_KEY]
+        if time_ms > now:
             self._segments.advance(time_ms)
-        live = self._segments.first_live_ms
-        if live is not None and time_ms < live:
-            return
-        prefix = bucket(time_ms // self._length * self._length, key)
-        at = prefix + pack_sequenced(time_ms, number)
-        self._store.put(at, value, time_ms)
-        self._segments.insert(prefix, at)
+            now = time_ms
+        prefix = _pack_prefix(time_ms - time_ms % self._length + BIAS, len(key)) + key
+        at = prefix + pack_sequenced(time_ms, 0)
+        keys = self._buckets.get(prefix)
+        if keys is None:
+            keys = self._segments.bucket(prefix)
+        number = 0
+        if keys and keys[-1] >= at:
+            same = bisect_left(keys, prefix + pack_time(time_ms + 1))
+            if same and keys[same - 1] >= at:
+                number = unpack_sequenced(keys[same - 1], len(prefix))[1] + 1
+                at = prefix + pack_sequenced(time_ms, number)
+        if time_ms > now - self._retention:
+            self._put(at, value, time_ms)
+            self._segments.insert(prefix, at)
+        return number
 
 
 class Waiting:
     """Records of left and outer joins that have met nothing yet.
+
+    Of each side the first ones are known in memory, up to a horizon; what lies behind it is read when it is reached.
 
     Args:
         name: of the node.
@@ -99,16 +128,22 @@ class Waiting:
         self._segments: Segments = store.segments
         self._context = context
         self._forward = forward
-        self._undo = store.undo
+        self._undoing = store.undo is not None
         grace = spec.within.grace_ms
         # How long after its time a record is alone for good.
         self._delay = {LEFT: spec.within.after_ms + grace, RIGHT: spec.within.before_ms + grace}
-        # Nothing of that side is earlier.
+        # By side: keys in order, some of them of records that do not wait any more; what they end at; and a time
+        # before which nothing waits.
+        self._known: dict[bytes, list[bytes]] = {LEFT: [], RIGHT: []}
+        self._horizon: dict[bytes, bytes] = {LEFT: LEFT, RIGHT: RIGHT}
         self._least: dict[bytes, int] = {LEFT: 0, RIGHT: 0}
+        # What the record before this one let go: it waits again if that one has failed.
+        self._let_go: list[bytes] = []
 
     def init(self) -> None:
         """State is restored: what waits may be of any time."""
-        self._least.update({LEFT: 0, RIGHT: 0})
+        for side in (LEFT, RIGHT):
+            self._known[side], self._horizon[side], self._least[side] = [], side, 0
 
     def close(self) -> None:
         """Nothing to release."""
@@ -122,6 +157,21 @@ class Waiting:
         """A record of either stream came."""
         if time_ms > self._segments.clock[TIME_KEY]:
             self._segments.advance(time_ms)
+        if self._let_go:
+            self._take_back()
+
+    def _take_back(self) -> None:
+        for at in self._let_go:
+            if self._is_there(at):
+                side, time = at[:1], unpack_time(at, 1)
+                insort(self._known[side], at)
+                self._least[side] = min(time, self._least[side])
+        self._let_go.clear()
+
+    def _is_there(self, at: bytes) -> bool:
+        store = self._store
+        found = store.staged.get(at, MISSING)
+        return (store.load(at) if found is MISSING else found) is not None
 
     def put(self, side: bytes, key: bytes, time_ms: int, number: int, value: Any) -> None:
         """Let a record wait."""
@@ -129,21 +179,44 @@ class Waiting:
         self._segments.created(at)
         self._segments.noted.add(at)
         self._store.put(at, (side == LEFT, value), time_ms)
+        if at < self._horizon[side]:
+            known = self._known[side]
+            if known and known[-1] > at:
+                insort(known, at)
+            else:
+                known.append(at)
+            if len(known) > 2 * _KNOWN:
+                self._horizon[side] = known[_KNOWN]
+                del known[_KNOWN:]
         if time_ms < self._least[side]:
-            self._set_least(side, time_ms)
+            self._least[side] = time_ms
 
     def met(self, side: bytes, key: bytes, time_ms: int, number: int) -> None:
         """A record has met another, and does not wait any more if it did."""
         if time_ms < self._least[side]:
             return
         at = side + pack_time(time_ms) + key + number.to_bytes(4, "big")
-        if self._store.get(at) is not None:
+        if self._is_there(at):
             self._segments.delete(at)
 
-    def _set_least(self, side: bytes, time_ms: int) -> None:
-        if self._undo is not None:
-            self._undo.append((self._least, side, self._least[side]))
-        self._least[side] = time_ms
+    def _due(self, side: bytes, end_ms: int) -> list[bytes]:
+        """Take the keys of earlier times out of the known ones."""
+        bound, last = side + pack_time(end_ms), side + TIME_KEY
+        due: list[bytes] = []
+        while True:
+            known = self._known[side]
+            taken = bisect_left(known, bound)
+            due += known[:taken]
+            del known[:taken]
+            if known or self._horizon[side] >= bound:
+                break
+            known += self._store.keys_between(self._horizon[side], last, _KNOWN)
+            # The shortest key behind another is itself and a zero byte.
+            self._horizon[side] = last if len(known) < _KNOWN else known[-1] + b"\x00"
+        horizon = self._horizon[side]
+        first = known[0] if known else horizon
+        self._least[side] = NEVER_MS if first == last else unpack_time(first, 1)
+        return due
 
     def release(self) -> None:
         """Send on what is alone for good."""
@@ -153,10 +226,13 @@ class Waiting:
             end = now - self._delay[side]
             if end <= self._least[side]:
                 continue
-            for at, ((_, value), time) in self._store.between(side, side + pack_time(end)):
-                alone.append((time, side, at, value))
-            first = self._store.first_from(side + pack_time(end), side + TIME_KEY)
-            self._set_least(side, NEVER_MS if first is None else unpack_time(first, 1))
+            due = self._due(side, end)
+            if self._undoing:
+                self._let_go += due
+            for at in due:
+                entry = self._store.get(at)
+                if entry is not None:
+                    alone.append((entry[1], side, at, entry[0][1]))
         if not alone:
             return
         for _, _, at, _ in alone:
@@ -199,6 +275,7 @@ def stream_join(
     alone = spec.left_alone if left else spec.right_alone
     mine, others = (LEFT, RIGHT) if left else (RIGHT, LEFT)
     joiner: Joiner = spec.joiner if left else lambda value, found: spec.joiner(found, value)
+    find, value_of, keep = other.find, other.value, own.keep
 
     def send(key: Any, value: Any, found: Any, timestamp: int) -> None:
         try:
@@ -222,12 +299,12 @@ def stream_join(
             raise OperatorFailed(name, "encoding the key") from error
         if waiting is not None and timestamp == waiting.now:
             waiting.release()
-        found = other.find(encoded, max(0, timestamp - before), timestamp + after)
-        for time, number, at in found:
+        found = find(encoded, timestamp - before, timestamp + after)
+        for at in found:
+            time, number = unpack_sequenced(at, len(at) - _SUFFIX)
             if waiting is not None:
                 waiting.met(others, encoded, time, number)
-            send(key, value, other.value(at), time if time > timestamp else timestamp)
-        number = own.next_number(encoded, timestamp)
+            send(key, value, value_of(at), time if time > timestamp else timestamp)
         waits = False
         if alone and not found:
             assert waiting is not None, "a left or outer join in which nothing waits"
@@ -235,10 +312,10 @@ def stream_join(
             if not waits:
                 send(key, value, None, timestamp)
         try:
+            number = keep(encoded, timestamp, value)
             if waits:
                 assert waiting is not None, "a left or outer join in which nothing waits"
                 waiting.put(mine, encoded, timestamp, number, value)
-            own.put(encoded, timestamp, number, value)
         except Exception as error:
             raise OperatorFailed(name, "encoding the value") from error
 
@@ -248,7 +325,8 @@ def stream_join(
 def self_join(name: str, spec: StreamJoin, own: TimedRecords, context: TaskContext, forward: Forward) -> Forward:
     """An inner join of a stream with itself: its records are kept once. Results come as if they were kept twice: those
     in which the record is the left one, then those in which it is the right one, itself included."""
-    windows, serialize_key, joiner = spec.within, spec.key.serialize, spec.joiner
+    serialize_key, joiner = spec.key.serialize, spec.joiner
+    before, after = spec.within.before_ms, spec.within.after_ms
 
     def send(key: Any, left: Any, right: Any, timestamp: int) -> None:
         try:
@@ -265,14 +343,13 @@ def self_join(name: str, spec: StreamJoin, own: TimedRecords, context: TaskConte
             encoded = serialize_key(key)
         except Exception as error:
             raise OperatorFailed(name, "encoding the key") from error
-        before, after = windows.before_ms, windows.after_ms
-        for time, _, at in own.find(encoded, max(0, timestamp - before), timestamp + after):
-            send(key, value, own.value(at), max(time, timestamp))
+        for at in own.find(encoded, timestamp - before, timestamp + after):
+            send(key, value, own.value(at), max(unpack_sequenced(at, len(at) - _SUFFIX)[0], timestamp))
         try:
-            own.put(encoded, timestamp, own.next_number(encoded, timestamp), value)
+            own.keep(encoded, timestamp, value)
         except Exception as error:
             raise OperatorFailed(name, "encoding the value") from error
-        for time, _, at in own.find(encoded, max(0, timestamp - after), timestamp + before):
-            send(key, own.value(at), value, max(time, timestamp))
+        for at in own.find(encoded, timestamp - after, timestamp + before):
+            send(key, own.value(at), value, max(unpack_sequenced(at, len(at) - _SUFFIX)[0], timestamp))
 
     return run

@@ -1,9 +1,13 @@
 """What a windowed store has besides its entries: the time it has seen, what has expired, a key's entries in order.
 
-Rule of this module: it lives and is dropped with the staging that it belongs to, and is rebuilt from the backend. What
-was created since the last commit leaves no trace when it is deleted before the next. Expiry is decided by the highest
+Rule of this module: it lives and is dropped with the staging that it belongs to, and is rebuilt from the backend. Like
+staging it has two layers, what was sealed for the commit under way and what came after; both are dropped together. What
+was created since the last seal leaves no trace when it is deleted before the next. Expiry is decided by the highest
 time an operator has put into ``clock``, never by the wall clock. What expires gets a tombstone in the changelog, in the
-transaction whose records made it expire, and goes from the backend as one range.
+transaction whose records made it expire, and goes from the backend as one range, once that transaction is committed.
+
+Most of what is asked for is newer than all that the backend had at the start, and was never anywhere but here: keys
+behind ``newest`` are not looked for below.
 """
 
 from __future__ import annotations
@@ -21,6 +25,10 @@ from streamstate.window_keys import INDEX_MARK, TIME_KEY, pack_time, unpack_time
 EXPIRED_PER_COMMIT = 10_000
 # Rough memory of a key in a bucket.
 KEY_BYTES = 120
+# Entries of the index that are read at once.
+READ_AHEAD = 256
+# What a key has where it has nothing; not to be changed.
+_NONE: list[bytes] = []
 NO_TIME = -1
 
 Scan = Callable[[bytes | None, bytes | None], Iterator[tuple[bytes, bytes]]]
@@ -54,14 +62,59 @@ class InOrder:
         keys = self._keys
         return list(dict.fromkeys(keys[bisect_left(keys, start) : bisect_left(keys, end)]))
 
-    def from_(self, start: bytes) -> Iterator[bytes]:
-        """Keys with ``start <= key``, some of them twice."""
-        keys = self._keys
-        return (keys[at] for at in range(bisect_left(keys, start), len(keys)))
+    def move_to(self, other: InOrder) -> None:
+        """Give all of them to ``other``, which forgets its own."""
+        self._keys, other._keys = [], self._keys
 
     def clear(self) -> None:
         """Forget all."""
         self._keys.clear()
+
+
+class ReadAhead:
+    """Entries of the index that the backend has, some more of them than were asked for: mostly it is asked for a
+    millisecond, then for the next.
+
+    Args:
+        scan: gives the backend's entries of a range.
+    """
+
+    __slots__ = ("_end", "_keys", "_scan", "_start")
+
+    def __init__(self, scan: Scan) -> None:
+        self._scan = scan
+        self._start = self._end = b""
+        self._keys: list[bytes] = []
+
+    def forget(self) -> None:
+        """The backend has changed."""
+        self._start = self._end = b""
+        self._keys = []
+
+    def between(self, start: bytes, end: bytes) -> list[bytes]:
+        """Keys of the index with ``start <= key < end``, in order."""
+        if not self._start <= start or end > self._end:
+            self._read(start, end)
+        keys = self._keys
+        return keys[bisect_left(keys, start) : bisect_left(keys, end)] if keys else keys
+
+    def _read(self, start: bytes, end: bytes) -> None:
+        self._start, self._end, self._keys = start, TIME_KEY, []
+        position: bytes | None = start
+        while position is not None:
+            position = self._read_from(position, end)
+
+    def _read_from(self, start: bytes, end: bytes) -> bytes | None:
+        keys = self._keys
+        for key, _ in self._scan(start, TIME_KEY):
+            if key[8:12] != INDEX_MARK:
+                # The entries of a segment, of which there may be many, lie before the index of its first millisecond.
+                return key[:8] + INDEX_MARK
+            if key >= end and len(keys) >= READ_AHEAD:
+                self._end = key
+                return None
+            keys.append(key)
+        return None
 
 
 class Segments:
@@ -79,10 +132,13 @@ class Segments:
         bound: keys below it are gone once the transaction is committed; empty when there are none.
         memory_bytes: of the buckets, roughly.
         noted: created keys, in order, of stores that are read by time (see ``StagedStore.between``).
+        buckets: keys by prefix, as far as they are known; the same dict for life, for operators that look first and
+            ask ``bucket`` only when it is not there.
     """
 
-    __slots__ = ("_buckets", "_done", "_expired", "_fresh", "_index", "_index_order", "_known_time", "_prime", "_scan",
-                 "_spec", "_staged", "_undo", "bound", "clock", "memory_bytes", "noted")  # fmt: skip
+    __slots__ = ("_ahead", "_done", "_expired", "_fresh", "_index", "_index_order", "_known_time", "_newest", "_prime",
+                 "_scan", "_sealed_index", "_sealed_noted", "_sealed_order", "_spec", "_staged", "_touched", "_undo",
+                 "bound", "buckets", "clock", "memory_bytes", "noted")  # fmt: skip
 
     def __init__(
         self,
@@ -104,12 +160,20 @@ class Segments:
         self._done = b""
         self._known_time = NO_TIME
         self._expired: list[bytes] = []
-        self._buckets: dict[bytes, list[bytes]] = {}
-        # Created since the last commit, where nothing was.
+        self.buckets: dict[bytes, list[bytes]] = {}
+        # Those changed since the last seal: no backend has what is in them.
+        self._touched: set[bytes] = set()
+        # A bucket behind this that is not in memory is empty.
+        self._newest = b""
+        # Created since the last seal, where nothing was.
         self._fresh: set[bytes] = set()
-        # Uncommitted entries of the index: true for those that are there.
+        # Entries of the index since the last seal: true for those that are there. Then those of the commit under way.
         self._index: dict[bytes, bool] = {}
         self._index_order = InOrder()
+        self._sealed_index: dict[bytes, bool] = {}
+        self._sealed_order = InOrder()
+        self._sealed_noted = InOrder()
+        self._ahead = ReadAhead(scan)
 
     # -- the time ------------------------------------------------------------------------------------------
 
@@ -126,20 +190,27 @@ class Segments:
             return None
         return self.clock[TIME_KEY] - self._spec.retention_ms + 1
 
-    def load(self, stored: bytes | None) -> None:
-        """Start over from the backend, which has ``stored`` under ``TIME_KEY``."""
+    def load(self, stored: bytes | None, newest: bytes) -> None:
+        """Start over from the backend, which has ``stored`` under ``TIME_KEY``, and no entry of a time behind
+        ``newest``."""
         self.clock[TIME_KEY] = self._known_time = NO_TIME if stored is None else unpack_header(stored)[1]
         self.bound = self._done = b""
         self._expired.clear()
-        self._buckets.clear()
+        self.buckets.clear()
         self.memory_bytes = 0
-        self._forget_uncommitted()
-
-    def _forget_uncommitted(self) -> None:
+        self._newest = newest
         self.noted.clear()
-        self._fresh.clear()
         self._index.clear()
         self._index_order.clear()
+        self._fresh.clear()
+        self._touched.clear()
+        self._forget_sealed()
+
+    def _forget_sealed(self) -> None:
+        self._sealed_noted.clear()
+        self._sealed_index = {}
+        self._sealed_order.clear()
+        self._ahead.forget()
 
     # -- creating and deleting -----------------------------------------------------------------------------
 
@@ -187,53 +258,79 @@ class Segments:
     def indexed(self, start_ms: int | None, end_ms: int) -> list[tuple[int, bytes]]:
         """(time, suffix) of the index's entries with ``start_ms <= time < end_ms``, in order; None: from the first."""
         start, end = b"" if start_ms is None else pack_time(start_ms), pack_time(end_ms)
-        found = {key for key in self._index_order.between(start, end) if self._index.get(key)}
-        for key, _ in self._scan(start, end):
-            if key[8:12] == INDEX_MARK and self._index.get(key, True):
-                found.add(key)
-        return [(unpack_time(key), key[12:]) for key in sorted(found)]
+        index, sealed = self._index, self._sealed_index
+        found = {key for key in self._index_order.between(start, end) if index.get(key)}
+        found.update(key for key in self._sealed_order.between(start, end) if index.get(key, sealed.get(key)))
+        found.update(key for key in self._ahead.between(start, end) if index.get(key, sealed.get(key, True)))
+        return [(unpack_time(key), key[12:]) for key in sorted(found)] if found else []
+
+    # -- created keys, in order ----------------------------------------------------------------------------
+
+    def noted_between(self, start: bytes, end: bytes) -> list[bytes]:
+        """Keys with ``start <= key < end`` that were noted and are not in the backend, in order. Some may not be there
+        any more."""
+        noted, sealed = self.noted.between(start, end), self._sealed_noted.between(start, end)
+        return sorted({*noted, *sealed}) if noted and sealed else noted or sealed
 
     # -- the entries of a key, in order --------------------------------------------------------------------
 
     def bucket(self, prefix: bytes) -> list[bytes]:
         """Keys of all entries that begin with ``prefix``, in order; not to be changed."""
-        keys = self._buckets.get(prefix)
+        keys = self.buckets.get(prefix)
         if keys is None:
+            if prefix > self._newest:
+                return _NONE
             # What is behind the prefix is at most 16 bytes of times.
             keys = []
             for key, stored in self._scan(prefix, prefix + b"\xff" * 17):
                 keys.append(key)
                 self._prime(key, stored)
-            self._buckets[prefix] = keys
+            self.buckets[prefix] = keys
             self.memory_bytes += KEY_BYTES * (len(keys) + 1)
         return keys
 
     def insert(self, prefix: bytes, key: bytes) -> None:
         """An entry was put."""
-        keys = self.bucket(prefix)
+        keys = self.buckets.get(prefix)
+        if keys is None:
+            keys = self.bucket(prefix)
+            if keys is _NONE:
+                self._begin(prefix, key)
+                return
         at = bisect_left(keys, key) if keys and keys[-1] >= key else len(keys)
         if at < len(keys) and keys[at] == key:
             return
-        keys = self._writable(prefix, keys)
+        if self._undo is not None:
+            keys = self._writable(prefix, keys)
         if at == len(keys):
             keys.append(key)
         else:
-            insort(keys, key)
+            keys.insert(at, key)
+        self._touched.add(prefix)
         self.memory_bytes += KEY_BYTES
+
+    def _begin(self, prefix: bytes, key: bytes) -> None:
+        if self._undo is not None:
+            self._undo.append((self.buckets, prefix, MISSING))
+        self.buckets[prefix] = [key]
+        self._touched.add(prefix)
+        self.memory_bytes += 2 * KEY_BYTES
 
     def remove(self, prefix: bytes, key: bytes) -> None:
         """An entry was deleted."""
         keys = self.bucket(prefix)
         at = bisect_left(keys, key)
         if at < len(keys) and keys[at] == key:
-            del self._writable(prefix, keys)[at]
+            if self._undo is not None:
+                keys = self._writable(prefix, keys)
+            del keys[at]
+            self._touched.add(prefix)
             self.memory_bytes -= KEY_BYTES
 
     def _writable(self, prefix: bytes, keys: list[bytes]) -> list[bytes]:
-        if self._undo is None:
-            return keys
-        self._undo.append((self._buckets, prefix, keys))
-        self._buckets[prefix] = keys = keys.copy()
+        assert self._undo is not None, "a copy that nobody takes back"
+        self._undo.append((self.buckets, prefix, keys))
+        self.buckets[prefix] = keys = keys.copy()
         return keys
 
     # -- expiry and the transaction ------------------------------------------------------------------------
@@ -244,7 +341,8 @@ class Segments:
         return bool(self._index) or self.clock[TIME_KEY] != self._known_time
 
     def expire(self) -> None:
-        """Stage tombstones for committed entries that have expired, and drop those that were never committed."""
+        """Stage tombstones for committed entries that have expired, and drop those that were never committed. Called
+        when no commit is under way, so that the backend has all that is committed."""
         staged, index = self._staged, self._index
         live = self.first_live_ms
         if live is None:
@@ -265,24 +363,45 @@ class Segments:
         for key in [key for key in index if key < bound]:
             del index[key]
         staged.update(dict.fromkeys(expired))
+        self._drop_buckets(end)
         self.bound = bound
 
-    def seal(self, sealed: dict[bytes, bytes | None]) -> None:
-        """Add the time and the index to what the transaction writes."""
-        if self.clock[TIME_KEY] != self._known_time:
-            sealed[TIME_KEY] = pack_header(VERSION, self.clock[TIME_KEY])
+    def _drop_buckets(self, end: bytes) -> None:
+        buckets = self.buckets
+        for prefix in [prefix for prefix in buckets if prefix < end]:
+            self.memory_bytes -= KEY_BYTES * (len(buckets.pop(prefix)) + 1)
+        self._newest = max(self._newest, end)
+
+    def seal(self, writes: dict[bytes, bytes | None]) -> None:
+        """Add the time and the index to what the transaction writes. What comes from here on belongs to the next."""
+        now = self.clock[TIME_KEY]
+        if now != self._known_time:
+            writes[TIME_KEY] = pack_header(VERSION, now)
+            self._known_time = now
         for key, there in self._index.items():
-            sealed[key] = pack_header(VERSION, 0) if there else None
+            writes[key] = pack_header(VERSION, 0) if there else None
+        self._sealed_index, self._index = self._index, {}
+        self._index_order.move_to(self._sealed_order)
+        self.noted.move_to(self._sealed_noted)
+        self._fresh.clear()
+        self._touched.clear()
 
     def committed(self, cache_bytes: int) -> list[bytes]:
         """The transaction is in the backend; return the keys that are gone."""
         gone = self._expired
         self._expired = []
-        self._known_time = self.clock[TIME_KEY]
-        self._forget_uncommitted()
+        self._forget_sealed()
         if self.bound:
             self._done, self.bound = self.bound, b""
         if self.memory_bytes > cache_bytes:
-            self._buckets.clear()
-            self.memory_bytes = 0
+            self._drop_read()
         return gone
+
+    def _drop_read(self) -> None:
+        """Forget the buckets that can be read again from the backend."""
+        buckets = self.buckets
+        kept = {prefix: buckets[prefix] for prefix in self._touched if prefix in buckets}
+        self._newest = max(self._newest, max((prefix for prefix in buckets if prefix not in kept), default=b""))
+        buckets.clear()
+        buckets.update(kept)
+        self.memory_bytes = KEY_BYTES * sum(len(keys) + 1 for keys in kept.values())

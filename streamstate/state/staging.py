@@ -13,6 +13,7 @@ survive in it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any, Final
 
 from streamstate.state.backend import Backend
@@ -24,6 +25,8 @@ from streamstate.window_keys import INDEX_MARK, TIME_KEY
 
 # What one entry costs beside its key and value: dict slot, tuple, objects; measured, and rounded up.
 ENTRY_BYTES: Final = 240
+# Behind every key of a windowed store that begins with a time.
+BEHIND_TIMES: Final = b"\xfe"
 
 
 class StagedStore:
@@ -40,6 +43,7 @@ class StagedStore:
 
     __slots__ = (
         "_backend",
+        "_known_from",
         "_old",
         "_read",
         "_sealed",
@@ -67,10 +71,12 @@ class StagedStore:
         self._young: dict[bytes, Any] = {}
         self._old: dict[bytes, Any] = {}
         self._young_bytes = 0
+        # Of a windowed store: entries behind this are in memory, or nowhere. None: not known.
+        self._known_from: bytes | None = None
         self.segments: Segments | None = None
         if spec.segments is not None:
             self.segments = Segments(spec.segments, self.staged, self._scan_backend, self._prime, undo)
-            self.segments.load(self._read(TIME_KEY))
+            self._reload()
 
     # -- entries; overridden -------------------------------------------------------------------------------
 
@@ -101,6 +107,8 @@ class StagedStore:
             return entry
         entry = self._old.get(key, MISSING)
         if entry is MISSING:
+            if self._known_from is not None and self._known_from < key < BEHIND_TIMES:
+                return None
             stored = self._read(key)
             entry = None if stored is None else self._from_stored(stored)
             self._young_bytes += 0 if stored is None else len(stored)
@@ -121,6 +129,9 @@ class StagedStore:
     def _age(self) -> None:
         # Two generations instead of a linked list: what was used since the last ageing survives the next one. Each
         # may have half of the budget.
+        if self._known_from is not None:
+            gone = max((key for key, entry in self._old.items() if entry is not None), default=b"")
+            self._known_from = max(self._known_from, gone)
         self._old, self._young, self._young_bytes = self._young, {}, 0
 
     def scan(self, start: bytes | None, end: bytes | None, reverse: bool = False) -> Iterator[tuple[bytes, Entry]]:
@@ -146,23 +157,30 @@ class StagedStore:
         """As ``scan``, of a windowed store whose operator notes every key that it creates: it need not look at all
         that is staged."""
         assert self.segments is not None, "read by time without segments"
-        staged = self.staged
-        noted = [(key, staged[key]) for key in self.segments.noted.between(start, end) if key in staged]
+        noted = self.segments.noted_between(start, end)
         noted.reverse()
+        uncommitted = self._uncommitted
         for key, stored in self._scan_backend(start, end):
-            while noted and noted[-1][0] < key:
-                created, internal = noted.pop()
-                if internal is not None:
+            while noted and noted[-1] < key:
+                created = noted.pop()
+                internal = uncommitted(created)
+                if internal is not None and internal is not MISSING:
                     yield created, self._to_entry(internal)
-            if noted and noted[-1][0] == key:
+            if noted and noted[-1] == key:
                 noted.pop()
             # What the backend has may be overwritten or deleted without being noted.
-            internal = staged.get(key, MISSING)
+            internal = uncommitted(key)
             if internal is not None:
                 yield key, self._to_entry(self._from_stored(stored) if internal is MISSING else internal)
-        for created, internal in reversed(noted):
-            if internal is not None:
+        for created in reversed(noted):
+            internal = uncommitted(created)
+            if internal is not None and internal is not MISSING:
                 yield created, self._to_entry(internal)
+
+    def _uncommitted(self, key: bytes) -> Any:
+        """The internal entry that is staged or sealed; MISSING when there is none."""
+        internal = self.staged.get(key, MISSING)
+        return self._sealed.get(key, MISSING) if internal is MISSING else internal
 
     def _merge(
         self, staged: list[tuple[bytes, Any]], stored: Iterator[tuple[bytes, bytes]], reverse: bool
@@ -180,13 +198,9 @@ class StagedStore:
             yield below[0], self._to_entry(self._from_stored(below[1]))
             below = next(stored, None)
 
-    def first_from(self, start: bytes, end: bytes) -> bytes | None:
-        """The first key with ``start <= key < end``, of a store as in ``between``."""
-        assert self.segments is not None, "read by time without segments"
-        staged = self.staged
-        noted = next((key for key in self.segments.noted.from_(start) if staged.get(key) is not None), None)
-        stored = next((key for key, _ in self._scan_backend(start, end) if staged.get(key, key) is not None), None)
-        return min((key for key in (noted, stored) if key is not None and key < end), default=None)
+    def keys_between(self, start: bytes, end: bytes, most: int) -> list[bytes]:
+        """The first ``most`` keys with ``start <= key < end``, in order, of a store as in ``between``."""
+        return [key for key, _ in islice(self.between(start, end), most)]
 
     # -- the life of a transaction -------------------------------------------------------------------------
 
@@ -235,6 +249,7 @@ class StagedStore:
         for key in keys:
             self._young.pop(key, None)
             self._old.pop(key, None)
+        self._known_from = None
 
     def discard(self) -> None:
         """Drop every uncommitted write, sealed ones included."""
@@ -242,7 +257,15 @@ class StagedStore:
         self._sealed = {}
         self.staged_bytes = self.sealed_bytes = 0
         if self.segments is not None:
-            self.segments.load(self._read(TIME_KEY))
+            self._reload()
+
+    def _reload(self) -> None:
+        assert self.segments is not None, "nothing to load"
+        last = next(self._backend.scan(self.spec.name, None, BEHIND_TIMES, True), None)
+        newest = b"" if last is None else last[0]
+        # What is cached is committed, and stays.
+        self._known_from = newest
+        self.segments.load(self._read(TIME_KEY), newest)
 
     def forget(self) -> None:
         """Drop the cache too: the backend was changed by a restore."""

@@ -35,6 +35,8 @@ class Chain:
         self._open()
 
     def _open(self) -> None:
+        self._sealed: dict[str, dict[bytes, bytes | None]] = {}
+        self._under_way = False
         self.context = TaskContext("app", "t_0", lambda: self.now_ms, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS])
         self.stores: dict[str, StagedStore] = {
             name: staged_store(self.graph.stores[name], self.backend, self._cache_bytes, self.undo)
@@ -68,28 +70,51 @@ class Chain:
         self.context.outputs.clear()
         return found
 
-    def commit(self) -> None:
-        """As the worker commits."""
+    def seal(self) -> None:
+        """Begin a commit as the worker does, once the one before it has ended: what is sent from here on belongs to the
+        next."""
+        self.settle()
         for emitter in self.compiled.commit_emitters:
             for _, arguments in emitter.take():
                 emitter.forward(*arguments)
-        writes: dict[str, dict[bytes, bytes | None]] = {}
-        bounds: dict[str, bytes] = {}
         for name, store in self.stores.items():
             if store.changed:
                 store.expire()
-                writes[name] = store.seal()
-                if store.segments is not None and store.segments.bound:
-                    bounds[name] = store.segments.bound
-        for name, entries in writes.items():
+                self._sealed[name] = store.seal()
+        self._under_way = True
+
+    def settle(self) -> None:
+        """The commit under way, if there is one, has ended well."""
+        if not self._under_way:
+            return
+        bounds = {
+            name: store.segments.bound
+            for name, store in self.stores.items()
+            if store.segments is not None and store.segments.bound
+        }
+        for name, entries in self._sealed.items():
             self.changelogs[name].update(entries)
-        self.backend.apply(writes, {}, {}, bounds)
+        self.backend.apply(self._sealed, {}, {}, bounds)
         for store in self.stores.values():
             store.committed()
+        self._sealed = {}
+        self._under_way = False
+
+    def commit(self) -> None:
+        """A commit from its beginning to its end."""
+        self.seal()
+        self.settle()
 
     def crash(self) -> None:
         """Drop what is not committed; local state is kept."""
         self._open()
+
+    def discard(self) -> None:
+        """Drop what is not committed, with the stores left open."""
+        for store in self.stores.values():
+            store.discard()
+        self._sealed, self._under_way = {}, False
+        self.compiled = compile_task(self.graph, self.part, self.context, self.stores, self.undo)
 
     def restore(self) -> None:
         """Drop what is not committed and all local state; replay the changelogs."""

@@ -90,7 +90,14 @@ RECORDS = st.tuples(
     st.integers(0, 200_000).map(lambda time: time if time % 3 else time // 1_000),
 )
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.one_of(RECORDS, RECORDS, RECORDS, RECORDS, RECORDS, st.sampled_from(["commit", "crash", "restore", "fail"])),
+    st.one_of(
+        RECORDS,
+        RECORDS,
+        RECORDS,
+        RECORDS,
+        RECORDS,
+        st.sampled_from(["commit", "seal", "settle", "crash", "discard", "restore", "fail"]),
+    ),
     max_size=60,
 )
 
@@ -121,10 +128,17 @@ def test_joins(
     chain = Chain(topology(kind, within), undoing=undoing, cache_bytes=cache_bytes)
     model = Model(kind, before, after, grace)
     committed = deepcopy(model)
+    sealed = committed
     for number, step in enumerate([*steps, "commit"]):
-        if step == "commit":
+        if step == "seal":
+            chain.seal()
+            committed, sealed = sealed, deepcopy(model)
+        elif step == "settle":
+            chain.settle()
+            committed = sealed
+        elif step == "commit":
             chain.commit()
-            committed = deepcopy(model)
+            committed = sealed = deepcopy(model)
             for store in chain.part.stores:
                 assert chain.content(store) == chain.replayed(store)
         elif step == "fail":
@@ -135,7 +149,7 @@ def test_joins(
             getattr(chain, step)()
             for operator in chain.compiled.processors:
                 operator.init()
-            model = deepcopy(committed)
+            model, sealed = deepcopy(committed), committed
         else:
             side, key, has_value, time = step
             value = number if has_value else None

@@ -23,7 +23,8 @@ Step = tuple[str, int] | str
 
 RECORDS = st.tuples(st.sampled_from(["a", "b", "ab"]), st.integers(0, 60))
 STEPS: st.SearchStrategy[list[Step]] = st.lists(
-    st.one_of(RECORDS, RECORDS, RECORDS, RECORDS, st.sampled_from(["commit", "crash", "restore", "fail"])), max_size=40
+    st.one_of(*[RECORDS] * 4, st.sampled_from(["commit", "seal", "settle", "crash", "discard", "restore", "fail"])),
+    max_size=40,
 )
 EMITS: st.SearchStrategy[Emit] = st.sampled_from(["update", "close"])
 
@@ -140,14 +141,21 @@ def check(made: Any, model: Model, steps: list[Step], undoing: bool, cache_bytes
     chain = Chain(topology(made, model.emit), undoing=undoing, cache_bytes=cache_bytes)
     committed = deepcopy(model)
     decode_key = keys(made).deserialize
+    sealed = committed
     for number, step in enumerate([*steps, "commit", "restore"]):
-        if step == "commit":
+        if step == "seal":
+            chain.seal()
+            committed, sealed = sealed, deepcopy(model)
+        elif step == "settle":
+            chain.settle()
+            committed = sealed
+        elif step == "commit":
             chain.commit()
-            committed = deepcopy(model)
+            committed = sealed = deepcopy(model)
             assert chain.content("s") == chain.replayed("s")
-        elif step in ("crash", "restore"):
+        elif step in ("crash", "discard", "restore"):
             getattr(chain, str(step))()
-            model = deepcopy(committed)
+            model, sealed = deepcopy(committed), committed
         elif step == "fail":
             if undoing and model.emit == "update":
                 # Far ahead: what it would have made late or expired has to come back.
@@ -227,8 +235,11 @@ def test_sliding_windows_close_with_their_last_update(
     for number, step in enumerate([*steps, ("end", 1_000)]):
         if isinstance(step, str):
             for chain in (updating, closing):
+                if step in ("seal", "settle"):
+                    getattr(chain, step)()
+                    continue
                 chain.commit()
-                if step in ("crash", "restore"):
+                if step in ("crash", "discard", "restore"):
                     getattr(chain, step)()
             continue
         key, time = step

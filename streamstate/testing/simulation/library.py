@@ -13,6 +13,7 @@ from streamstate.errors import ConfigError
 from streamstate.testing.simulation import meeting, single
 from streamstate.testing.simulation.library_stores import STORE_MAKERS
 from streamstate.testing.simulation.library_tables import TABLE_MAKERS
+from streamstate.testing.simulation.library_windows import WINDOW_MAKERS
 from streamstate.testing.simulation.workloads import Workload
 
 __all__ = ["WORKLOADS", "find_workload"]
@@ -39,7 +40,7 @@ def find_workload(name: str) -> Workload:
     Raises:
         ConfigError: there is none of this name.
     """
-    makers = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS}
+    makers = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS, **WINDOW_MAKERS}
     if name not in makers:
         raise ConfigError(f"there is no workload {name!r}; there are {', '.join(makers)}")
     return makers[name]()
