@@ -129,32 +129,33 @@ CASES: Mapping[str, Callable[[Topology], None]] = {
 }
 
 
-def _fed(case: str, records: int) -> list[Fed]:
+def _fed(case: str, records: int, keys: int) -> list[Fed]:
     random = Random(7)
     fed: list[Fed] = []
     if case == "table-join":
-        fed += [("table", f"key-{number}", {"name": f"customer {number}"}, 0) for number in range(KEYS)]
+        fed += [("table", f"key-{number}", {"name": f"customer {number}"}, 0) for number in range(keys)]
     two = case in ("stream-join", "left-join")
     for number in range(records):
         value = {"id": number, "group": "g", "amount": random.randrange(1_000), "note": "abcdefgh"}
         topic = "others" if two and number % 2 else "events"
-        fed.append((topic, f"key-{int(KEYS * random.random() ** 3)}", value, START_MS + number * STEP_MS))
+        fed.append((topic, f"key-{int(keys * random.random() ** 3)}", value, START_MS + number * STEP_MS))
     return fed
 
 
-def measure(case: str, records: int) -> tuple[float, float]:
+def measure(case: str, records: int, keys: int = KEYS) -> tuple[float, float]:
     """Microseconds per record that processing takes, and the commits' part of what they take besides.
 
     Args:
         case: one of ``CASES``.
         records: how many.
+        keys: how many different ones; most records have one of the first.
     """
     topology = Topology("t")
     CASES[case](topology)
     graph = topology.build()
     [part] = graph.subtopologies
     context = TaskContext("app", "t_0", lambda: START_MS, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS])
-    fed = _fed(case, records)
+    fed = _fed(case, records, keys)
     with tempfile.TemporaryDirectory() as directory:
         backend = RocksBackend(Path(directory) / "db", list(part.stores), Memory())
         stores = {
@@ -164,10 +165,12 @@ def measure(case: str, records: int) -> tuple[float, float]:
         compiled.init()
         forwards = {topic: source.forward for topic, source in compiled.sources.items()}
         gc.collect()
+        # As the application does.
         gc.freeze()
+        gc.set_threshold(100_000, 20, 100)
         processing = committing = 0.0
         try:
-            for batch in _batches(fed, case):
+            for batch in _batches(fed):
                 began = time.process_time()
                 for topic, key, value, timestamp in batch:
                     forwards[topic](key, value, timestamp)
@@ -182,8 +185,8 @@ def measure(case: str, records: int) -> tuple[float, float]:
     return processing / records * 1e6, committing / records * 1e6
 
 
-def _batches(fed: list[Fed], case: str) -> Iterator[list[Fed]]:
-    at = KEYS if case == "table-join" else 0
+def _batches(fed: list[Fed]) -> Iterator[list[Fed]]:
+    at = next(number for number, record in enumerate(fed) if record[0] != "table")
     if at:
         yield fed[:at]
     for first in range(at, len(fed), COMMIT_EVERY):
@@ -202,8 +205,18 @@ def _commit(stores: Mapping[str, Any], backend: RocksBackend) -> None:
         store.committed()
 
 
-def _run(tree: Path, case: str, records: int) -> tuple[float, float]:
-    command = [sys.executable, "-P", str(Path(__file__).resolve()), "--once", case, "--records", str(records)]
+def _run(tree: Path, case: str, records: int, keys: int) -> tuple[float, float]:
+    command = [
+        sys.executable,
+        "-P",
+        str(Path(__file__).resolve()),
+        "--once",
+        case,
+        "--records",
+        str(records),
+        "--keys",
+        str(keys),
+    ]
     done = subprocess.run(
         command, capture_output=True, text=True, check=True, env={**os.environ, "PYTHONPATH": str(tree)}
     )
@@ -218,10 +231,11 @@ def main() -> None:
     parser.add_argument("--against", type=Path, metavar="TREE", help="another checkout, measured in alternation")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--records", type=int, default=100_000)
+    parser.add_argument("--keys", type=int, default=KEYS)
     parser.add_argument("--once", choices=[*CASES], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.once:
-        print(json.dumps(measure(options.once, options.records)))
+        print(json.dumps(measure(options.once, options.records, options.keys)))
         return
     trees = [Path(__file__).resolve().parents[1], *([options.against.resolve()] if options.against else [])]
     print(f"microseconds per record: {', then '.join(str(tree) for tree in trees)}")
@@ -229,7 +243,7 @@ def main() -> None:
         figures: list[list[tuple[float, float]]] = [[] for _ in trees]
         for _ in range(options.rounds):
             for tree, found in zip(trees, figures, strict=True):
-                found.append(_run(tree, case, options.records))
+                found.append(_run(tree, case, options.records, options.keys))
         shown = [
             f"{median(run[0] for run in found):7.2f} and commit {median(run[1] for run in found):6.2f}"
             for found in figures

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from streamstate.errors import TopologyError
@@ -62,8 +63,7 @@ def _select(selector: Selector) -> Callable[[Any], Any]:
         return lambda value: value
     if callable(selector):
         return selector
-    field = selector
-    return lambda value: value[field]
+    return itemgetter(selector)
 
 
 def _same(state: Any) -> Any:

@@ -10,7 +10,8 @@ from streamstate.operators.session import session_windows
 from streamstate.operators.sliding import sliding_windows
 from streamstate.operators.stateless import Forward
 from streamstate.operators.stream_join import TimedRecords, Waiting, self_join, stream_join
-from streamstate.operators.windowed import Folding, Late, late_records, time_windows
+from streamstate.operators.time_windows import time_windows
+from streamstate.operators.windowed import Folding, Late, late_records
 from streamstate.topology import specs, window_specs
 from streamstate.windows import SessionWindows, SlidingWindows
 

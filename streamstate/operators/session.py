@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 from streamstate.operators.context import OperatorFailed
@@ -17,11 +18,15 @@ from streamstate.operators.stateless import Forward
 from streamstate.operators.windowed import Close, Folding, nothing_closes
 from streamstate.state import NO_TIME
 from streamstate.topology.window_specs import Aggregator
-from streamstate.window_keys import TIME_KEY, bucket, pack_time, pack_times, unpack_times
+from streamstate.window_keys import BIAS, TIME_KEY, bucket, pack_time, pack_times, unpack_times
 from streamstate.windows import SessionWindows, Windowed
 
 # (entry's key, its bucket, start, end)
 Session = tuple[bytes, bytes, int, int]
+
+_pack_prefix = Struct(">QI").pack
+# A named tuple's own constructor is a function of Python's.
+_tuple = tuple.__new__
 
 
 def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], Close]:
@@ -36,21 +41,31 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
     assert store.spec.segments is not None, "a windowed store without segments"
     gap, grace, length = windows.gap_ms, windows.grace_ms, store.spec.segments.length_ms
     name, context, late, show = folding.name, folding.context, folding.late, folding.show
-    clock, get, put = segments.clock, store.get, store.put
+    clock, get, put, advance = segments.clock, store.get, store.put, segments.advance
+    buckets, read_bucket, serialize_key = segments.buckets, segments.bucket, folding.serialize_key
+    changed, direct = folding.forward, folding.direct
     closing = folding.spec.emit == "close"
+    # What nobody reads is not computed.
+    needs_old = not closing and direct is None
     close = _closing_sessions(folding, gap + grace, length) if closing else nothing_closes
     merge, start_state = _merger(folding), folding.spec.initializer
 
     def found(encoded: bytes, first: int, last: int, now: int) -> list[Session]:
         """Sessions of the key with ``end >= first`` and ``start <= last``, in order."""
         sessions: list[Session] = []
-        for segment in range(first // length * length, now + 1, length):
-            prefix = bucket(segment, encoded)
-            keys = segments.bucket(prefix)
+        size = len(encoded)
+        for segment in range(first - first % length, now + 1, length):
+            prefix = _pack_prefix(segment + BIAS, size) + encoded
+            keys = buckets.get(prefix)
+            if keys is None:
+                keys = read_bucket(prefix)
             if not keys:
                 continue
-            at = len(prefix)
-            for key in keys[bisect_left(keys, prefix + pack_time(first)) :]:
+            low = prefix + pack_time(first)
+            if keys[-1] < low:
+                continue
+            at = size + 12
+            for key in keys[bisect_left(keys, low) :]:
                 end, start = unpack_times(key, at)
                 if start > last:
                     return sessions
@@ -62,10 +77,6 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
         assert entry is not None, "a session in its bucket and not in the store"
         return entry[0]
 
-    def forward(key: Any, start: int, end: int, new: Any, old: Any) -> None:
-        if not closing:
-            folding.forward(Windowed(key, start, end), new, old, end)
-
     def delete(encoded: bytes, session: Session) -> None:
         at, prefix, start, end = session
         segments.delete(at)
@@ -73,14 +84,13 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
         if closing:
             segments.remove_from_index(end, pack_time(start) + encoded)
 
-    def write(encoded: bytes, start: int, end: int, state: Any, *, there: bool) -> None:
-        prefix = bucket(end // length * length, encoded)
+    def write(encoded: bytes, start: int, end: int, state: Any) -> None:
+        prefix = _pack_prefix(end - end % length + BIAS, len(encoded)) + encoded
         at = prefix + pack_times(end, start)
-        if not there:
-            segments.created(at)
-            segments.insert(prefix, at)
-            if closing:
-                segments.add_to_index(end, pack_time(start) + encoded)
+        segments.created(at)
+        segments.insert(prefix, at)
+        if closing:
+            segments.add_to_index(end, pack_time(start) + encoded)
         put(at, state, end)
 
     def side(aggregator: Aggregator) -> Forward:
@@ -88,20 +98,24 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
             if key is None or value is None:
                 context.dropped += 1
                 return
-            encoded = folding.encoded(key)
+            try:
+                encoded = serialize_key(key)
+            except Exception as error:
+                raise OperatorFailed(name, "encoding the key") from error
             before = now = clock[TIME_KEY]
             if timestamp > now:
                 now = timestamp
-                segments.advance(timestamp)
+                advance(timestamp)
             closed = now - grace - gap
-            start = end = timestamp
-            sessions = found(encoded, max(timestamp - gap, closed), timestamp + gap, now)
+            first = timestamp - gap
+            sessions = found(encoded, first if first > closed else closed, timestamp + gap, now)
             if not sessions and timestamp < closed:
                 late(key, value, timestamp, closed - timestamp)
                 return
-            states = [kept(session) for session in sessions]
+            start = end = timestamp
+            states = [kept(session) for session in sessions] if sessions else sessions
             try:
-                shown = [show(other) for other in states]
+                shown = [show(other) for other in states] if needs_old else states
                 state = None if start_state is None else start_state()
                 for other in states:
                     state = merge(key, state, other)
@@ -110,27 +124,34 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
                 raise
             except Exception as error:
                 raise OperatorFailed(name) from error
+            same = False
             if sessions:
                 start, end = min(timestamp, sessions[0][2]), max(timestamp, sessions[-1][3])
-            same = len(sessions) == 1 and sessions[0][2:] == (start, end)
-            if not same:
-                for session in sessions:
-                    delete(encoded, session)
+                same = len(sessions) == 1 and sessions[0][2:] == (start, end)
+                if not same or state is None:
+                    for session in sessions:
+                        delete(encoded, session)
             try:
                 new = show(state)
-                if state is None:
+                if state is not None:
                     if same:
-                        delete(encoded, sessions[0])
-                else:
-                    write(encoded, start, end, state, there=same)
+                        put(sessions[0][0], state, end)
+                    else:
+                        write(encoded, start, end, state)
             except OperatorFailed:
                 raise
             except Exception as error:
                 raise OperatorFailed(name) from error
-            if not same:
-                for session, old in zip(sessions, shown, strict=True):
-                    forward(key, session[2], session[3], None, old)
-            forward(key, start, end, new, shown[0] if same else None)
+            if direct is not None:
+                if not same:
+                    for session in sessions:
+                        direct(_tuple(Windowed, (key, session[2], session[3])), None, session[3])
+                direct(_tuple(Windowed, (key, start, end)), new, end)
+            elif not closing:
+                if not same:
+                    for session, old in zip(sessions, shown, strict=True):
+                        changed(Windowed(key, session[2], session[3]), None, old, session[3])
+                changed(Windowed(key, start, end), new, shown[0] if same else None, end)
             if now != before:
                 close(before, now)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 from streamstate.operators.context import OperatorFailed
@@ -22,8 +23,15 @@ from streamstate.operators.stateless import Forward
 from streamstate.operators.windowed import Close, Folding, nothing_closes
 from streamstate.state import NO_TIME
 from streamstate.topology.window_specs import Aggregator
-from streamstate.window_keys import TIME_KEY, bucket, pack_time, unpack_time
+from streamstate.window_keys import BIAS, TIME_KEY, bucket, pack_time, unpack_time
 from streamstate.windows import SlidingWindows, Windowed
+
+# By start, in order: the keys of a record's windows.
+Found = dict[int, bytes]
+
+_pack_prefix = Struct(">QI").pack
+# A named tuple's own constructor is a function of Python's.
+_tuple = tuple.__new__
 
 
 def sliding_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], Close]:
@@ -39,7 +47,7 @@ def sliding_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
     close = _closing(folding, windows) if folding.spec.emit == "close" else nothing_closes
 
     def side(aggregator: Aggregator) -> Forward:
-        fold = folding.fold(aggregator)
+        sliding = _Sliding(folding, folding.fold(aggregator), difference)
 
         def run(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
@@ -54,11 +62,12 @@ def sliding_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
             if timestamp + difference < closed:
                 late(key, value, timestamp, closed - timestamp - difference)
                 return
-            record = _Record(folding, fold, key, value, timestamp, encoded, difference, closed)
+            # Windows that start earlier take nothing any more.
+            sliding.first_open = closed - difference
             if timestamp < difference:
-                record.early()
+                sliding.take_early(key, value, timestamp, encoded)
             else:
-                record.take()
+                sliding.take(key, value, timestamp, encoded)
             if now != before:
                 close(before, now)
 
@@ -67,168 +76,178 @@ def sliding_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
     return side, close
 
 
-class _Record:
-    """One record on its way into the windows around it."""
+class _Sliding:
+    """Takes a record into the windows around it.
 
-    __slots__ = ("_closed", "_closing", "_difference", "_encoded", "_fold", "_folding", "_get", "_key", "_length",
-                 "_time", "_value")  # fmt: skip
+    Attributes:
+        first_open: windows that start earlier are closed.
+    """
 
-    def __init__(
-        self,
-        folding: Folding,
-        fold: Aggregator,
-        key: Any,
-        value: Any,
-        timestamp: int,
-        encoded: bytes,
-        difference: int,
-        closed: int,
-    ) -> None:
+    __slots__ = ("_buckets", "_closing", "_difference", "_direct", "_fold", "_folding", "_get", "_length", "_put",
+                 "_segments", "_show", "first_open")  # fmt: skip
+
+    def __init__(self, folding: Folding, fold: Aggregator, difference: int) -> None:
         assert folding.store.spec.segments is not None, "a windowed store without segments"
+        self.first_open = 0
         self._folding = folding
         self._fold = fold
-        self._key = key
-        self._value = value
-        self._time = timestamp
-        self._encoded = encoded
         self._difference = difference
-        self._closed = closed
         self._closing = folding.spec.emit == "close"
+        self._direct = folding.direct
+        self._show = folding.show
         self._length = folding.store.spec.segments.length_ms
-        self._get = folding.store.get
+        self._get, self._put = folding.store.get, folding.store.put
+        self._segments, self._buckets = folding.segments, folding.segments.buckets
 
-    def take(self) -> None:
+    def take(self, key: Any, value: Any, time: int, encoded: bytes) -> None:
         """A record whose left window starts in 1970 or later."""
-        time, difference = self._time, self._difference
-        starts = self._starts(max(0, time - 2 * difference))
-        # The last window that holds the record's time, before this record; and the last one that ends before it.
+        difference = self._difference
+        found = self._found(encoded, max(0, time - 2 * difference), time + 1)
+        # The last window that holds the record's time, if it holds later records; and the last one that ends before it.
         around: tuple[Any, int] | None = None
         previous: int | None = None
-        left: int | None = None
-        has_left = False
-        for start in reversed(starts):
+        left: bytes | None = None
+        has_left = is_last = False
+        for start in reversed(found):
             if start > time:
                 continue
-            state, newest = self._entry(start)
-            if start + difference > time:
-                around = around or self._entry(start)
-                self._update(start, state, newest)
-            elif start + difference == time:
+            at = found[start]
+            state, newest = self._entry(at)
+            end = start + difference
+            if end > time:
+                if not is_last:
+                    is_last = True
+                    if newest > time:
+                        # Read anew: a fold may change the state that it is given.
+                        around = self._entry(at)
+                self._update(key, value, encoded, start, at, state, newest if newest > time else time)
+            elif end == time:
                 has_left = True
-                self._update(start, state, newest)
+                self._update(key, value, encoded, start, at, state, newest if newest > time else time)
                 if newest >= time:
                     # A record of the same time has made all there is to make.
                     return
                 previous = newest
             else:
-                left, previous = start, newest
+                left, previous = at, newest
                 break
-        if previous is not None and previous + 1 not in starts and previous + 1 + difference >= time:
-            self._create(previous + 1)
+        if previous is not None and previous + 1 not in found and previous + 1 + difference >= time:
+            self._create(key, value, encoded, previous + 1, None, time)
         if not has_left:
+            state = None
             if previous is not None and time - difference <= previous:
                 assert left is not None, "a record before this one, but no window of it"
-                self._create(time - difference, self._entry(left)[0])
-            else:
-                self._create(time - difference)
-        self._right(starts, around)
+                state = self._entry(left)[0]
+            self._create(key, value, encoded, time - difference, state, time)
+        if around is not None and time + 1 not in found:
+            self._right(key, encoded, time + 1, around)
 
-    def early(self) -> None:
+    def take_early(self, key: Any, value: Any, time: int, encoded: bytes) -> None:
         """A record whose left window would start before 1970."""
-        time = self._time
-        starts = self._starts(0)
+        found = self._found(encoded, 0, time + 1)
         around: tuple[Any, int] | None = None
         previous: int | None = None
-        for start in starts:
+        for start, at in found.items():
             if start == 0:
-                newest = self._entry(0)[1]
+                newest = self._entry(at)[1]
                 if newest < time:
                     previous = newest
             elif start <= time:
-                around = self._entry(start)
-                self._update(start, *self._entry(start))
-        combined = 0 in starts
-        if combined and around is None and self._entry(0)[1] > time:
-            around = self._entry(0)
-        self._right(starts, around)
-        if previous is not None and previous + 1 not in starts:
-            self._create(previous + 1)
-        if combined:
-            self._update(0, *self._entry(0))
+                around = self._entry(at)
+                state, newest = self._entry(at)
+                self._update(key, value, encoded, start, at, state, max(newest, time))
+        combined = found.get(0)
+        if combined is not None and around is None and self._entry(combined)[1] > time:
+            around = self._entry(combined)
+        if around is not None and around[1] > time and time + 1 not in found:
+            self._right(key, encoded, time + 1, around)
+        if previous is not None and previous + 1 not in found:
+            self._create(key, value, encoded, previous + 1, None, time)
+        if combined is not None:
+            state, newest = self._entry(combined)
+            self._update(key, value, encoded, 0, combined, state, max(newest, time))
         else:
-            self._create(0)
+            self._create(key, value, encoded, 0, None, time)
 
-    def _right(self, starts: list[int], around: tuple[Any, int] | None) -> None:
-        """The record's own right window, where later records are there and it is not."""
-        start = self._time + 1
-        if around is None or around[1] <= self._time or start in starts:
-            return
-        self._write(start, *around, there=False)
-        self._forward(start, around[0], None, around[1])
-
-    def _starts(self, first: int) -> list[int]:
-        """Starts of the key's windows from ``first`` to just behind the record, in order."""
-        found: list[int] = []
-        last = self._time + 1
-        for segment in range(first // self._length * self._length, last + 1, self._length):
-            prefix = bucket(segment, self._encoded)
-            keys = self._folding.segments.bucket(prefix)
-            low = bisect_left(keys, prefix + pack_time(first))
-            high = bisect_left(keys, prefix + pack_time(last + 1), low)
-            found += [unpack_time(key, len(prefix)) for key in keys[low:high]]
+    def _found(self, encoded: bytes, first: int, last: int) -> Found:
+        """The key's windows that start from ``first`` to ``last``, in order."""
+        found: Found = {}
+        length, size = self._length, len(encoded)
+        for segment in range(first - first % length, last + 1, length):
+            prefix = _pack_prefix(segment + BIAS, size) + encoded
+            keys = self._buckets.get(prefix)
+            if keys is None:
+                keys = self._segments.bucket(prefix)
+            if keys:
+                low = bisect_left(keys, prefix + pack_time(first))
+                for at in keys[low : bisect_left(keys, prefix + pack_time(last + 1), low)]:
+                    found[unpack_time(at, size + 12)] = at
         return found
 
-    def _at(self, start: int) -> tuple[bytes, bytes]:
-        prefix = bucket(start // self._length * self._length, self._encoded)
-        return prefix, prefix + pack_time(start)
-
-    def _entry(self, start: int) -> tuple[Any, int]:
-        # Read anew wherever it is needed: a fold may change the state that it is given.
-        entry = self._get(self._at(start)[1])
+    def _entry(self, at: bytes) -> tuple[Any, int]:
+        entry = self._get(at)
         assert entry is not None, "a window in its bucket and not in the store"
         return entry
 
-    def _update(self, start: int, state: Any, newest: int) -> None:
-        if start + self._difference < self._closed:
+    def _update(self, key: Any, value: Any, encoded: bytes, start: int, at: bytes, state: Any, newest: int) -> None:
+        if start < self.first_open:
             return
-        old = self._folding.show(state)
-        self._folded(start, state, old, max(newest, self._time), there=True)
-
-    def _create(self, start: int, state: Any = None) -> None:
-        if start + self._difference >= self._closed:
-            self._folded(start, state, None, self._time, there=False)
-
-    def _folded(self, start: int, state: Any, old: Any, newest: int, *, there: bool) -> None:
+        old = self._show(state) if self._direct is None and not self._closing else None
         try:
-            state = self._fold(self._key, self._value, state)
-            new = self._folding.show(state)
-            self._write(start, state, newest, there=there)
+            state = self._fold(key, value, state)
+            new = self._show(state)
+            if state is None:
+                self._delete(encoded, start, at)
+            else:
+                self._put(at, state, newest)
         except OperatorFailed:
             raise
         except Exception as error:
             raise OperatorFailed(self._folding.name) from error
-        self._forward(start, new, old, newest)
+        self._forward(key, start, new, old, newest)
 
-    def _write(self, start: int, state: Any, newest: int, *, there: bool) -> None:
-        segments = self._folding.segments
-        prefix, at = self._at(start)
-        if state is None:
-            if there:
-                segments.delete(at)
-                segments.remove(prefix, at)
-                if self._closing:
-                    segments.remove_from_index(start, self._encoded)
+    def _create(self, key: Any, value: Any, encoded: bytes, start: int, state: Any, newest: int) -> None:
+        if start < self.first_open:
             return
-        if not there:
-            segments.created(at)
-            segments.insert(prefix, at)
-            if self._closing:
-                segments.add_to_index(start, self._encoded)
-        self._folding.store.put(at, state, newest)
+        try:
+            state = self._fold(key, value, state)
+            new = self._show(state)
+            self._write(encoded, start, state, newest)
+        except OperatorFailed:
+            raise
+        except Exception as error:
+            raise OperatorFailed(self._folding.name) from error
+        self._forward(key, start, new, None, newest)
 
-    def _forward(self, start: int, new: Any, old: Any, newest: int) -> None:
-        if not self._closing:
-            self._folding.forward(Windowed(self._key, start, start + self._difference), new, old, newest)
+    def _right(self, key: Any, encoded: bytes, start: int, around: tuple[Any, int]) -> None:
+        """The record's own right window, with the later records."""
+        state, newest = around
+        self._write(encoded, start, state, newest)
+        self._forward(key, start, self._show(state), None, newest)
+
+    def _delete(self, encoded: bytes, start: int, at: bytes) -> None:
+        self._segments.delete(at)
+        self._segments.remove(at[:-8], at)
+        if self._closing:
+            self._segments.remove_from_index(start, encoded)
+
+    def _write(self, encoded: bytes, start: int, state: Any, newest: int) -> None:
+        """A window that is not there."""
+        if state is None:
+            return
+        prefix = _pack_prefix(start - start % self._length + BIAS, len(encoded)) + encoded
+        at = prefix + pack_time(start)
+        self._segments.created(at)
+        self._segments.insert(prefix, at)
+        if self._closing:
+            self._segments.add_to_index(start, encoded)
+        self._put(at, state, newest)
+
+    def _forward(self, key: Any, start: int, new: Any, old: Any, newest: int) -> None:
+        if self._direct is not None:
+            self._direct(_tuple(Windowed, (key, start, start + self._difference)), new, newest)
+        elif not self._closing:
+            self._folding.forward(Windowed(key, start, start + self._difference), new, old, newest)
 
 
 def _closing(folding: Folding, windows: SlidingWindows) -> Close:

@@ -1,4 +1,4 @@
-"""What aggregations over all kinds of windows share, and those over time windows.
+"""What aggregations over all kinds of windows share.
 
 Semantics are Kafka Streams': a window takes records until the highest time seen here is past its end and grace, a
 result's timestamp is the greatest of its records', and records that are late for all their windows are left out and
@@ -9,7 +9,6 @@ store, so that what was late stays late after a restart.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
 from typing import Any
 
 from streamstate.operators.aggregate import Change
@@ -17,15 +16,12 @@ from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Tas
 from streamstate.operators.stateless import Forward
 from streamstate.state import NO_TIME, Segments, StagedStore
 from streamstate.topology.window_specs import Aggregator, WindowedAggregate
-from streamstate.window_keys import BIAS, TIME_KEY, pack_time, unpack_time
-from streamstate.windows import FOREVER_MS, TimeWindows, UnlimitedWindows, Windowed
+from streamstate.window_keys import TIME_KEY
 
 # (key, value, timestamp, by how much it is late in ms)
 Late = Callable[[Any, Any, int, int], None]
 # The highest time seen went from the first to the second: send on what has closed.
 Close = Callable[[int, int], None]
-
-_pack = Struct(">Q").pack
 
 
 def nothing_closes(before: int, now: int) -> None:
@@ -66,6 +62,7 @@ class Folding:
         segments: of the store.
         context: the task's.
         forward: takes the changes.
+        direct: takes the new values, where nothing reads the old ones and each update is sent; else None.
         late: takes late records.
         serialize_key: of the key itself.
         result: what the table shows of a state that is not None.
@@ -88,6 +85,7 @@ class Folding:
         self.segments: Segments = segments
         self.context = context
         self.forward = forward
+        self.direct: Forward | None = None if spec.emit == "close" else getattr(forward, "stream", None)
         self.late = late
         self.serialize_key = spec.key.serialize
         self.result = spec.result
@@ -142,139 +140,3 @@ class Folding:
 
         context.schedules.add(idle_ms, True, check, context.now_ms(), context.stream_time)
         return record_came
-
-
-def time_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], Close]:
-    """Tumbling, hopping and unlimited windows: each is one entry, found by its start.
-
-    Returns:
-        What makes the entry of a parent from its aggregator, and what closes windows.
-    """
-    windows = folding.spec.windows
-    assert isinstance(windows, TimeWindows | UnlimitedWindows), "other windows have operators of their own"
-    size, grace = (windows.size_ms, windows.grace_ms) if isinstance(windows, TimeWindows) else (None, 0)
-    name, context, forward, late = folding.name, folding.context, folding.forward, folding.late
-    store, segments, result = folding.store, folding.segments, folding.result
-    serialize_key, starts = folding.serialize_key, windows.starts
-    clock, advance, get, put = segments.clock, segments.advance, store.get, store.put
-    closing = folding.spec.emit == "close"
-    close = _closing_time_windows(folding, windows) if closing and isinstance(windows, TimeWindows) else nothing_closes
-    note = segments.noted.add
-
-    def side(aggregator: Aggregator) -> Forward:
-        fold = folding.fold(aggregator)
-        if isinstance(windows, TimeWindows) and windows.advance_ms == windows.size_ms and not closing:
-            return _tumbling(folding, fold, windows)
-
-        def run(key: Any, value: Any, timestamp: int) -> None:
-            if key is None or value is None:
-                context.dropped += 1
-                return
-            try:
-                encoded = serialize_key(key)
-            except Exception as error:
-                raise OperatorFailed(name, "encoding the key") from error
-            before = now = clock[TIME_KEY]
-            if timestamp > now:
-                now = timestamp
-                advance(timestamp)
-            closed = now - grace
-            end = FOREVER_MS
-            taken = False
-            for start in starts(timestamp):
-                if size is not None:
-                    end = start + size
-                    if end <= closed:
-                        continue
-                taken = True
-                at = _pack(start + BIAS) + encoded
-                entry = get(at)
-                try:
-                    if entry is None:
-                        old, newest, state = None, timestamp, None
-                        if closing:
-                            note(at)
-                    else:
-                        state, newest = entry
-                        if timestamp > newest:
-                            newest = timestamp
-                        old = state if result is None else result(state)
-                    state = fold(key, value, state)
-                    put(at, state, newest)
-                    new = state if result is None or state is None else result(state)
-                except Exception as error:
-                    raise OperatorFailed(name) from error
-                if not closing:
-                    forward(Windowed(key, start, end), new, old, newest)
-            if not taken:
-                late(key, value, timestamp, 0 if size is None else closed - end)
-            if now != before:
-                close(before, now)
-
-        return run
-
-    return side, close
-
-
-def _tumbling(folding: Folding, fold: Aggregator, windows: TimeWindows) -> Forward:
-    """The same for the one window that a record has, when every update is sent."""
-    size, grace = windows.size_ms, windows.grace_ms
-    name, context, forward, late = folding.name, folding.context, folding.forward, folding.late
-    segments, result, serialize_key = folding.segments, folding.result, folding.serialize_key
-    clock, advance, get, put = segments.clock, segments.advance, folding.store.get, folding.store.put
-    start, prefix = 0, _pack(BIAS)
-
-    def run(key: Any, value: Any, timestamp: int) -> None:
-        nonlocal start, prefix
-        if key is None or value is None:
-            context.dropped += 1
-            return
-        try:
-            encoded = serialize_key(key)
-        except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
-        if timestamp > clock[TIME_KEY]:
-            advance(timestamp)
-        if not 0 <= timestamp - start < size:
-            start = timestamp - timestamp % size
-            prefix = _pack(start + BIAS)
-        if start + size <= clock[TIME_KEY] - grace:
-            late(key, value, timestamp, clock[TIME_KEY] - grace - start - size)
-            return
-        at = prefix + encoded
-        entry = get(at)
-        try:
-            if entry is None:
-                old, newest, state = None, timestamp, None
-            else:
-                state, newest = entry
-                if timestamp > newest:
-                    newest = timestamp
-                old = state if result is None else result(state)
-            state = fold(key, value, state)
-            put(at, state, newest)
-            new = state if result is None or state is None else result(state)
-        except Exception as error:
-            raise OperatorFailed(name) from error
-        forward(Windowed(key, start, start + size), new, old, newest)
-
-    return run
-
-
-def _closing_time_windows(folding: Folding, windows: TimeWindows) -> Close:
-    size, advance, grace = windows.size_ms, windows.advance_ms, windows.grace_ms
-    store, forward, show = folding.store, folding.forward, folding.show
-    decode_key = folding.spec.key.deserialize
-
-    def close(before: int, now: int) -> None:
-        last = now - grace - size
-        first = 0 if before == NO_TIME else max(0, before - grace - size + 1)
-        first = -(-first // advance) * advance
-        if first > last:
-            return
-        # All of them before the first is sent on: what follows may take its time, and fails for the record in hand.
-        for at, (state, newest) in list(store.between(pack_time(first), pack_time(last + 1))):
-            start = unpack_time(at)
-            forward(Windowed(decode_key(at[8:]), start, start + size), show(state), None, newest)
-
-    return close

@@ -27,7 +27,7 @@ EXPIRED_PER_COMMIT = 10_000
 KEY_BYTES = 120
 # Entries of the index that are read at once.
 READ_AHEAD = 256
-# What a key has where it has nothing; not to be changed.
+# Where there is nothing; not to be changed.
 _NONE: list[bytes] = []
 NO_TIME = -1
 
@@ -58,9 +58,12 @@ class InOrder:
             insort(keys, key)
 
     def between(self, start: bytes, end: bytes) -> list[bytes]:
-        """Keys with ``start <= key < end``, each once."""
+        """Keys with ``start <= key < end``, each once; not to be changed."""
         keys = self._keys
-        return list(dict.fromkeys(keys[bisect_left(keys, start) : bisect_left(keys, end)]))
+        low = bisect_left(keys, start)
+        if low == len(keys) or keys[low] >= end:
+            return _NONE
+        return list(dict.fromkeys(keys[low : bisect_left(keys, end, low)]))
 
     def move_to(self, other: InOrder) -> None:
         """Give all of them to ``other``, which forgets its own."""
@@ -96,7 +99,8 @@ class ReadAhead:
         if not self._start <= start or end > self._end:
             self._read(start, end)
         keys = self._keys
-        return keys[bisect_left(keys, start) : bisect_left(keys, end)] if keys else keys
+        low = bisect_left(keys, start)
+        return _NONE if low == len(keys) or keys[low] >= end else keys[low : bisect_left(keys, end, low)]
 
     def _read(self, start: bytes, end: bytes) -> None:
         self._start, self._end, self._keys = start, TIME_KEY, []
@@ -259,10 +263,14 @@ class Segments:
         """(time, suffix) of the index's entries with ``start_ms <= time < end_ms``, in order; None: from the first."""
         start, end = b"" if start_ms is None else pack_time(start_ms), pack_time(end_ms)
         index, sealed = self._index, self._sealed_index
-        found = {key for key in self._index_order.between(start, end) if index.get(key)}
-        found.update(key for key in self._sealed_order.between(start, end) if index.get(key, sealed.get(key)))
-        found.update(key for key in self._ahead.between(start, end) if index.get(key, sealed.get(key, True)))
-        return [(unpack_time(key), key[12:]) for key in sorted(found)] if found else []
+        created, before = self._index_order.between(start, end), self._sealed_order.between(start, end)
+        stored = self._ahead.between(start, end)
+        if not created and not before and not stored:
+            return []
+        found = {key for key in created if index.get(key)}
+        found.update(key for key in before if index.get(key, sealed.get(key)))
+        found.update(key for key in stored if index.get(key, sealed.get(key, True)))
+        return [(unpack_time(key), key[12:]) for key in sorted(found)]
 
     # -- created keys, in order ----------------------------------------------------------------------------
 
@@ -270,7 +278,7 @@ class Segments:
         """Keys with ``start <= key < end`` that were noted and are not in the backend, in order. Some may not be there
         any more."""
         noted, sealed = self.noted.between(start, end), self._sealed_noted.between(start, end)
-        return sorted({*noted, *sealed}) if noted and sealed else noted or sealed
+        return sorted({*noted, *sealed}) if noted and sealed else [*(noted or sealed)]
 
     # -- the entries of a key, in order --------------------------------------------------------------------
 

@@ -275,15 +275,21 @@ class StagedStore:
 
 
 class DecodedStore(StagedStore):
-    """Keeps decoded values; for serdes whose values cannot change in place."""
+    """Keeps decoded values; for serdes whose values cannot change in place.
 
-    __slots__ = ("_deserialize", "_kind", "_serialize")
+    Attributes:
+        plain_kind: a type of values that read back as they were put and take no memory worth counting, for operators
+            that write ``staged`` themselves; None while none was seen.
+    """
+
+    __slots__ = ("_deserialize", "_kind", "_serialize", "plain_kind")
 
     def __init__(self, spec: StoreSpec, backend: Backend, cache_bytes: int, undo: UndoLog | None = None) -> None:
         super().__init__(spec, backend, cache_bytes, undo)
         self._serialize = spec.value.serialize
         self._deserialize = spec.value.deserialize
         self._kind: type | None = None
+        self.plain_kind: type | None = None
 
     def get(self, key: bytes) -> Entry | None:
         entry = self.staged.get(key, MISSING)
@@ -308,6 +314,7 @@ class DecodedStore(StagedStore):
         read = self._deserialize(self._serialize(value))
         if type(read) is type(value):
             self._kind = type(value)
+            self.plain_kind = None if self._kind in (str, bytes) else self._kind
         return read
 
     def _encoded(self) -> dict[bytes, bytes | None]:

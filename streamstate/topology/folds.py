@@ -117,13 +117,37 @@ def named_fold(node: str, store: str, named: Mapping[str, Aggregate]) -> NamedFo
             for merge, one, other in zip(merges, checked(first), checked(second), strict=True)
         ]
 
+    fold: Callable[[Any, Any, Any], Any] = timed_aggregator if timed else aggregator
+    if len(order) == 1 and not timed:
+        fold = _single(updates[0], checked)
     unmergeable = tuple(name for name in order if named[name].merge is None)
     return NamedFold(
         initializer=lambda: initials,
-        aggregator=timed_aggregator if timed else aggregator,
+        aggregator=fold,
         merger=None if unmergeable else merger,
-        result=lambda states: {name: show(states[index]) for name, index, show in shown},
+        result=_shown(shown),
         kept=PLAIN_STATES if all(aggregate.plain for aggregate in named.values()) else STATES,
         timed=timed,
         unmergeable=unmergeable,
     )
+
+
+def _single(
+    update: Callable[[Any, Any], Any], checked: Callable[[list[Any]], list[Any]]
+) -> Callable[[Any, Any, list[Any]], list[Any]]:
+    """The fold of one aggregate."""
+
+    def aggregator(key: Any, value: Any, states: list[Any]) -> list[Any]:
+        if len(states) != 1:
+            checked(states)
+        return [update(states[0], value)]
+
+    return aggregator
+
+
+def _shown(shown: list[tuple[str, int, Callable[[Any], Any]]]) -> Callable[[Any], Any]:
+    """States to the results by name."""
+    if len(shown) == 1:
+        name, _, show = shown[0]
+        return lambda states: {name: show(states[0])}
+    return lambda states: {name: show(states[index]) for name, index, show in shown}

@@ -226,3 +226,13 @@ def test_reduce_over_windows_and_sessions() -> None:
             driver.input("in").pipe("a", word, timestamp=time)
         assert [value for _, value, _ in out(driver, "out-time")] == ["x", "xy", "xyz"]
         assert [value for _, value, _ in out(driver, "out-session")] == ["x", "y", None, None, "xyz"]
+
+
+def test_a_sliding_window_made_of_later_records_shows_the_result_and_not_the_state() -> None:
+    topology = Topology("t")
+    table = grouped(topology).windowed_by(windows.sliding(ms(10), grace=ms(100)))
+    table.aggregate(mean=aggregates.mean(), store="s").to_stream().to("out", value=JSON)
+    with piped(topology, ("a", 3, 105), ("a", 5, 110), ("a", 1, 103)) as driver:
+        found = {windowed: value for windowed, value, _ in out(driver)}
+        assert found[Windowed("a", 104, 114)] == {"mean": 4.0}
+        assert all(set(value) == {"mean"} for value in found.values())
