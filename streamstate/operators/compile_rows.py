@@ -27,6 +27,8 @@ def _asks_for_old(graph: specs.Graph, name: str, parent: str) -> bool:
     match graph.nodes[name].spec:
         case table_specs.TableGroupBy() | table_specs.ForeignKeySend() | window_specs.Suppress():
             return True
+        case specs.ToStream(emit="change"):
+            return True
         case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
             # One with a store finds old rows there.
             return store is None and needs_old(graph, name)
@@ -158,6 +160,7 @@ def _table_source(made: Compilation, node: specs.Node, spec: table_specs.TableSo
     if store.spec.reuse:
         source = made.graph.nodes[node.parents[0]].spec
         assert isinstance(source, specs.Source), "the log of something that is not a source"
+        assert spec.source is not None, "the log of no topic"
         made.task.source_logs[spec.store] = SourceLog(spec.source, table.rebuilt(source))
 
 
@@ -253,6 +256,7 @@ def _stream_global_join(made: Compilation, node: specs.Node, spec: table_specs.S
 
 ROWS: dict[type, CompileFunction] = {
     table_specs.TableSource: _table_source,
+    table_specs.ToTable: _table_source,
     table_specs.TableFilter: _row_wise,
     table_specs.TableMapValues: _row_wise,
     table_specs.TableTransformValues: _transform_values,

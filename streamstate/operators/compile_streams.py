@@ -17,7 +17,7 @@ from streamstate.topology.names import repartition_topic
 def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
     forward = made.forward(node)
     children = [made.graph.nodes[child].spec for child in made.graph.children(node.name)]
-    rows = any(isinstance(child, table_specs.TableSource) for child in children)
+    rows = any(type(child) is table_specs.TableSource for child in children)
     timestamp = event_time.reader(node.name, spec.timestamp, made.context, rows=rows)
     behind_ms = out_of_order_ms(made.graph, node.name)
     place = list(made.graph.nodes).index(node.name)

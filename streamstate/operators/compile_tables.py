@@ -8,6 +8,7 @@ from streamstate.operators import aggregate as aggregations
 from streamstate.operators.aggregate import NewestPerCommit
 from streamstate.operators.compilation import Compilation, CompileFunction, policy_behind
 from streamstate.operators.compile_rows import needs_old
+from streamstate.operators.table import only_changed
 from streamstate.topology import specs
 
 
@@ -36,6 +37,10 @@ def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> Non
     forward = made.forward(node)
     if spec.emit == "update":
         made.tables[node.name] = aggregations.every_update(forward)
+        return
+    if spec.emit == "change":
+        serialize = None if spec.value is None else spec.value.serialize
+        made.tables[node.name] = only_changed(node.name, serialize, forward)
         return
     policy = policy_behind(made.graph, node.name)
     emitter = NewestPerCommit(spec.key.serialize, forward, made.undo, policy)

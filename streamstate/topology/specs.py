@@ -20,7 +20,7 @@ from streamstate.topology.window_specs import WindowSpec
 
 Reset = Literal["earliest", "latest", "error"]
 Timestamp = str | Callable[[Any, Any], int] | EventTime[Any, Any] | None
-Emit = Literal["update", "commit"]
+Emit = Literal["update", "change", "commit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +174,18 @@ class Aggregate:
 
 @dataclass(frozen=True, slots=True)
 class ToStream:
-    """Table changes as a stream: each update, or at each commit only the newest per key (of serde ``key``)."""
+    """Table changes as a stream.
+
+    Attributes:
+        key: serde of the key.
+        emit: ``update``: each; ``change``: those whose value differs from the row that was there; ``commit``: at each
+            commit the newest per key.
+        value: serde of the value, where known.
+    """
 
     key: Serde[Any]
     emit: Emit = "update"
+    value: Serde[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

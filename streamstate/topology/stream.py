@@ -8,18 +8,22 @@ they encode.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from typing import Any, Literal, TypeVar
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology import specs
+from streamstate.topology import table as _table
 from streamstate.topology.draft import Position, attached_stores, checked_function, checked_policy, same_draft
 from streamstate.topology.held import Holding
 from streamstate.topology.joins import Joins
 from streamstate.topology.names import checked
 from streamstate.topology.processor import Processor
 from streamstate.topology.specs import ErrorPolicy, StoreSpec
+from streamstate.topology.table_specs import TableEmit
+from streamstate.topology.to_table import as_table
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -286,6 +290,41 @@ class Stream(Joins[K, V], Holding[K, V]):
         else:
             checked(name, "name of repartition")
         return Stream(at.through_repartition(name, "repartition", partitions))
+
+    def to_table(
+        self,
+        *,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        store: str | None = None,
+        versioned: timedelta | None = None,
+        emit: TableEmit = "update",
+        name: str | None = None,
+    ) -> _table.Table[K, V]:
+        """The records as rows of a table: the newest value per key, where null deletes (Kafka Streams: ``toTable``).
+
+        Records with a null key are left out and counted. The newest is the one that comes last, whatever its event
+        time. When the key may have changed since the records were partitioned, they go through a repartition topic.
+        The table keeps its rows only when something needs them: a join, a grouping, or ``store=``.
+
+        Args:
+            key: serde of the key; by default the one known.
+            value: serde of the value; by default the one known.
+            store: name of the store, for processors; it names the changelog and the repartition topic.
+            versioned: keep the versions of each row for this long, as ``Topology.table`` does.
+            emit: ``update`` passes on every record; ``change`` only those whose serialized value differs from the
+                row that was there.
+            name: of the operator.
+
+        Raises:
+            TopologyError: a serde is not known, a name is illegal or taken, or cannot be generated.
+
+        >>> from streamstate import Topology, serde
+        >>> flights = Topology("t").stream("flights", value=serde.json())
+        >>> flights.select_key(lambda key, flight: flight["tail"]).to_table(key=serde.string(), store="last-flights")
+        <Table last-flights.to_table in store last-flights>
+        """
+        return _table.Table(as_table(self._at.with_serdes(key, value), store, versioned, emit, name))
 
     def to(
         self,

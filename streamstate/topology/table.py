@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Literal, TypeVar, overload
+from typing import Any, Generic, Literal, TypeVar, get_args, overload
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
@@ -428,20 +428,26 @@ class Table(Generic[K, V]):
         """The table's changes as a stream (Kafka Streams: ``KTable.toStream``).
 
         Args:
-            emit: ``update`` sends every change; ``commit`` sends, at each commit, only the newest value of each
-                key that changed since the last one.
+            emit: ``update`` sends every update; ``change`` only those whose value differs from the row that was
+                there, by its bytes where the serde is known; ``commit`` sends, at each commit, only the newest value
+                of each key that was updated since the last one.
             name: of the operator.
 
         Raises:
-            TopologyError: another ``emit``.
+            TopologyError: another ``emit``, or rows of this table are not kept and ``change`` compares them.
 
         >>> from streamstate import Topology, serde
         >>> counts = Topology("t").stream("words", key=serde.string()).group_by_key().count(store="counts")
         >>> counts.to_stream(emit="commit").to("word-counts")
         """
-        if emit not in ("update", "commit"):
-            raise TopologyError(f"to_stream after {self._at.node!r} takes emit='update' or 'commit', not {emit!r}")
-        return _stream.Stream(self._at.then(ToStream(self._at.key_serde("to_stream"), emit), "to_stream", name))
+        if emit not in get_args(Emit):
+            raise TopologyError(
+                f"to_stream after {self._at.node!r} takes emit='update', 'change' or 'commit', not {emit!r}"
+            )
+        if emit == "change":
+            self._rows("to_stream")
+        spec = ToStream(self._at.key_serde("to_stream"), emit, self._at.value)
+        return _stream.Stream(self._at.then(spec, "to_stream", name))
 
     def _rows(self, kind: str) -> tuple[str, ...]:
         return rows_of(self._at.draft, self._at.node, kind)

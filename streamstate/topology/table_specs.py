@@ -23,14 +23,14 @@ class TableSource:
     Attributes:
         key, value: serdes of the rows.
         store: holds the rows; None while nothing needs them.
-        source: the input topic.
+        source: the input topic; None where there is none of its own.
         reuse: the topic may serve as the store's changelog.
         emit: ``change`` passes on only what differs from the row that was there.
     """
 
     key: Serde[Any]
     value: Serde[Any]
-    source: str
+    source: str | None
     reuse: bool
     store: str | None = None
     emit: TableEmit = "update"
@@ -39,6 +39,11 @@ class TableSource:
     def stores(self) -> tuple[str, ...]:
         """Names of the stores it uses."""
         return _named(self.store)
+
+
+@dataclass(frozen=True, slots=True)
+class ToTable(TableSource):
+    """The same of the records of a stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,7 +349,7 @@ def _named(store: str | None) -> tuple[str, ...]:
 
 
 TableSpec = (
-    TableSource | TableFilter | TableMapValues | TableTransformValues | TableJoin | TableGroupBy | TableReduce
+    TableSource | ToTable | TableFilter | TableMapValues | TableTransformValues | TableJoin | TableGroupBy | TableReduce
     | TableAggregate | StreamTableJoin | StreamGlobalJoin | ForeignKeySend | ForeignKeySubscribe | ForeignKeyChange
     | ForeignKeyResult
 )  # fmt: skip

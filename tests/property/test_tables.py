@@ -166,3 +166,53 @@ def test_a_table_joined_with_itself_by_foreign_key_and_grouped(changes: list[Cha
     last, rows = outcome(topology, changes, interruptions)
     found = [rows["l"].get("abc"[value % 3]) for value in rows["l"].values()]
     assert {key: value for key, value in last.items() if value} == Counter(f"{v}" for v in found if v is not None)
+
+
+@pytest.mark.parametrize("kind", JOINS)
+@settings(max_examples=40)
+@given(CHANGES, INTERRUPTIONS)
+def test_a_stream_as_a_table_is_the_table_of_its_topic(
+    kind: str, changes: list[Change], interruptions: list[int]
+) -> None:
+    def outputs(*, from_stream: bool) -> list[tuple[Any, Any, int]]:
+        topology, left, right = two_tables()
+        if from_stream:
+            topology = Topology("t")
+            left = topology.stream("l", key=TEXT, value=LONG).to_table()
+            right = topology.stream("r", key=TEXT, value=LONG).filter(lambda key, value: True).to_table(store="r")
+        getattr(left, kind)(right, lambda one, other: [one, other]).to_stream().to("out", value=JSON)
+        with TopologyTestDriver(topology) as driver:
+            for number, (topic, key, value, time) in enumerate(changes):
+                if number in interruptions:
+                    driver.crash(disk="lost" if number % 2 else "kept")
+                driver.input(topic).pipe(key, value, timestamp=time)
+            return [(record.key, record.value, record.timestamp) for record in driver.output("out").read_all()]
+
+    assert outputs(from_stream=True) == outputs(from_stream=False)
+
+
+@settings(max_examples=60)
+@given(CHANGES, INTERRUPTIONS)
+def test_changes_are_updates_without_those_that_change_nothing(changes: list[Change], interruptions: list[int]) -> None:
+    def outputs(emit: Any) -> list[tuple[Any, Any, int]]:
+        topology, left, right = two_tables()
+        joined = left.outer_join(right, lambda one, other: [one and one % 2, other and other % 2])
+        joined.map_values(sum_of).to_stream(emit=emit).to("out", value=JSON)
+        with TopologyTestDriver(topology) as driver:
+            for number, (topic, key, value, time) in enumerate(changes):
+                if number in interruptions:
+                    driver.crash(disk="lost" if number % 2 else "kept")
+                driver.input(topic).pipe(key, value, timestamp=time)
+            return [(record.key, record.value, record.timestamp) for record in driver.output("out").read_all()]
+
+    rows: dict[Any, Any] = {}
+    differing = []
+    for key, value, time in outputs("update"):
+        if rows.get(key) != value:
+            differing.append((key, value, time))
+        rows[key] = value
+    assert outputs("change") == differing
+
+
+def sum_of(parts: list[int | None]) -> int:
+    return sum(part or 0 for part in parts)

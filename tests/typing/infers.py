@@ -47,6 +47,8 @@ assert_type(topology.stream("keyed", key=serde.string()), Stream[str, bytes])
 assert_type(topology.stream(["a", "b"], value=serde.long(), on_error="continue"), Stream[bytes, int])
 lines = topology.stream("lines", key=serde.string(), value=serde.string(), timestamp=lambda key, line: len(key + line))
 assert_type(lines, Stream[str, str])
+assert_type(lines.to_table(store="rows"), Table[str, str])
+assert_type(lines.to_table(versioned=timedelta(hours=1)).to_stream(emit="change"), Stream[str, str])
 flights = topology.stream("flights", key=serde.string(), value=serde.json(), on_error=dead_letter("bad"))
 assert_type(flights, Stream[str, Any])
 timed = topology.stream(

@@ -19,6 +19,7 @@ from streamstate.testing.simulation.expectations import (
     Exactly,
     Expectation,
     Output,
+    PerKey,
     PerKeyRule,
 )
 from streamstate.testing.simulation.workloads import InputRecord, Inputs, Workload, keyed_input, per_partition
@@ -228,4 +229,32 @@ def _everywhere() -> Workload:
     return Workload("everywhere", topology.build(), inputs, expected, at_once=True)
 
 
-TABLE_MAKERS: Final = {"rows": _rows, "lookups": _lookups, "joins": _joins, "everywhere": _everywhere}
+# -- differing: a stream with new keys as a table, of which only what differs goes on ----------------------------
+
+
+def _differing() -> Workload:
+    topology = Topology("differing")
+    records = topology.stream("records", key=TEXT, value=LONG)
+    rows = records.select_key(lambda key, value: key.upper()).to_table(key=TEXT, store="kept")
+    rows.to_stream(emit="change").to("differing", value=LONG)
+
+    def inputs(random: Random, partitions: int) -> Iterable[InputRecord]:
+        for record in rows_or_deletions(random, "records", partitions):
+            value = number(record)
+            yield record._replace(value=None if value is None else LONG.serialize(value % 2))
+
+    def expected(fed: Inputs) -> Mapping[str, Expectation]:
+        rows: dict[bytes, bytes | None] = {}
+        changes: dict[bytes | None, list[Output]] = {}
+        for record in fed.records:
+            key = (record.key or b"").upper()
+            if rows.get(key) != record.value:
+                changes.setdefault(key, []).append(Output(key, record.value, record.timestamp))
+            rows[key] = record.value
+        return {"differing": PerKey(changes)}
+
+    return Workload("differing", topology.build(), inputs, expected)
+
+
+TABLE_MAKERS: Final = {"rows": _rows, "lookups": _lookups, "joins": _joins, "everywhere": _everywhere,
+                       "differing": _differing}  # fmt: skip
