@@ -14,7 +14,7 @@ from streamstate.store_spec import StoreSpec
 S = TypeVar("S")
 M = TypeVar("M")
 
-INTERRUPTIONS = st.tuples(st.sampled_from(["commit", "discard", "reopen", "restore"]))
+INTERRUPTIONS = st.tuples(st.sampled_from(["seal", "seal", "commit", "commit", "discard", "reopen", "restore"]))
 
 
 class Kept(Generic[S, M]):
@@ -37,6 +37,8 @@ class Kept(Generic[S, M]):
         self.log: Any = [] if undo else None
         self.time = 0
         self.model, self._committed = model, deepcopy(model)
+        # Of the commit under way: what is written, and what the model was when that was sealed.
+        self._under_way: tuple[dict[bytes, bytes | None], M] | None = None
         self._changelog: dict[bytes, bytes | None] = {}
         self._start()
 
@@ -50,10 +52,14 @@ class Kept(Generic[S, M]):
         self.store = self._view(self.staging, lambda: self.time)
 
     def interrupt(self, what: str) -> None:
-        """``commit``, ``discard`` what is uncommitted, ``reopen`` the backend, or ``restore`` it from the changelog."""
-        if what == "commit":
-            self._commit()
+        """``seal`` a commit and go on beside it, ``commit`` and wait for its end, ``discard`` what is uncommitted,
+        ``reopen`` the backend, or ``restore`` it from the changelog."""
+        if what in ("seal", "commit"):
+            self._seal()
+            if what == "commit":
+                self._settle()
         else:
+            self._under_way = None
             if what == "discard":
                 self.staging.discard()
                 self.store = self._view(self.staging, lambda: self.time)
@@ -63,16 +69,25 @@ class Kept(Generic[S, M]):
                 self._start()
             self.model = deepcopy(self._committed)
 
-    def _commit(self) -> None:
+    def _seal(self) -> None:
+        self._settle()
+        writes = {}
         if self.staging.changed:
             self.staging.expire()
-            sealed = self.staging.seal()
-            segments = self.staging.segments
-            bound = {} if segments is None or not segments.bound else {self._spec.name: segments.bound}
-            self.backend.apply({self._spec.name: sealed}, {}, {}, bound)
-            self._changelog.update(sealed)
+            writes = self.staging.seal()
+        self._under_way = writes, deepcopy(self.model)
+
+    def _settle(self) -> None:
+        if self._under_way is None:
+            return
+        writes, self._committed = self._under_way
+        self._under_way = None
+        segments = self.staging.segments
+        bound = {} if segments is None or not segments.bound else {self._spec.name: segments.bound}
+        if writes or bound:
+            self.backend.apply({self._spec.name: writes}, {}, {}, bound)
+        self._changelog.update(writes)
         self.staging.committed()
-        self._committed = deepcopy(self.model)
 
     def fail(self, change: Callable[[S], object]) -> None:
         """A record that changes the store and fails."""
@@ -84,6 +99,6 @@ class Kept(Generic[S, M]):
 
     def is_restored_alike(self) -> bool:
         """The changelog gives what the backend has."""
-        self._commit()
+        self.interrupt("commit")
         restored = {key: value for key, value in self._changelog.items() if value is not None}
         return restored == dict(self.backend.scan(self._spec.name, None, None, False))

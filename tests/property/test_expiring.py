@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,51 +10,41 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import serde
-from streamstate.state import ExpiringStore, MemoryBackend, rollback, staged_store
+from streamstate.state import ExpiringStore, StagedStore
 from streamstate.state import expiring as module
 from streamstate.state.expiring import ENTRY, WRITTEN
 from streamstate.store_spec import StoreSpec
+from tests.property.kept import INTERRUPTIONS, Kept
 
-TTL_MS = 40
-KEYS = st.sampled_from([b"", b"a", b"ab", b"\xff"])
+TTL_MS = 160
+KEYS = (b"", b"a", b"ab", b"\xff")
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.sampled_from(["put", "put", "fail"]), KEYS, st.none() | st.integers(0, 9), st.integers(-60, 0)),
-        st.tuples(st.just("advance"), st.integers(1, 50)),
-        st.tuples(st.sampled_from(["commit", "discard", "reopen"])),
+        st.tuples(
+            st.sampled_from(["put", "put", "fail"]),
+            st.sampled_from(KEYS),
+            st.none() | st.integers(0, 9),
+            st.integers(-240, 0),
+        ),
+        st.tuples(st.just("advance"), st.integers(1, 200) | st.integers(TTL_MS - 10, TTL_MS)),
+        INTERRUPTIONS,
     ),
     max_size=40,
 )
 SPEC = StoreSpec("s", serde.bytes_(), serde.long(), ttl_ms=TTL_MS)
 
+Written = dict[bytes, tuple[int, int]]
 
-class Opened:
-    """The store over its backend, with what its changelog would hold."""
 
-    def __init__(self, undo: bool) -> None:
-        self.backend = MemoryBackend(["s"])
-        self.log: Any = [] if undo else None
-        self.time = 100
-        self.changelog: dict[bytes, bytes] = {}
-        self.reopen()
+def as_it_is(staging: StagedStore, time: Callable[[], int]) -> ExpiringStore:
+    assert isinstance(staging, ExpiringStore)
+    return staging
 
-    def reopen(self) -> None:
-        made = staged_store(SPEC, self.backend, 1_000, self.log, lambda: self.time)
-        assert isinstance(made, ExpiringStore)
-        self.store = made
 
-    def commit(self) -> None:
-        if not self.store.changed:
-            return
-        self.store.expire()
-        sealed = self.store.seal()
-        self.backend.apply({"s": sealed}, {}, {})
-        self.store.committed()
-        for key, stored in sealed.items():
-            if stored is None:
-                self.changelog.pop(key, None)
-            else:
-                self.changelog[key] = stored
+def opened(undo: bool) -> Kept[ExpiringStore, Written]:
+    kept: Kept[ExpiringStore, Written] = Kept(SPEC, as_it_is, {}, undo)
+    kept.time = 400
+    return kept
 
 
 @pytest.mark.parametrize("undo", [False, True])
@@ -63,62 +54,67 @@ class Opened:
 def test_what_lives_is_shown_and_nothing_else(undo: bool, swept_per_commit: int, steps: list[tuple[Any, ...]]) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SWEPT_PER_COMMIT", swept_per_commit)
-        opened = Opened(undo)
-        written: dict[bytes, tuple[int, int]] = {}
-        committed: dict[bytes, tuple[int, int]] = {}
+        kept = opened(undo)
         for step in steps:
             match step:
+                case (what,):
+                    kept.interrupt(what)
                 case ("put", key, value, behind):
-                    opened.store.put(key, value, opened.time + behind)
-                    written.pop(key, None)
+                    kept.store.put(key, value, kept.time + behind)
+                    kept.model.pop(key, None)
                     if value is not None:
-                        written[key] = (value, opened.time + behind)
+                        kept.model[key] = (value, kept.time + behind)
+                case ("fail", key, value, behind):
+                    at = kept.time + behind
+                    kept.fail(lambda store, key=key, value=value, at=at: store.put(key, value, at))  # type: ignore[misc]
                 case ("advance", by):
-                    opened.time += by
-                case ("commit",):
-                    opened.commit()
-                    committed = written.copy()
-                case ("fail", key, value, behind) if undo:
-                    opened.log.clear()
-                    opened.store.put(key, value, opened.time + behind)
-                    rollback(opened.log)
-                case ("discard",):
-                    opened.store.discard()
-                    written = committed.copy()
-                case ("reopen",):
-                    opened.reopen()
-                    written = committed.copy()
-            live = {key: entry for key, entry in written.items() if entry[1] + TTL_MS > opened.time}
-            for key in (b"", b"a", b"ab", b"\xff"):
-                assert opened.store.get(key) == live.get(key)
-            assert list(opened.store.scan(None, None)) == sorted(live.items())
-            assert list(opened.store.scan(b"a", b"b", reverse=True)) == sorted(
+                    kept.time += by
+            live = {key: entry for key, entry in kept.model.items() if entry[1] + TTL_MS > kept.time}
+            assert all(kept.store.get(key) == live.get(key) for key in KEYS)
+            assert list(kept.store.scan(None, None)) == sorted(live.items())
+            assert list(kept.store.scan(b"a", b"b", reverse=True)) == sorted(
                 ((key, entry) for key, entry in live.items() if b"a" <= key < b"b"), reverse=True
             )
         # What has expired goes, a few entries per commit, from the backend and from the changelog alike.
-        opened.time += 2 * TTL_MS
+        kept.time += 2 * TTL_MS
         for _ in range(10):
-            opened.commit()
-        assert list(opened.backend.scan("s", None, None, False)) == []
-        assert opened.changelog == {}
+            kept.interrupt("commit")
+        assert list(kept.backend.scan("s", None, None, False)) == []
+        assert kept.is_restored_alike()
 
 
 def test_an_entry_that_changes_often_is_moved_seldom() -> None:
-    opened = Opened(undo=False)
+    kept = opened(undo=False)
     for time in range(1_600, 1_600 + TTL_MS):
-        opened.time = time
-        opened.store.put(b"k", time, time)
-        opened.commit()
-    entries = [key for key, _ in opened.backend.scan("s", None, None, False)]
+        kept.time = time
+        kept.store.put(b"k", time, time)
+        kept.interrupt("commit")
+    entries = [key for key, _ in kept.backend.scan("s", None, None, False)]
     assert [key[:1] for key in entries] == [WRITTEN, ENTRY]
-    opened.store.put(b"k", 0, opened.time)
-    assert list(opened.store.seal()) == [ENTRY + b"k"]
+    kept.store.put(b"k", 0, kept.time)
+    assert list(kept.store.seal()) == [ENTRY + b"k"]
 
 
 def test_what_came_and_went_between_two_commits_leaves_no_trace() -> None:
-    opened = Opened(undo=False)
-    opened.store.put(b"k", 1, opened.time)
-    opened.time += 10 * TTL_MS
-    opened.store.put(b"l", 1, opened.time)
-    opened.store.expire()
-    assert [key[:1] + key[-1:] for key in opened.store.seal()] == [WRITTEN + b"l", ENTRY + b"l"]
+    kept = opened(undo=False)
+    kept.store.put(b"k", 1, kept.time)
+    kept.time += 10 * TTL_MS
+    kept.store.put(b"l", 1, kept.time)
+    kept.store.expire()
+    assert [key[:1] + key[-1:] for key in kept.store.seal()] == [WRITTEN + b"l", ENTRY + b"l"]
+
+
+def test_a_record_that_was_held_back_writes_into_a_stretch_that_was_swept() -> None:
+    kept = opened(undo=False)
+    kept.time = 1_000
+    kept.store.put(b"k", 1, 1_000)
+    kept.interrupt("commit")
+    # It has the stream time of when it came.
+    kept.time = 900
+    kept.store.put(b"late", 1, 900)
+    kept.time = 1_000
+    kept.interrupt("commit")
+    kept.time = 5_000
+    kept.interrupt("commit")
+    kept.interrupt("commit")
+    assert list(kept.backend.scan("s", None, None, False)) == []

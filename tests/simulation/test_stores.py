@@ -97,7 +97,7 @@ def bounds_that_stay(patch: pytest.MonkeyPatch) -> None:
 def retention_that_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """What was too old to be taken is taken after a restart."""
     original = Segments.load
-    patch.setattr(Segments, "load", lambda self, stored: original(self, None))
+    patch.setattr(Segments, "load", lambda self, stored, newest: original(self, None, newest))
 
 
 @pytest.mark.parametrize(
