@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rocksdict import BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
+from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
 from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted
 from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, StateDamaged, Writes
@@ -52,6 +52,12 @@ class Memory:
         table.set_bloom_filter(10, False)
         table.set_cache_index_and_filter_blocks(True)
         table.set_pin_l0_filter_and_index_blocks_in_cache(True)
+        # In parts of 4 KiB: the cache is divided into shards, and one that is smaller than a file's whole filter (of some
+        # 3 million keys: 4 MiB) never keeps it. Each lookup would then read all of it again, 460 us instead of 13.
+        table.set_partition_filters(True)
+        table.set_index_type(BlockBasedIndexType.two_level_index_search())
+        table.set_metadata_block_size(4 << 10)
+        table.set_pin_top_level_index_and_filter(True)
         options = Options(raw_mode=True)
         options.create_if_missing(True)
         options.create_missing_column_families(True)
