@@ -52,8 +52,8 @@ class Memory:
         table.set_bloom_filter(10, False)
         table.set_cache_index_and_filter_blocks(True)
         table.set_pin_l0_filter_and_index_blocks_in_cache(True)
-        # In parts of 4 KiB: the cache is divided into shards, and one that is smaller than a file's whole filter (of some
-        # 3 million keys: 4 MiB) never keeps it. Each lookup would then read all of it again, 460 us instead of 13.
+        # In parts of 4 KiB: a whole filter (of 3 million keys: 4 MiB) that is larger than a shard of the cache is never
+        # kept. Each lookup would read all of it again, 460 us instead of 13.
         table.set_partition_filters(True)
         table.set_index_type(BlockBasedIndexType.two_level_index_search())
         table.set_metadata_block_size(4 << 10)
