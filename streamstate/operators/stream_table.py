@@ -169,6 +169,7 @@ class Waiting:
         if last and keys[last - 1].startswith(of_time):
             sequence = _SEQUENCE.unpack(keys[last - 1][-8:])[0] + 1
         at = of_time + _SEQUENCE.pack(sequence)
+        self._segments.created(at)
         self._segments.insert(_WAITING, at)
         self._store.put(at, _joined(parts), timestamp)
 
@@ -184,7 +185,7 @@ class Waiting:
                 assert entry is not None, "a record that is listed and not there"
                 key, value, *headers = _parts(entry[0])
                 self._segments.remove(_WAITING, at)
-                self._store.put(at, None, entry[1])
+                self._segments.delete(at)
                 assert key is not None and value is not None, "records without do not wait"  # noqa: PT018
                 names = [name.decode() for name in headers[::2] if name is not None]
                 self._context.record = RecordWithHeaders(mine, list(zip(names, headers[1::2], strict=True)))

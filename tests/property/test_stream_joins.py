@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Topology, serde, windows
+from streamstate.operators import stream_join
 from tests.property.chain import Chain, Sent
 
 TEXT = serde.string()
@@ -119,10 +121,19 @@ def topology(kind: Kind, within: windows.JoinWindows, self_join: bool = False) -
     STEPS,
     st.booleans(),
     st.sampled_from([0, 1 << 20]),
+    st.sampled_from([1, 3, 1_000]),
 )
 def test_joins(
-    kind: Kind, shape: tuple[int, int], grace: int, steps: list[Step], undoing: bool, cache_bytes: int
+    kind: Kind, shape: tuple[int, int], grace: int, steps: list[Step], undoing: bool, cache_bytes: int, known: int
 ) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        # How many of those that wait are known in memory.
+        patch.setattr(stream_join, "_KNOWN", known)
+        check(kind, shape, grace, steps, undoing, cache_bytes)
+
+
+def check(kind: Kind, shape: tuple[int, int], grace: int, steps: list[Step], undoing: bool, cache_bytes: int) -> None:
+    """Run the join and the model, side by side."""
     before, after = shape
     within = windows.join(before=ms(before), after=ms(after), grace=ms(grace))
     chain = Chain(topology(kind, within), undoing=undoing, cache_bytes=cache_bytes)

@@ -6,10 +6,12 @@ from copy import deepcopy
 from datetime import timedelta
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Topology, serde, windows
+from streamstate.state import segments
 from streamstate.window_keys import INDEX_MARK, TIME_KEY, bucket
 from streamstate.windows import Windowed
 from tests.property.chain import Chain, Sent
@@ -185,9 +187,13 @@ def test_time_windows(
 
 @settings(max_examples=150)
 @given(EMITS, st.sampled_from([1, 4, 15]), st.sampled_from([0, 5, 40]), STEPS, st.booleans(),
-       st.sampled_from([0, 1 << 20]))  # fmt: skip
-def test_sessions(emit: Emit, gap: int, grace: int, steps: list[Step], undoing: bool, cache_bytes: int) -> None:
-    check(windows.session(ms(gap), grace=ms(grace)), SessionModel(emit, gap, grace), steps, undoing, cache_bytes)
+       st.sampled_from([0, 1 << 20]), st.sampled_from([0, 1, 1_000]))  # fmt: skip
+def test_sessions(
+    emit: Emit, gap: int, grace: int, steps: list[Step], undoing: bool, cache_bytes: int, ahead: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segments, "READ_AHEAD", ahead)
+        check(windows.session(ms(gap), grace=ms(grace)), SessionModel(emit, gap, grace), steps, undoing, cache_bytes)
 
 
 def sliding_by_definition(records: list[tuple[str, int]], difference: int) -> dict[Windowed[str], list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -463,3 +464,23 @@ def test_a_compacted_topic_is_not_the_changelog_where_rows_are_compared(config: 
     broker.create_topic("in", 1, POLICIES[config][0])
     topics = prepare_topics(topology.build(), "app", MemoryAdmin(broker))
     assert topics.graph.stores["rows"].reuse is reused
+
+
+def test_a_record_that_waited_for_rows_and_went_within_a_commit_leaves_no_trace() -> None:
+    topology = Topology("t")
+    rows = topology.table("rows", key=TEXT, value=TEXT, versioned=timedelta(seconds=10))
+    asked = topology.stream("asked", key=TEXT, value=TEXT)
+    joined = asked.left_join(rows, lambda one, other: f"{one} {other}", grace=timedelta(milliseconds=5), name="then")
+    joined.to("out", value=TEXT)
+    with TopologyTestDriver(topology, auto_commit=False) as driver:
+        for number in range(4):
+            driver.input("asked").pipe("a", str(number), timestamp=10 * number)
+        driver.commit()
+        assert [record.value for record in driver.output("out").read_all()] == ["0 None", "1 None", "2 None"]
+        # The one that still waits, and the time.
+        assert len(driver.broker.read("t-then-buffer-changelog")) == 2
+        driver.input("asked").pipe("a", "4", timestamp=40)
+        driver.commit()
+        values = [record.value() for record in driver.broker.read("t-then-buffer-changelog")]
+        assert len(values) == 5
+        assert values.count(None) == 1
