@@ -15,7 +15,7 @@ from streamstate.testing.assignors import Assignor, range_assignor, sticky_assig
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.groups import Group
 from streamstate.testing.log import Headers, MemoryMessage, PartitionLog
-from streamstate.testing.transactions import Marker, ProducerState, TransactionCoordinator
+from streamstate.testing.transactions import Marker, TransactionCoordinator
 
 __all__ = ["MemoryBroker", "OnCall", "RecordRefused", "Topic"]
 
@@ -310,7 +310,7 @@ class MemoryBroker:
                 self._spread[topic] = turn + 1
                 partition = turn % count
             else:
-                partition = partition_for(key, count)
+                partition = partition_for(key, count) if count > 1 else 0
         return TopicPartition(topic, partition)
 
     def check(
@@ -325,11 +325,13 @@ class MemoryBroker:
         Raises:
             RecordRefused: the broker would not take this record.
         """
-        if self.log(at) is None:
+        topic = self._topics.get(at.topic)
+        if topic is None or not 0 <= at.partition < len(topic.logs):
             raise RecordRefused("UNKNOWN_TOPIC_OR_PART", f"{at.topic}[{at.partition}] does not exist")
-        config = self._topics[at.topic].config
+        config = topic.config
         size = _OVERHEAD_BYTES + len(key or b"") + len(value or b"")
-        size += sum(len(name) + len(data or b"") + 2 for name, data in headers or ())
+        if headers:
+            size += sum(len(name) + len(data or b"") + 2 for name, data in headers)
         if size > int(config["max.message.bytes"]):
             raise RecordRefused("MSG_SIZE_TOO_LARGE", f"{size} bytes for {at.topic}[{at.partition}]")
         if key is None and "compact" in config["cleanup.policy"]:
@@ -348,24 +350,31 @@ class MemoryBroker:
         value: bytes | None,
         timestamp: int | None,
         headers: Headers | None,
-        producer: ProducerState | None = None,
     ) -> int:
-        """Append to the log, in the producer's transaction where it has one. Returns the offset.
+        """Append to the log, outside of transactions. Returns the offset.
 
         Raises:
             RecordRefused: see ``check``.
-            Fenced: the producer was replaced.
         """
         self.check(at, key, value, timestamp, headers)
-        log = self.log(at)
-        assert log is not None
-        if producer is not None:
-            self.transactions.add_partition(producer, at)
-        by_broker = self._topics[at.topic].config["message.timestamp.type"] == "LogAppendTime"
+        return self.add(at, key, value, timestamp, headers)
+
+    def add(
+        self,
+        at: TopicPartition,
+        key: bytes | None,
+        value: bytes | None,
+        timestamp: int | None,
+        headers: Headers | None,
+        producer_id: int = -1,
+    ) -> int:
+        """Append what ``check`` has let pass, in the producer's transaction where it has one; the partition was added
+        to that before. Returns the offset."""
+        topic = self._topics[at.topic]
+        by_broker = topic.config["message.timestamp.type"] == "LogAppendTime"
         if by_broker or timestamp is None:
             timestamp = self.clock.now_ms()
-        producer_id = -1 if producer is None else producer.producer_id
-        return log.append(key, value, timestamp, 2 if by_broker else 1, headers, producer_id)
+        return topic.logs[at.partition].append(key, value, timestamp, 2 if by_broker else 1, headers, producer_id)
 
     def use_group(self, name: str, protocol: str | None = None) -> Group:
         """The group, made where it is new; its protocol changes only while it is empty.

@@ -54,7 +54,8 @@ class MemoryMessage:
         self._partition = partition
         self._offset = offset
         self._key = key
-        self._value = value
+        # A copy: what orjson makes keeps the 4 KiB that it was written into, and a log keeps it for long.
+        self._value = value if value is None else b"%b" % value
         self._timestamp = timestamp
         self._timestamp_kind = timestamp_kind
         self._headers = headers
@@ -187,6 +188,11 @@ class PartitionLog:
                 return found, record.offset()
             found.append(record)
         return found, max(position, limit)
+
+    @property
+    def newest(self) -> MemoryMessage:
+        """The last entry, which may be a marker; there must be one."""
+        return self._records[-1]
 
     def entries(self) -> Sequence[MemoryMessage]:
         """Everything still in the log, markers and aborted records included."""

@@ -38,7 +38,8 @@ class MemoryProducer(Client):
             ``commit`` is a ``flush`` and whose ``abort`` drops what is queued.
         client_id: the actor in the broker's hook.
         transaction_timeout_ms: after which the broker aborts an open transaction.
-        queue_records: how many records wait in the client before they go to the broker by themselves.
+        queue_records: how many records wait in the client before they go to the broker by themselves; 0: those of one
+            ``send`` go together at its end.
     """
 
     kind = "producer"
@@ -97,8 +98,10 @@ class MemoryProducer(Client):
         for output in outputs:
             topic, _, key, partition, _, _, _ = output
             self._queue.append((self.broker.place(topic, key, partition), output))
-            if len(self._queue) >= self._queue_records and self.broker.available:
+            if 0 < self._queue_records <= len(self._queue) and self.broker.available:
                 self._drain()
+        if self._queue_records == 0 and self._queue and self.broker.available:
+            self._drain()
 
     @port
     def flush(self, timeout_ms: int) -> None:
@@ -208,28 +211,34 @@ class MemoryProducer(Client):
         queued, self._queue = self._queue, []
         refused: dict[TopicPartition, RecordRefused] = {}
         for at, (_, value, key, _, _, timestamp, headers) in queued:
-            if at not in refused:
+            if not refused or at not in refused:
                 try:
-                    self._check_sequence(at)
+                    if self._gaps:
+                        self._check_sequence(at)
                     self.broker.check(at, key, value, timestamp, headers)
                 except RecordRefused as error:
                     refused[at] = error
         if self._transactional_id is not None:
             self._gaps.update(at for at, error in refused.items() if error.reason != "UNKNOWN_TOPIC_OR_PART")
-        for index, (at, output) in enumerate(queued):
-            if at in refused:
+        state = self._state
+        producer_id = -1 if state is None else state.producer_id
+        if state is not None:
+            try:
+                for at in {at: None for at, _ in queued if at not in refused}:
+                    self.broker.transactions.add_partition(state, at)
+            except Fenced as error:
+                self._dead = error
+                for at, output in queued:
+                    _acknowledge(output, refused.get(at, error), -1)
+                raise
+        for at, output in queued:
+            if refused and at in refused:
                 lasting = refused[at].reason != _OUT_OF_ORDER
                 self._refused = (Refused if lasting else AbortRequired)(str(refused[at]))
                 _acknowledge(output, refused[at], -1)
                 continue
             _, value, key, _, _, timestamp, headers = output
-            try:
-                offset = self.broker.write(at, key, value, timestamp, headers, self._state)
-            except Fenced as error:
-                self._dead = error
-                for _, rest in queued[index:]:
-                    _acknowledge(rest, error, -1)
-                raise
+            offset = self.broker.add(at, key, value, timestamp, headers, producer_id)
             self._touched = True
             _acknowledge(output, None, offset)
 

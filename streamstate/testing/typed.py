@@ -15,7 +15,6 @@ from streamstate.engine.ports import Clock, TopicPartition
 from streamstate.serde import Serde
 from streamstate.testing.broker import MemoryBroker
 from streamstate.testing.log import Headers, MemoryMessage
-from streamstate.testing.transactions import ProducerState
 
 __all__ = ["InputTopic", "OutputTopic", "Record", "RecordingBroker"]
 
@@ -63,20 +62,18 @@ class RecordingBroker(MemoryBroker):
         super().__init__(clock, default_partitions=default_partitions)
         self.written: dict[str, list[MemoryMessage]] = {}
 
-    def write(
+    def add(
         self,
         at: TopicPartition,
         key: bytes | None,
         value: bytes | None,
         timestamp: int | None,
         headers: Headers | None,
-        producer: ProducerState | None = None,
+        producer_id: int = -1,
     ) -> int:
         """See ``MemoryBroker``."""
-        offset = super().write(at, key, value, timestamp, headers, producer)
-        log = self.log(at)
-        assert log is not None, "written to a log that is not there"
-        self.written.setdefault(at.topic, []).extend(log.read(offset, 1, committed=False)[0])
+        offset = super().add(at, key, value, timestamp, headers, producer_id)
+        self.written.setdefault(at.topic, []).append(self._topics[at.topic].logs[at.partition].newest)
         return offset
 
     def is_open(self, message: MemoryMessage) -> bool:
