@@ -21,6 +21,7 @@ COMMANDS = {
     "topics": LazyCommand("streamstate_cli.topics:topics", "Create and list topics."),
     "produce": LazyCommand("streamstate_cli.console:produce", "Send lines of text to a topic."),
     "consume": LazyCommand("streamstate_cli.console:consume", "Print the records of a topic."),
+    "feed": LazyCommand("streamstate_cli.feed:feed", "Fill the topics that the ready topologies read."),
     "broker": LazyCommand("streamstate_cli.broker:broker", "Run Apache Kafka on this machine."),
     "simulate": LazyCommand("streamstate_cli.simulate:simulate", "Break a topology in every way, in memory, by seeds."),
     "demo": LazyCommand("streamstate_cli.demo:demo", "Count 336,776 flights exactly once while processes die."),
