@@ -34,6 +34,11 @@ class Case:
         """Topics that are looked at."""
         return list(dict.fromkeys(item["topic"] for item in (*self.checks, *self.expected_outputs)))
 
+    @property
+    def topics(self) -> list[str]:
+        """All that it names."""
+        return sorted({record["topic"] for record in self.inputs} | set(self.outputs))
+
 
 @cache
 def load() -> dict[str, Case]:
@@ -46,23 +51,39 @@ def load() -> dict[str, Case]:
 
 
 def run(case: Case, topology: Topology, disk: StateDisk | None = None) -> list[str]:
-    """Feed the case's inputs, compare at its checks; what is wrong, in words, or nothing."""
-    wrong: list[str] = []
-    named = sorted({record["topic"] for record in case.inputs} | set(case.outputs))
-    with TopologyTestDriver(topology, topics=named, disk=disk) as driver:
+    """Play the case on the test driver; what is wrong, in words, or nothing."""
+    with TopologyTestDriver(topology, topics=case.topics, disk=disk) as driver:
         readers = {topic: driver.output(topic) for topic in case.outputs}
-        seen: dict[str, list[Output]] = {topic: [] for topic in case.outputs}
-        before = dict.fromkeys(case.outputs, 0)
-        for number, record in enumerate(case.inputs, 1):
+
+        def feed(record: Mapping[str, Any]) -> None:
             driver.input(record["topic"]).pipe(record["key"], record["value"], timestamp=record["ts"])
-            for check in case.checks:
-                if check["after_input"] != number:
-                    continue
-                topic = check["topic"]
-                found = take(readers[topic])
-                seen[topic] += found
-                wrong += compared(case, topic, found, since=before[topic], upto=number, count=check["count"])
-                before[topic] = number
+
+        return play(case, feed, lambda topic: take(readers[topic]))
+
+
+def play(
+    case: Case, feed: Callable[[Mapping[str, Any]], None], new_outputs: Callable[[str], list[Output]]
+) -> list[str]:
+    """Feed the case's inputs one by one, compare at its checks; what is wrong, in words, or nothing.
+
+    Args:
+        case: to be played.
+        feed: puts one of its inputs in, and returns when it is done with.
+        new_outputs: what has come into a topic since the last time.
+    """
+    wrong: list[str] = []
+    seen: dict[str, list[Output]] = {topic: [] for topic in case.outputs}
+    before = dict.fromkeys(case.outputs, 0)
+    for number, record in enumerate(case.inputs, 1):
+        feed(record)
+        for check in case.checks:
+            if check["after_input"] != number:
+                continue
+            topic = check["topic"]
+            found = new_outputs(topic)
+            seen[topic] += found
+            wrong += compared(case, topic, found, since=before[topic], upto=number, count=check["count"])
+            before[topic] = number
     if case.comparison == "set_per_window":
         for topic in case.outputs:
             wrong += windows_compared(case, topic, seen[topic])
