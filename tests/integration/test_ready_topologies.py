@@ -1,6 +1,6 @@
 """Ready topologies as a user runs them: fed by ``streamstate feed``, run by ``streamstate run``, compared with SQL.
 
-The first weeks of the year, in four partitions, by two processes. `tests/topologies` has the whole year, on the driver.
+The first days of the year, in four partitions, by two processes. `tests/topologies` has the whole year, on the driver.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.topologies.source import TOPOLOGIES, database
 
 pytestmark = pytest.mark.broker
 
-FLIGHTS = 20_000
+FLIGHTS = 10_000
 DEADLINE = timedelta(seconds=90)
 PROGRAM = [sys.executable, "-m", "streamstate_cli"]
 

@@ -57,6 +57,14 @@ def test_the_flights_are_those_that_are_known(flights: list[dict[str, Any]]) -> 
     assert max(flight["scheduled_ms"] for flight in flights) < 1_388_552_400_000
 
 
+def test_the_flights_come_by_day(flights: list[dict[str, Any]]) -> None:
+    """A flight comes at most a day after a later one: the file itself has February behind December."""
+    reached = 0
+    for flight in flights:
+        reached = max(reached, flight["scheduled_ms"])
+        assert flight["scheduled_ms"] > reached - 24 * 3_600_000
+
+
 def test_counted_directly(flights: list[dict[str, Any]]) -> None:
     found = tally(flights)
     origins = {key: one.flights for key, one in found["delays-by-origin"].items()}

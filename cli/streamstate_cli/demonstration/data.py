@@ -80,9 +80,9 @@ def flights(directory: Path, limit: int | None = None) -> Iterator[dict[str, Any
 
 def _parsed(lines: Iterator[str]) -> Iterator[dict[str, Any]]:
     header = next(csv.reader(lines), [])
+    carrier, flight, tail, origin, dest, dep_delay, arr_delay, distance, minute, hour = map(header.index, COLUMNS)
     # Lines as they are take a fraction of the memory of flights.
     rows = csv.reader(sorted(lines, key=_day))
-    carrier, flight, tail, origin, dest, dep_delay, arr_delay, distance, minute, hour = map(header.index, COLUMNS)
     for row in rows:
         yield {
             "carrier": row[carrier],
