@@ -110,8 +110,8 @@ def test_a_record_that_was_held_back_writes_into_a_stretch_that_was_swept() -> N
     kept.store.put(b"k", 1, 1_000)
     kept.interrupt("commit")
     # It has the stream time of when it came.
-    kept.time = 900
-    kept.store.put(b"late", 1, 900)
+    kept.time = 800
+    kept.store.put(b"late", 1, 800)
     kept.time = 1_000
     kept.interrupt("commit")
     kept.time = 5_000
