@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from docs.pictures import stream_time, timelines
+from docs.pictures import state_timelines, stream_time, timelines
 
 
 def pictures() -> dict[str, str]:
     """Every picture by its file's name."""
-    return {**timelines.pictures(), "stream_time": stream_time.picture()}
+    return {**timelines.pictures(), **state_timelines.pictures(), "stream_time": stream_time.picture()}
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology.draft import Position, checked_function, same_draft
 from streamstate.topology.names import checked, shortened
+from streamstate.topology.rows import ttl_ms
 from streamstate.topology.specs import FAIL, Aggregate, Merge, Spec, StoreSpec
 from streamstate.topology.table import Table
 from streamstate.topology.window_specs import Aggregator, WindowedAggregate, WindowEmit, Windows
@@ -79,23 +80,32 @@ class CogroupedStream(Generic[K, A]):
         checked_function(aggregator, "cogroup", at.node)
         return CogroupedStream((*self._parts, (at, aggregator)))
 
-    def aggregate(self, initializer: Callable[[], A], *, value: Serde[A], store: str | None = None) -> Table[K, A]:
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        *,
+        value: Serde[A],
+        store: str | None = None,
+        ttl: timedelta | None = None,
+    ) -> Table[K, A]:
         """Fold the records of each key (Kafka Streams: ``CogroupedKStream.aggregate``).
 
         Args:
             initializer: makes the aggregate of a key before its first record.
             value: serde of the aggregate.
             store: name of the store; it names the changelog topic.
+            ttl: as for ``GroupedStream.count``.
 
         Raises:
-            TopologyError: a serde is not known, or the store's name is taken, illegal or cannot be generated.
+            TopologyError: a serde is not known, or the store's name is taken, illegal or cannot be generated, or the
+                ttl is below a millisecond.
         """
         first = self._parts[0][0]
         checked_function(initializer, "cogroup", first.node)
         _needs_serde(first.node, value)
         key = first.key_serde("cogroup")
         store, node = _names(first, store)
-        first.draft.claim_store(StoreSpec(store, key, value))
+        first.draft.claim_store(StoreSpec(store, key, value, ttl_ms=ttl_ms(ttl, store)))
         aggregators = tuple(aggregator for _, aggregator in self._parts)
         spec = Aggregate(store, initializer, aggregators[0], others=aggregators[1:])
         return Table(replace(_joined(self._parts, store, node, spec), key=key, value=value))

@@ -32,6 +32,7 @@ from streamstate import (
     aggregates,
     errors,
     serde,
+    stores,
     testing,
     windows,
 )
@@ -236,7 +237,7 @@ def test_headers_of_dead_letters() -> None:
 
 
 def test_names_beside_other_libraries_exist() -> None:
-    owners: list[object] = [streamstate, testing, serde, windows, aggregates, Topology, Stream, Table]
+    owners: list[object] = [streamstate, testing, serde, stores, windows, aggregates, Topology, Stream, Table]
     owners += [GroupedStream, WindowedStream, ProcessorContext]
     names = {name: getattr(owner, name) for owner in owners for name in dir(owner) if not name.startswith("_")}
     keywords = {"timestamp", "on_error"}

@@ -122,7 +122,7 @@ def test_the_wall_clock_writes_as_of_the_stream_time() -> None:
         assert [key for key, _ in driver.store("seen").all()] == ["b"]
 
 
-@pytest.mark.parametrize("kind", ["count", "reduce", "aggregate", "named"])
+@pytest.mark.parametrize("kind", ["count", "reduce", "aggregate", "named", "cogroup"])
 def test_an_aggregation_forgets(kind: str) -> None:
     topology = Topology("t")
     grouped = topology.stream("in", key=TEXT, value=LONG).group_by_key()
@@ -133,6 +133,9 @@ def test_an_aggregation_forgets(kind: str) -> None:
         made = grouped.reduce(lambda one, other: one + other, store="s", ttl=SECOND)
     elif kind == "aggregate":
         made = grouped.aggregate(int, lambda key, value, total: total + value, value=LONG, store="s", ttl=SECOND)
+    elif kind == "cogroup":
+        both = grouped.cogroup(lambda key, value, total: total + value)
+        made = both.aggregate(int, value=LONG, store="s", ttl=SECOND)
     else:
         made = grouped.aggregate(n=aggregates.count(), store="s", ttl=SECOND).map_values(lambda row: row["n"])
     made.to_stream().to("out", key=TEXT, value=LONG)
