@@ -349,8 +349,8 @@ class Segments:
         return bool(self._index) or self.clock[TIME_KEY] != self._known_time
 
     def expire(self) -> None:
-        """Stage tombstones for committed entries that have expired, and drop those that were never committed. Called
-        when no commit is under way, so that the backend has all that is committed."""
+        """Find committed entries that have expired, and drop those that were never committed. Called when no commit is
+        under way, so that the backend has all that is committed."""
         staged, index = self._staged, self._index
         live = self.first_live_ms
         if live is None:
@@ -370,7 +370,6 @@ class Segments:
             del staged[key]
         for key in [key for key in index if key < bound]:
             del index[key]
-        staged.update(dict.fromkeys(expired))
         self._drop_buckets(end)
         self.bound = bound
 
@@ -381,29 +380,30 @@ class Segments:
         self._newest = max(self._newest, end)
 
     def seal(self, writes: dict[bytes, bytes | None]) -> None:
-        """Add the time and the index to what the transaction writes. What comes from here on belongs to the next."""
+        """Add the time, the index and tombstones of what has expired to what the transaction writes. What comes from
+        here on belongs to the next."""
         now = self.clock[TIME_KEY]
         if now != self._known_time:
             writes[TIME_KEY] = pack_header(VERSION, now)
             self._known_time = now
         for key, there in self._index.items():
             writes[key] = pack_header(VERSION, 0) if there else None
+        writes.update(dict.fromkeys(self._expired))
+        self._expired = []
         self._sealed_index, self._index = self._index, {}
         self._index_order.move_to(self._sealed_order)
         self.noted.move_to(self._sealed_noted)
         self._fresh.clear()
         self._touched.clear()
 
-    def committed(self, cache_bytes: int) -> list[bytes]:
-        """The transaction is in the backend; return the keys that are gone."""
-        gone = self._expired
-        self._expired = []
+    def committed(self, cache_bytes: int) -> bytes:
+        """The transaction is in the backend; return the key below which all is gone from it."""
         self._forget_sealed()
         if self.bound:
             self._done, self.bound = self.bound, b""
         if self.memory_bytes > cache_bytes:
             self._drop_read()
-        return gone
+        return self._done
 
     def _drop_read(self) -> None:
         """Forget the buckets that can be read again from the backend."""

@@ -43,6 +43,7 @@ class StagedStore:
 
     __slots__ = (
         "_backend",
+        "_gone_below",
         "_known_from",
         "_old",
         "_read",
@@ -73,6 +74,7 @@ class StagedStore:
         self._young_bytes = 0
         # Of a windowed store: entries behind this are in memory, or nowhere. None: not known.
         self._known_from: bytes | None = None
+        self._gone_below = b""
         self.segments: Segments | None = None
         if spec.segments is not None:
             self.segments = Segments(spec.segments, self.staged, self._scan_backend, self._prime, undo)
@@ -102,6 +104,8 @@ class StagedStore:
             entry = self._sealed.get(key, MISSING)
             if entry is not MISSING:
                 return entry
+        if key < self._gone_below:
+            return None
         entry = self._young.get(key, MISSING)
         if entry is not MISSING:
             return entry
@@ -234,9 +238,8 @@ class StagedStore:
     def committed(self) -> None:
         """The transaction that was sealed is committed and its writes are in the backend."""
         if self.segments is not None:
-            for key in self.segments.committed(self.cache_bytes):
-                for entries in (self._sealed, self._young, self._old):
-                    entries.pop(key, None)
+            # What has expired leaves the cache when it ages.
+            self._gone_below = self.segments.committed(self.cache_bytes)
         self._young.update(self._sealed)
         self._young_bytes += self.sealed_bytes
         self._sealed = {}
@@ -265,6 +268,7 @@ class StagedStore:
         newest = b"" if last is None else last[0]
         # What is cached is committed, and stays.
         self._known_from = newest
+        self._gone_below = b""
         self.segments.load(self._read(TIME_KEY), newest)
 
     def forget(self) -> None:
