@@ -18,7 +18,7 @@ from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
 from streamstate.engine.poison import has_policy, other_event_time, processing_error
 from streamstate.engine.ports import Message, Position, TopicPartition
-from streamstate.errors import ProcessingError
+from streamstate.engine.sealing import Sealing
 from streamstate.operators import (
     Calls,
     CompiledTask,
@@ -105,6 +105,7 @@ class Task:
         # One of its operators holds records back, or stream time stays behind event times.
         self._one_by_one = False
         self._initialised = False
+        self._sealing = Sealing(str(task_id))
         self._failures = Failures(str(task_id), now_ms, self._undo)
         self._dropped_before = 0
         self.context = self._new_context()
@@ -180,8 +181,10 @@ class Task:
     def run(self) -> None:
         """State and offsets are there: initialise the processors and go."""
         assert self._compiled is not None, "run before it was opened"
+        assert self.backend is not None, "run before it was opened"
         for store in self.stores.values():
             store.forget()
+        self._sealing.check(self.stores, self.backend)
         if not self._initialised:
             self._initialised = True
             try:
@@ -438,21 +441,7 @@ class Task:
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
         """Staged writes by store, encoded, now those of a commit; stores without any are left out."""
-        writes = {}
-        for name, store in self.stores.items():
-            if store.changed:
-                store.expire()
-                try:
-                    sealed = store.seal()
-                except Exception as error:
-                    raise ProcessingError(
-                        f"task {self.id}: store {name!r} holds a value that its serde "
-                        f"{store.spec.value.name!r} cannot encode: {error!r}"
-                    ) from error
-                if sealed:
-                    # Otherwise all of it has expired by now.
-                    writes[name] = sealed
-        return writes
+        return self._sealing.seal(self.stores)
 
     def offsets(self, *, unmoved: bool = False) -> dict[TopicPartition, Position]:
         """Positions that are ahead of what is committed; the others too when ``unmoved``."""

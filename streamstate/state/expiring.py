@@ -5,12 +5,13 @@ decided by the event time that every entry carries, so it is the same after a re
 
 Two layouts, one behind the other in one store:
 
-- ``WRITTEN``, the stretch of time of the last write, the key: the order in which entries expire.
+- ``WRITTEN``, the time of the last write, rounded down to a stretch, the key: the order in which entries expire.
 - ``ENTRY``, the key: the entry.
 
 Both are staged, committed, restored and rolled back together, as any other entries. An entry moves in the first when it
 is written in another stretch only, a sixteenth of its time to live, so that a key that changes often costs little.
-Stretches that have wholly expired are swept before a commit is sealed, oldest first.
+Stretches that have wholly expired are swept before a commit is sealed, oldest first. What is swept is looked up, so
+that a time to live may be changed: entries are then where the one before had put them.
 """
 
 from __future__ import annotations
@@ -55,7 +56,7 @@ class ExpiringStore(EncodedStore):
         self._ttl = spec.ttl_ms
         self._stretch = max(1, spec.ttl_ms // STRETCHES)
         self._stream_time = stream_time
-        # Stretches before this one are empty; None: not known.
+        # Before this time (ms) there is nothing to sweep; None: not known.
         self._swept: int | None = None
 
     # -- entries -------------------------------------------------------------------------------------------
@@ -73,8 +74,8 @@ class ExpiringStore(EncodedStore):
         if timestamp + self._ttl <= self._stream_time():
             stored = None
         before = self._newest(at)
-        old = None if before is None else unpack_header(before)[1] // self._stretch
-        new = None if stored is None else timestamp // self._stretch
+        old = None if before is None else self._stretch_of(unpack_header(before)[1])
+        new = None if stored is None else self._stretch_of(timestamp)
         if old != new:
             if old is not None:
                 self._stage(_written(old, key), None)
@@ -104,12 +105,15 @@ class ExpiringStore(EncodedStore):
 
     # -- sweeping ------------------------------------------------------------------------------------------
 
+    def _stretch_of(self, time_ms: int) -> int:
+        return time_ms - time_ms % self._stretch
+
     def _live_from(self) -> int:
-        """The first stretch in which something may live."""
-        return (self._stream_time() - self._ttl + 1) // self._stretch
+        """Where the first stretch begins in which something may live."""
+        return self._stretch_of(self._stream_time() - self._ttl + 1)
 
     def _expired(self, before: int) -> Iterator[bytes]:
-        """Committed entries of the first layout of stretches before ``before`` that nothing staged has taken away."""
+        """Committed entries of the first layout before ``before`` that nothing staged has taken away."""
         start = WRITTEN if self._swept is None else _written(self._swept, b"")
         for at, _ in self._scan_backend(start, _written(before, b"")):
             newest = self.staged.get(at, MISSING)
@@ -156,13 +160,23 @@ class ExpiringStore(EncodedStore):
         self._swept = live
 
     def _take_away(self, at: bytes) -> None:
-        self.staged[at] = self.staged[ENTRY + at[KEY_AT:]] = None
+        key = at[KEY_AT:]
+        self.staged[at] = None
         self.staged_bytes += 2 * (ENTRY_BYTES + len(at))
+        stored = self._newest(ENTRY + key)
+        if stored is None:
+            return
+        written = unpack_header(stored)[1]
+        if written + self._ttl <= self._stream_time():
+            self.staged[ENTRY + key] = None
+        else:
+            # It was put there under a shorter stretch, or was written since under another one.
+            self.staged[_written(self._stretch_of(written), key)] = _NOTHING
 
     def discard(self) -> None:
         super().discard()
         self._swept = None
 
 
-def _written(stretch: int, key: bytes) -> bytes:
-    return WRITTEN + pack_time(stretch) + key
+def _written(time_ms: int, key: bytes) -> bytes:
+    return WRITTEN + pack_time(time_ms) + key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, ProcessorContext, Topology, TopologyError, aggregates, serde, stores
+from streamstate.engine.sealing import MARK_KEY
 from streamstate.rocksdb.scratch import RocksDisk
 from streamstate.testing import TopologyTestDriver
-from streamstate.topology import describe_text
+from streamstate.testing.application import MemoryApplication
+from streamstate.topology import StoreSpec, describe_text
 from tests.unit.application_support import Run
 
 TEXT, LONG = serde.string(), serde.long()
@@ -65,10 +68,11 @@ def test_what_has_expired_is_deleted_in_the_changelog_with_the_records_that_made
     run = Run(first_seen())
     run.send(b"a", timestamp=START_MS)
     run.ticks()
-    assert len(run.state("seen")) == 2
+    # An entry, its place in order, and the store's mark.
+    assert len(run.state("seen")) == 3
     run.send(b"b", timestamp=START_MS + 60_000)
     run.ticks()
-    changelog = run.broker.read("app-seen-changelog")
+    changelog = [record for record in run.broker.read("app-seen-changelog") if record.key() != MARK_KEY]
     assert [(key[:1] + key[-1:], record.value() is None) for record in changelog if (key := record.key())] == [
         (b"\x00a", False),
         (b"\x01a", False),
@@ -81,7 +85,7 @@ def test_what_has_expired_is_deleted_in_the_changelog_with_the_records_that_made
     run.ticks()
     [task] = run.worker.assignment.tasks.values()
     assert task.backend is not None
-    assert [key[-1:] for key, _ in task.backend.scan("seen", None, None, False)] == [b"b", b"b"]
+    assert [key[-1:] for key, _ in task.backend.scan("seen", None, MARK_KEY, False)] == [b"b", b"b"]
 
 
 def test_a_store_without_changes_has_nothing_to_commit() -> None:
@@ -91,7 +95,7 @@ def test_a_store_without_changes_has_nothing_to_commit() -> None:
     run.send(b"a", b"a", timestamp=START_MS + 500)
     run.ticks()
     assert run.offset() == 3
-    assert len(run.broker.read("app-seen-changelog")) == 2
+    assert len(run.broker.read("app-seen-changelog")) == 3
 
 
 def test_a_write_that_is_older_than_the_ttl_writes_nothing_that_lives() -> None:
@@ -162,3 +166,77 @@ def test_a_ttl_that_cannot_be(ttl: Any) -> None:
         stores.key_value("s", key=TEXT, value=LONG, ttl=ttl)
     with pytest.raises(TopologyError, match="the ttl of store 's'"):
         Topology("t").stream("in", key=TEXT).group_by_key().count(store="s", ttl=ttl)
+
+
+# -- stores that change ---------------------------------------------------------------------------------------------
+
+
+class Keep(Processor[str, str, str, str]):
+    def process(self, key: str, value: str) -> None:
+        self.context.store("seen").put(value, 1)
+
+
+def kept_in(store: StoreSpec) -> Topology:
+    topology = Topology("t")
+    topology.stream("in", key=TEXT, value=TEXT).process(Keep, stores=[store])
+    return topology
+
+
+def change(run: Run, store: StoreSpec, *, local: bool) -> None:
+    """End the application and start it again with another topology; ``local``: where its state is."""
+    run.workers.pop("w").close()
+    disks = run.app.disks
+    run.app = MemoryApplication(kept_in(store).build(), run.broker, run.clock, run.app.settings)
+    if local:
+        run.app.disks.update(disks)
+
+
+PLAIN = stores.key_value("seen", key=TEXT, value=LONG)
+LIVING = stores.key_value("seen", key=TEXT, value=LONG, ttl=SECOND)
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (PLAIN, LIVING, "of the kind key_value without ttl, and the topology now says key_value with ttl"),
+        (LIVING, PLAIN, "of the kind key_value with ttl, and the topology now says key_value without ttl"),
+        (PLAIN, stores.list_("seen", key=TEXT, value=LONG), "key_value without ttl, and the topology now says list"),
+    ],
+)
+def test_a_store_does_not_become_one_of_another_kind(
+    before: StoreSpec, after: StoreSpec, message: str, local: bool
+) -> None:
+    run = Run(kept_in(before))
+    run.send(b"a", timestamp=START_MS)
+    run.ticks()
+    change(run, after, local=local)
+    with pytest.raises(TopologyError, match=message):
+        run.ticks(8)
+
+
+@pytest.mark.parametrize("longer", [False, True])
+def test_a_time_to_live_may_change(longer: bool) -> None:
+    short, long = SECOND, timedelta(minutes=10)
+    run = Run(kept_in(replace(LIVING, ttl_ms=(short if longer else long) // timedelta(milliseconds=1))))
+    for number in range(40):
+        run.send(b"v%d" % number, timestamp=START_MS + number * 20)
+    run.ticks()
+    ttl_ms = (long if longer else short) // timedelta(milliseconds=1)
+    change(run, replace(LIVING, ttl_ms=ttl_ms), local=True)
+
+    def there() -> list[bytes]:
+        [task] = run.worker.assignment.tasks.values()
+        return sorted(key for key, _ in task.stores["seen"].scan(None, None) if key.startswith(b"v"))
+
+    for now in (START_MS + 780 + ttl_ms - 300, START_MS + 780 + 2 * ttl_ms):
+        run.send(b"now", timestamp=now)
+        run.ticks(8)
+        run.send(b"again", timestamp=now)
+        run.ticks(8)
+        live = sorted(b"v%d" % number for number in range(40) if START_MS + number * 20 + ttl_ms > now)
+        assert there() == live
+    [task] = run.worker.assignment.tasks.values()
+    assert task.backend is not None
+    keys = [key for key, _ in task.backend.scan("seen", None, MARK_KEY, False)]
+    assert [key for key in keys if b"v" in key] == []
