@@ -15,7 +15,7 @@ from streamstate_cli.demonstration.tables import Record
 from streamstate_cli.loader import load_topology
 
 from streamstate import serde
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing import StateDisk, TopologyTestDriver
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 HOUR_MS = 3_600_000
@@ -45,15 +45,25 @@ def database(directory: Path, scratch: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def fed(name: str, topics: Mapping[str, Iterable[Record]]) -> TopologyTestDriver:
-    """A driver of a ready topology which has processed these records; state is in memory."""
-    driver = TopologyTestDriver(load_topology(str(TOPOLOGIES / f"{name}.py")))
+def fed(name: str, topics: Mapping[str, Iterable[Record]], disk: StateDisk | None = None) -> TopologyTestDriver:
+    """A driver of a ready topology which has processed these records; state is in memory unless there is a disk."""
+    driver = TopologyTestDriver(load_topology(str(TOPOLOGIES / f"{name}.py")), disk=disk)
     with driver.backlog():
         for topic, records in topics.items():
             pipe = driver.input(topic, key=serde.bytes_(), value=serde.bytes_()).pipe
             for key, value, time_ms in records:
                 pipe(key, value, timestamp=time_ms)
     return driver
+
+
+def stored(driver: TopologyTestDriver) -> dict[tuple[str, int, str], dict[bytes, bytes]]:
+    """Every entry of every store, as it is on the disk."""
+    return {
+        (task.id.subtopology, task.id.partition, name): dict(task.backend.scan(name, None, None, False))
+        for task in driver.tasks
+        if task.backend is not None
+        for name in task.stores
+    }
 
 
 def windows_of(driver: TopologyTestDriver, topic: str) -> dict[tuple[str, int, int], Any]:

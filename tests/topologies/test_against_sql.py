@@ -19,8 +19,9 @@ from streamstate_cli.demonstration import data, tables
 from streamstate_cli.demonstration.tables import Record
 
 from streamstate import serde
+from streamstate.rocksdb import RocksDisk
 from streamstate.testing import TopologyTestDriver
-from tests.topologies.source import DAY_MS, HOUR_MS, database, fed, windows_of
+from tests.topologies.source import DAY_MS, HOUR_MS, database, fed, stored, windows_of
 
 Feeds = Mapping[str, list[Record]]
 Database = duckdb.DuckDBPyConnection
@@ -68,6 +69,21 @@ def test_the_feed_is_the_source(feeds: Feeds, sql: Database) -> None:
     assert {(k.decode(), v.decode()) for k, v, _ in feeds["airlines"]} == set(rows(sql, "FROM airlines"))
 
 
+def restored_as_it_was(driver: TopologyTestDriver, most: Mapping[str, int]) -> None:
+    """The disk is lost: a year of windows is restored from the changelogs, to the same entries.
+
+    Args:
+        driver: has processed the year, with its state on a disk.
+        most: how many entries a store may have at the most: what has closed is gone.
+    """
+    before = stored(driver)
+    assert {name for *_, name in before} == set(most)
+    for (*_, name), entries in before.items():
+        assert 10 < len(entries) < most[name], (name, len(entries))
+    driver.crash(disk="lost")
+    assert stored(driver) == before
+
+
 # -- windows -----------------------------------------------------------------------------------------------
 
 DELAYS = """
@@ -89,11 +105,12 @@ def close_all(driver: TopologyTestDriver, feeds: Feeds) -> None:
     driver.input("flights", value=serde.json()).pipe(key.decode(), {**orjson.loads(value), "scheduled_ms": later_ms})
 
 
-def test_delays_by_hour_and_by_three_hours(feeds: Feeds, sql: Database) -> None:
+def test_delays_by_hour_and_by_three_hours(feeds: Feeds, sql: Database, tmp_path: Path) -> None:
     [(end_ms,)] = rows(sql, "SELECT max(scheduled_ms) FROM flights")
     hours = {row[:3]: row[3:] for row in rows(sql, DELAYS, size=HOUR_MS, hop=HOUR_MS)}
-    with fed("hourly_delays", {"flights": feeds["flights"]}) as driver:
+    with fed("hourly_delays", {"flights": feeds["flights"]}, RocksDisk(tmp_path)) as driver:
         assert driver.status().dropped == 0
+        restored_as_it_was(driver, {"hourly": 1_000, "recent": 1_000})
         recent: Any = driver.output("recent-delays").newest()
         closed = windows_of(driver, "hourly-delays")
         assert closed.keys() == {at for at in hours if at[2] + DAY_MS <= end_ms}
@@ -118,11 +135,12 @@ SESSIONS = """
     FROM numbered GROUP BY tailnum, session"""
 
 
-def test_sessions_of_each_aircraft(feeds: Feeds, sql: Database) -> None:
+def test_sessions_of_each_aircraft(feeds: Feeds, sql: Database, tmp_path: Path) -> None:
     [(end_ms,)] = rows(sql, "SELECT max(scheduled_ms) FROM flights")
     wanted = {row[:3]: row[3:] for row in rows(sql, SESSIONS)}
-    with fed("aircraft_sessions", {"flights": feeds["flights"]}) as driver:
+    with fed("aircraft_sessions", {"flights": feeds["flights"]}, RocksDisk(tmp_path)) as driver:
         assert driver.status().dropped == 0
+        restored_as_it_was(driver, {"sessions": 5_000})
         closed = windows_of(driver, "aircraft-sessions")
         assert closed.keys() == {at for at in wanted if at[2] + 12 * HOUR_MS + DAY_MS < end_ms}
         close_all(driver, feeds)
