@@ -161,7 +161,7 @@ def result(
         except Exception as error:
             raise OperatorFailed(name, "encoding the row") from error
         if now != asked:
-            context.dropped += 1
+            # Nothing is lost: the row has changed since, and has asked again.
             return
         if mine is None or (right is None and not left):
             forward(key, None, None, timestamp)

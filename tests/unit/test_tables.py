@@ -484,3 +484,19 @@ def test_a_record_that_waited_for_rows_and_went_within_a_commit_leaves_no_trace(
         values = [record.value() for record in driver.broker.read("t-then-buffer-changelog")]
         assert len(values) == 5
         assert values.count(None) == 1
+
+
+def test_an_answer_to_what_is_not_asked_any_more_is_not_counted_as_dropped() -> None:
+    topology = Topology("t")
+    left = topology.table("left", key=serde.string(), value=serde.string())
+    right = topology.table("right", key=serde.string(), value=serde.string())
+    joined = left.join(right, lambda one, other: f"{one}{other}", foreign_key=lambda key, value: value[0], name="meet")
+    joined.to_stream().to("out", value=serde.string())
+    with TopologyTestDriver(topology) as driver:
+        driver.input("right").pipe("a", "!")
+        driver.input("right").pipe("b", "?")
+        with driver.backlog():
+            for value in ("a1", "b1", "a2", "b2"):
+                driver.input("left").pipe("k", value)
+        assert driver.output("out").values() == ["b2?"]
+        assert driver.status().dropped == 0
