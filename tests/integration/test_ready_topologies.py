@@ -98,7 +98,6 @@ def test_enriched_and_latest_flights_on_a_broker(cluster: Cluster, tmp_path: Pat
     sql.close()
     readers = {}
     for topic in ("enriched-flights", "latest-flights"):
-        cluster.create(topic, 4, {"retention.ms": "-1"})
         readers[topic] = Reader(cluster, topic)
     try:
         with running(cluster, "enriched_flights", tmp_path), running(cluster, "latest_flights", tmp_path):

@@ -9,12 +9,26 @@ import pytest
 from click.testing import CliRunner
 from streamstate_cli import feed
 from streamstate_cli.demonstration import data, tables
+from streamstate_cli.loader import load_topology
 
 from streamstate.errors import ConfigError
 
 
 def test_the_command_knows_every_table() -> None:
     assert tuple(tables.TOPICS) == feed.NAMES
+
+
+def test_every_topic_that_a_ready_topology_writes_is_made() -> None:
+    """By default they would lose their records at once, whose event times are those of 2013."""
+    written = {
+        topic
+        for path in (Path(__file__).parents[2] / "topologies").glob("*.py")
+        if path.stem != "word_count"
+        for node in load_topology(str(path)).nodes.values()
+        for topic in [getattr(node.spec, "topic", None), getattr(getattr(node.spec, "late", None), "topic", None)]
+        if isinstance(topic, str) and not topic.endswith("-repartition") and not getattr(node.spec, "internal", False)
+    }
+    assert written - set(tables.TOPICS) == set(feed.OUTPUTS)
 
 
 def test_weather_comes_in_the_order_of_its_hours() -> None:
