@@ -70,7 +70,7 @@ class Stepped(app.Application):
 class Stage:
     """What surrounds a worker: the topics' contents, by plain clients."""
 
-    def __init__(self, cluster: Cluster, graph: Graph, worker: Worker, stack: ExitStack) -> None:
+    def __init__(self, cluster: Cluster, application_id: str, graph: Graph, worker: Worker, stack: ExitStack) -> None:
         specs = [node.spec for node in graph.nodes.values()]
         self._worker = worker
         self._inputs = {topic: (s.key, s.value) for s in specs if isinstance(s, Source) for topic in s.topics}
@@ -81,7 +81,9 @@ class Stage:
         stack.callback(self._producer.close)
         self._readers: dict[str, Reader] = {}
         self._read: dict[str, int] = {}
-        self._hops = [name for name in cluster.admin.list_topics(timeout=10).topics if name.endswith("-repartition")]
+        own = f"{application_id}-"
+        topics = cluster.admin.list_topics(timeout=10).topics
+        self._hops = [name for name in topics if name.startswith(own) and name.endswith("-repartition")]
         for topic in [*self._outputs, *self._hops]:
             if cluster.partitions(topic):
                 self._readers[topic] = reader = Reader(cluster, topic)
@@ -152,7 +154,7 @@ def test_case(source: str, cluster: Cluster, topics: Callable[[list[str]], None]
 
     def act(worker: Worker) -> None:
         with ExitStack() as stack:
-            stage = Stage(cluster, topology, worker, stack)
+            stage = Stage(cluster, application.application_id, topology, worker, stack)
             wrong.append(play(case, stage.feed, stage.new_outputs))
 
     application.play = act
