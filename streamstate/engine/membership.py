@@ -17,15 +17,30 @@ class Membership:
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
         self._known: GroupMetadata | None = None
+        self._changed = True
 
     def records_taken(self) -> None:
-        """Records were read under the present membership."""
+        """Records were read under the present membership.
+
+        The client is asked once after each change only: asking waits for its own thread, several per cent of a batch.
+        What is known then is the present one or an older one of the same member, which is the safe side.
+        """
+        if self._changed or self._known is None:
+            self._ask()
+
+    def assigned(self) -> None:
+        """The group has changed, perhaps together with the member's id."""
+        self._changed = True
+
+    def revoking(self) -> None:
+        """Revoked, not lost: the group still holds the partitions for us, so its present generation is ours."""
+        self._ask()
+
+    def _ask(self) -> None:
         present = self._consumer.group_metadata()
         if present.is_member:
             self._known = present
-
-    # Revoked, not lost: the group still holds the partitions for us, so its present generation is ours.
-    revoking = records_taken
+            self._changed = False
 
     def forget(self) -> None:
         """Nothing that was read before will be committed: it is rolled back. So what is committed next, be it only

@@ -353,6 +353,7 @@ class Worker:
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """See ``RebalanceListener``."""
+        self._membership.assigned()
         self._guarded(lambda: self.assignment.assigned(partitions))
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
