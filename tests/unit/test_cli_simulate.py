@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -142,3 +144,23 @@ def test_wrong_words(arguments: list[str], code: int, says: str) -> None:
     done = run(*arguments)
     assert done.exit_code == code
     assert says in done.output
+
+
+ENDLESS = """
+from functools import partial
+from itertools import count
+from streamstate.testing.simulation import Campaign, chosen_kinds
+from streamstate.testing.simulation.campaign import run_seeds
+
+for result in run_seeds(partial(Campaign, None, chosen_kinds(None)), count(), 2):
+    print(result.seed, flush=True)
+"""
+
+
+def test_processes_end_with_the_one_that_was_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"0\n"
+        parent.kill()
+        # Its processes have this pipe, too: it ends when the last of them does.
+        parent.communicate(timeout=60)

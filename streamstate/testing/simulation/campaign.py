@@ -6,12 +6,15 @@ Rule of this module: a seed's run does not depend on which other seeds run, wher
 from __future__ import annotations
 
 import logging
+import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
 
 from streamstate.testing.simulation.faults import Fault, draw_faults
 from streamstate.testing.simulation.plan import make_plan
@@ -116,7 +119,16 @@ _prepared: list[Campaign] = []
 
 
 def _prepare(make_campaign: Callable[[], Campaign]) -> None:
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     _prepared[:] = [make_campaign()]
+
+
+def _end_with_parent() -> None:
+    """A pool's process waits for work for ever, also of a parent that was killed."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
 
 
 def _run_chunk(seeds: Sequence[int]) -> list[Result]:
