@@ -2,7 +2,7 @@
 
 Rule of this module: everything is decided by the ``Fault``; the same fault gives the same run. To see one again::
 
-    python -m tests.simulation.scenario KIND PROTOCOL CALL PHASE [DISK [MARKERS [GUARANTEE [COMMITS]]]]
+    python -m tests.simulation.scenario KIND PROTOCOL CALL PHASE [DISK [MARKERS [GUARANTEE [COMMITS [STORE]]]]]
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cache
 from typing import Any, Literal, cast
 
-from streamstate import Topology, serde
+from streamstate import Topology, serde, windows
 from streamstate.engine import Worker, WorkerSettings
 from streamstate.engine.ports import (
     AbortRequired,
@@ -114,6 +115,8 @@ class Fault:
             the decision, while the group's offsets are settled at once.
         guarantee: ``exactly_once`` or ``at_least_once``.
         commits: ``prompt``: they end where they begin; ``late``: some turns later, while the worker goes on.
+        store: what counts are kept in: ``plain``, or ``sessions`` that never end, of which each word has one, moved
+            with every record.
     """
 
     kind: str
@@ -124,22 +127,31 @@ class Fault:
     markers: str = "prompt"
     guarantee: str = "exactly_once"
     commits: str = "prompt"
+    store: str = "plain"
 
     def __str__(self) -> str:
         where = f"{self.kind} {self.protocol} {self.call} {self.phase}"
-        return f"{where} {self.disk} {self.markers} {self.guarantee} {self.commits}"
+        return f"{where} {self.disk} {self.markers} {self.guarantee} {self.commits} {self.store}"
 
 
-def topology() -> Topology:
+def topology(store: str) -> Topology:
     """The word count of ``topologies/word_count.py``, with text for values."""
     made = Topology(APPLICATION)
     words = made.stream("lines", value=serde.string()).flat_map_values(str.split)
-    counts = words.group_by(lambda key, word: word, key=serde.string(), value=serde.string()).count(store="counts")
-    counts.to_stream().map_values(str).to("word-counts", value=serde.string())
+    grouped = words.group_by(
+        lambda key, word: word, key=serde.string(), value=serde.string(), name=f"{APPLICATION}-counts"
+    )
+    if store == "plain":
+        counts = grouped.count(store="counts").to_stream().map_values(str)
+    else:
+        sessions = grouped.windowed_by(windows.session(timedelta(days=1_000))).count(store="counts").to_stream()
+        grown = sessions.filter(lambda windowed, count: count is not None)
+        counts = grown.map(lambda windowed, count: (windowed.key, str(count)))
+    counts.to("word-counts", key=serde.string(), value=serde.string())
     return made
 
 
-GRAPH = topology().build()
+GRAPHS = {store: topology(store).build() for store in ("plain", "sessions")}
 TRUTH = Counter(word for part in LINES for line in part for word in line.split())
 
 
@@ -165,7 +177,8 @@ class Scenario:
         settings = WorkerSettings(
             APPLICATION, self.exactly_once, commit_timeout_ms=COMMIT_TIMEOUT_MS, purge_interval_ms=300
         )
-        self.app = MemoryApplication(GRAPH, self.broker, self.clock, settings, fault.protocol)
+        self.graph = GRAPHS[fault.store]
+        self.app = MemoryApplication(self.graph, self.broker, self.clock, settings, fault.protocol)
         if fault.commits == "late":
             self.app.background = MemoryBackground(lambda: 2)
         self.workers: dict[str, Worker] = {}
@@ -342,7 +355,7 @@ class Scenario:
     def _wrong_state(self) -> Iterator[str]:
         tasks = [task for worker in self.workers.values() for task in worker.assignment.tasks.values()]
         if sorted(str(task.id) for task in tasks) != sorted(
-            f"{part.name}_{n}" for part in GRAPH.subtopologies for n in range(PARTITIONS)
+            f"{part.name}_{n}" for part in self.graph.subtopologies for n in range(PARTITIONS)
         ):
             yield f"tasks are {[(str(task.id), task.phase.value) for task in tasks]}"
         for task in tasks:
@@ -352,6 +365,7 @@ class Scenario:
                 replay: dict[Any, Any] = {}
                 for record in self.broker.read(topic, partition):
                     replay[record.key()] = record.value()
+                replay = {key: value for key, value in replay.items() if value is not None}
                 assert task.backend is not None, "a task without state"
                 found = dict(task.backend.scan(store, None, None, False))
                 if found != replay:
@@ -370,7 +384,8 @@ def simulate(fault: Fault, trace: Callable[[str], None] | None = None) -> Scenar
     except (AssertionError, RuntimeError, LookupError, TypeError, ValueError, PortError) as error:
         raise Violation(
             f"{fault.kind} at port call {fault.call}, {scenario.fired or 'not reached'}, protocol {fault.protocol}, "
-            f"disk {fault.disk}, markers {fault.markers}, {fault.guarantee}, commits {fault.commits}:\n"
+            f"disk {fault.disk}, markers {fault.markers}, {fault.guarantee}, commits {fault.commits}, "
+            f"store {fault.store}:\n"
             f"{type(error).__name__}: {error}\nsee it again: python -m tests.simulation.scenario {fault}"
         ) from error
     return scenario
@@ -378,10 +393,14 @@ def simulate(fault: Fault, trace: Callable[[str], None] | None = None) -> Scenar
 
 @cache
 def calls_of(
-    protocol: Protocol, markers: str = "prompt", guarantee: str = "exactly_once", commits: str = "prompt"
+    protocol: Protocol,
+    markers: str = "prompt",
+    guarantee: str = "exactly_once",
+    commits: str = "prompt",
+    store: str = "plain",
 ) -> tuple[str, ...]:
     """The port calls of the run without a fault, in order, up to where nothing is left to do."""
-    scenario = simulate(Fault("none", protocol, markers=markers, guarantee=guarantee, commits=commits))
+    scenario = simulate(Fault("none", protocol, markers=markers, guarantee=guarantee, commits=commits, store=store))
     return tuple(call for _, call in scenario.calls[: scenario.eventful])
 
 

@@ -178,6 +178,20 @@ def test_any_fault_while_the_worker_goes_on_beside_its_commits(protocol: Protoco
     assert not found, report(found)
 
 
+@pytest.mark.parametrize("kind", ["crash", "expel", "timeout", "error"])
+def test_any_fault_while_what_windows_keep_has_two_layers(kind: str) -> None:
+    found = violations(
+        (
+            Fault(name, "cooperative", number, phase, disk, commits="late", store="sessions")
+            for number, call in enumerate(calls_of("cooperative", commits="late", store="sessions"), 1)
+            for phase in ("before", "after")
+            for name, disk in _kinds(kind, call, phase, number)
+        ),
+        may_miss=True,
+    )
+    assert not found, report(found)
+
+
 def _kinds(kind: str, call: str, phase: str, number: int) -> list[tuple[str, str]]:
     if kind == "error":
         return [(error.__name__, "kept") for error in ERRORS.get(call, {}).get(phase, ())]
