@@ -44,6 +44,7 @@ class TimedRecords:
         assert spec.retention_ms is not None, "records that are kept for ever"
         self._get = store.get
         self._put = store.put
+        self._undoing = store.undo is not None
         self._segments: Segments = segments
         self._clock = segments.clock
         self._buckets = segments.buckets
@@ -103,7 +104,10 @@ class TimedRecords:
                 at = prefix + pack_sequenced(time_ms, number)
         if time_ms > now - self._retention:
             self._put(at, value, time_ms)
-            self._segments.insert(prefix, at)
+            if self._undoing or (keys and keys[-1] > at):
+                self._segments.insert(prefix, at)
+            else:
+                self._segments.append(prefix, keys, at)
         return number
 
 
@@ -304,7 +308,12 @@ def stream_join(
             time, number = unpack_sequenced(at, len(at) - _SUFFIX)
             if waiting is not None:
                 waiting.met(others, encoded, time, number)
-            send(key, value, value_of(at), time if time > timestamp else timestamp)
+            other_value = value_of(at)
+            try:
+                joined = joiner(value, other_value)
+            except Exception as error:
+                raise OperatorFailed(name) from error
+            forward(key, joined, time if time > timestamp else timestamp)
         waits = False
         if alone and not found:
             assert waiting is not None, "a left or outer join in which nothing waits"

@@ -150,18 +150,18 @@ class RocksBackend:
 
     def scan(self, store: str, start: bytes | None, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         family = self._families[store]
-        if end is not None and not reverse:
+        if start and end is not None and end.startswith(start) and not reverse:
             return self._short(family, start, end)
         with self._explained():
             # Made here, so that it shows this moment.
             entries = family.items(backwards=reverse, from_key=end if reverse else start)
         return self._scan(family, entries, start, end, reverse)
 
-    def _short(self, family: Any, start: bytes | None, end: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """A range that has an end is short, mostly: a cursor costs more per entry, and a third to begin and to end."""
+    def _short(self, family: Any, start: bytes, end: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """What has a prefix is little, mostly: a cursor costs more per entry, and a third to begin and to end."""
         try:
             cursor = family.iter()
-            cursor.seek(b"" if start is None else start)
+            cursor.seek(start)
         except Exception as error:
             raise self._explanation(error) from error
         return self._until(cursor, end)

@@ -317,6 +317,15 @@ class Segments:
         self._touched.add(prefix)
         self.memory_bytes += KEY_BYTES
 
+    def append(self, prefix: bytes, keys: list[bytes], key: bytes) -> None:
+        """As ``insert``, of a key behind all of the bucket's ``keys``, where nothing is taken back."""
+        if keys is _NONE:
+            self._begin(prefix, key)
+        else:
+            keys.append(key)
+            self._touched.add(prefix)
+            self.memory_bytes += KEY_BYTES
+
     def _begin(self, prefix: bytes, key: bytes) -> None:
         if self._undo is not None:
             self._undo.append((self.buckets, prefix, MISSING))
