@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import struct
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -103,3 +105,15 @@ def test_only_serdes_whose_values_cannot_change_say_so():
     assert serde.long().immutable
     assert not serde.json().immutable
     assert not serde.avro("long").immutable
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells what is resident")
+def test_what_json_serializes_takes_no_more_memory_than_it_is_long() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    serialize = serde.json().serialize
+    before = resident()
+    kept = [serialize({"number": number}) for number in range(50_000)]
+    taken = (resident() - before) / len(kept)
+    assert taken < 400, f"{taken:.0f} bytes each for {len(kept[0])} of content"
