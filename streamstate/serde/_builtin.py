@@ -104,8 +104,8 @@ def float_() -> Serde[float]:
 
 
 def _dumps(value: Any) -> bytes:
-    # A copy of the right size. orjson (3.13) leaves each result in a block of 4 KB: 40 times the memory of what waits to be
-    # sent, and slower than the copy as soon as a few results are kept.
+    # A copy of the right size. orjson (3.13) leaves each result in a block of 4 KB: 40 times the memory of what waits
+    # to be sent, and slower than the copy as soon as a few results are kept.
     return b"%b" % orjson.dumps(value)
 
 
