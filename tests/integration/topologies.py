@@ -224,3 +224,43 @@ def fleet(planes: str, models: str, airlines: str, flights: str, named: str, des
     )
     joined.to_stream().to(described)
     return topology
+
+
+class AllKinds(Processor[str, str, str, str]):
+    """Uses a store of each kind, and tells what it finds."""
+
+    def init(self, context: ProcessorContext[str, str]) -> None:
+        super().init(context)
+        self.recent, self.latest = context.store("recent"), context.store("latest")
+        self.minutes, self.visits = context.store("minutes"), context.store("visits")
+        self.timers = context.timers("quiet", self.quiet)
+
+    def process(self, key: str, value: str) -> None:
+        time_ms = self.context.timestamp
+        minute = time_ms // 60_000 * 60_000
+        seen = self.recent.put_if_absent(key, value)
+        self.latest.append(key, value)
+        self.minutes.put(key, (self.minutes.get(key, minute) or 0) + 1, minute)
+        self.visits.put(key, minute, time_ms, len(value))
+        self.timers.set(key, time_ms + 900)
+        counts = [count for _, count in self.minutes.fetch(key)]
+        visits = len(list(self.visits.fetch(key)))
+        self.context.forward(key, f"{value}: {seen} {self.latest.get(key)} {counts} {visits}")
+
+    def quiet(self, key: str, time_ms: int) -> None:
+        self.context.forward(key, f"quiet after {self.latest.pop(key)}")
+
+
+def stores_of_all_kinds(numbers: str, told: str) -> Topology:
+    """One processor with a store of each kind."""
+    topology = Topology("all-kinds")
+    text, long, minute = serde.string(), serde.long(), timedelta(minutes=1)
+    kept = [
+        stores.key_value("recent", key=text, value=text, ttl=timedelta(milliseconds=700)),
+        stores.list_("latest", key=text, value=text, maxlen=3),
+        stores.window("minutes", key=text, value=long, size=minute, retention=5 * minute),
+        stores.session("visits", key=text, value=long, retention=3 * minute),
+        stores.timers("quiet", key=text),
+    ]
+    topology.stream(numbers, key=text, value=text).process(AllKinds, stores=kept).to(told, key=text, value=text)
+    return topology

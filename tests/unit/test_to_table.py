@@ -175,3 +175,15 @@ def test_the_description_says_so() -> None:
     text = describe_text(topology.build(), "app")
     assert "to_table" in text
     assert "change" in text
+
+
+def test_a_key_that_became_null_is_left_out_behind_the_repartition_topic() -> None:
+    topology, stream = numbers()
+    stream.select_key(lambda key, value: None if value == 2 else key).to_table(key=TEXT, store="rows").to_stream().to(
+        "out", value=LONG
+    )
+    with TopologyTestDriver(topology) as driver:
+        for value in (1, 2, 3):
+            driver.input("in").pipe("a", value, timestamp=5)
+        assert out(driver) == [("a", 1, 5), ("a", 3, 5)]
+        assert driver.status().dropped == 1
