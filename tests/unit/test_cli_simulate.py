@@ -55,6 +55,12 @@ def test_json() -> None:
     assert report["faults"].keys() <= set(chosen_kinds(None))
 
 
+def test_a_workload_that_only_a_name_chooses() -> None:
+    done = run("--seeds", "0:2", "--workload", "recent", "--json")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)["workloads"] == {"recent": 2}
+
+
 def test_for_a_time() -> None:
     done = run("--seconds", "0.2", "--jobs", "1", "--json")
     assert done.exit_code == 0, done.output

@@ -11,6 +11,7 @@ from streamstate.engine import TaskId
 from streamstate.errors import ConfigError
 from streamstate.testing import ManualClock
 from streamstate.testing.simulation import (
+    EVERY_WORKLOAD,
     KINDS,
     WORKLOADS,
     Campaign,
@@ -242,4 +243,10 @@ def test_the_page_names_every_fault_and_every_built_in_topology() -> None:
     text = (ROOT / "docs" / "simulation.md").read_text(encoding="utf-8")
     tables = [re.findall(r"^\| `([a-z-]+)` \|", part, re.MULTILINE) for part in text.split("\n## ")]
     assert list(KINDS) in tables
-    assert list(WORKLOADS) in tables
+    cells = [
+        re.findall(r"^\| (`[a-z`, -]+) \|", part, re.MULTILINE)
+        for part in text.split("\n## ")[0].split("These run only")
+    ]
+    chosen, named = ([name for cell in part for name in re.findall(r"`([^`]+)`", cell)] for part in cells)
+    assert chosen == list(WORKLOADS)
+    assert sorted(named) == sorted(set(EVERY_WORKLOAD) - set(WORKLOADS))

@@ -16,7 +16,7 @@ from streamstate.testing.simulation.library_tables import TABLE_MAKERS
 from streamstate.testing.simulation.library_windows import WINDOW_MAKERS
 from streamstate.testing.simulation.workloads import Workload
 
-__all__ = ["WORKLOADS", "find_workload"]
+__all__ = ["EVERY_WORKLOAD", "WORKLOADS", "find_workload"]
 
 _MAKERS: Final[Mapping[str, Callable[[], Workload]]] = {
     "stateless": single.stateless,
@@ -30,7 +30,10 @@ _MAKERS: Final[Mapping[str, Callable[[], Workload]]] = {
     "merge-by-time": meeting.merge_by_time,
     "enrich": meeting.enrich,
 }
+# What a seed chooses from; the others are found by name only, so that a seed stays what it is.
 WORKLOADS: Final = tuple(_MAKERS)
+_EVERY: Final = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS, **WINDOW_MAKERS}
+EVERY_WORKLOAD: Final = tuple(_EVERY)
 
 
 @cache
@@ -40,7 +43,6 @@ def find_workload(name: str) -> Workload:
     Raises:
         ConfigError: there is none of this name.
     """
-    makers = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS, **WINDOW_MAKERS}
-    if name not in makers:
-        raise ConfigError(f"there is no workload {name!r}; there are {', '.join(makers)}")
-    return makers[name]()
+    if name not in _EVERY:
+        raise ConfigError(f"there is no workload {name!r}; there are {', '.join(_EVERY)}")
+    return _EVERY[name]()
