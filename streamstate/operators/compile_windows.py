@@ -5,7 +5,7 @@ from __future__ import annotations
 from streamstate.operators import stateless
 from streamstate.operators.aggregate import Change, ChangesPerCommit, stamped
 from streamstate.operators.compilation import Compilation, CompileFunction, policy_behind
-from streamstate.operators.compile_rows import suppressor
+from streamstate.operators.compile_rows import needs_old, suppressor
 from streamstate.operators.session import session_windows
 from streamstate.operators.sliding import sliding_windows
 from streamstate.operators.stateless import Forward
@@ -30,7 +30,8 @@ def _windowed_aggregate(made: Compilation, node: specs.Node, spec: window_specs.
     late_to = late_records(sink, made.context)
     if spec.timed:
         late_to = _without_time(late_to)
-    folding = Folding(node.name, spec, store, made.context, forward, late_to)
+    asked = needs_old(made.graph, node.name)
+    folding = Folding(node.name, spec, store, made.context, forward, late_to, needs_old=asked)
     if isinstance(spec.windows, SessionWindows):
         side, close = session_windows(folding)
     elif isinstance(spec.windows, SlidingWindows):

@@ -94,6 +94,8 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
         put(at, state, end)
 
     def side(aggregator: Aggregator) -> Forward:
+        aggregator = folding.on_copies(aggregator)
+
         def run(key: Any, value: Any, timestamp: int) -> None:
             if key is None or value is None:
                 context.dropped += 1
@@ -164,9 +166,15 @@ def _merger(folding: Folding) -> Aggregator:
     """(key, state or None, state) to the state of both."""
     merger = folding.spec.merger
     assert merger is not None, "sessions without a merger"
+    if folding.copied:
+        merger = _on_copies(merger, folding.copy)
     if folding.spec.initializer is not None:
         return merger
     return lambda key, state, other: other if state is None else merger(key, state, other)
+
+
+def _on_copies(merger: Aggregator, copy: Callable[[Any], Any]) -> Aggregator:
+    return lambda key, state, other: merger(key, copy(state), copy(other))
 
 
 def _closing_sessions(folding: Folding, delay: int, length: int) -> Close:

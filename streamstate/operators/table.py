@@ -19,9 +19,6 @@ from streamstate.state.format import VERSION, pack_header
 from streamstate.store_spec import StoreSpec
 from streamstate.topology import specs
 
-# Values that cannot change in place.
-UNCHANGING = frozenset({int, float, str, bytes, bool})
-
 # The row of a key as (value, timestamp in ms), or None.
 Getter = Callable[[Any], "tuple[Any, int] | None"]
 # The same as of a time (ms); None: the newest.
@@ -156,16 +153,12 @@ def only_changes(name: str, serialize: Callable[[Any], bytes], forward: Change) 
 
 def only_changed(name: str, serialize: Callable[[Any], bytes] | None, forward: Forward) -> Change:
     """Sends on, as records, what differs from the row that was there: by its bytes, or its value without ``serialize``.
-
-    An aggregate of windows that a user's function has changed in place is its own old row: whether it differs is not
-    known then, and it is sent on.
-    """
+    What comes here is asked for old rows, which no function has changed in place."""
 
     def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
         if new is old:
-            if new is None or type(new) in UNCHANGING:
-                return
-        elif new is not None and old is not None:
+            return
+        if new is not None and old is not None:
             try:
                 same = new == old if serialize is None else serialize(new) == serialize(old)
             except Exception as error:

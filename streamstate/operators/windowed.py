@@ -64,6 +64,8 @@ class Folding:
         forward: takes the changes.
         direct: takes the new values, where nothing reads the old ones and each update is sent; else None.
         late: takes late records.
+        copied: a state is copied before the user's functions get it, which may change it in place, because something
+            compares the old result with the new one.
         serialize_key: of the key itself.
         result: what the table shows of a state that is not None.
     """
@@ -76,6 +78,8 @@ class Folding:
         context: TaskContext,
         forward: Change,
         late: Late,
+        *,
+        needs_old: bool = False,
     ) -> None:
         segments = store.segments
         assert segments is not None, "a windowed store without segments"
@@ -87,15 +91,29 @@ class Folding:
         self.forward = forward
         self.direct: Forward | None = None if spec.emit == "close" else getattr(forward, "stream", None)
         self.late = late
+        self.copied = needs_old and not store.spec.value.immutable and spec.result is None
         self.serialize_key = spec.key.serialize
         self.result = spec.result
 
     def fold(self, aggregator: Aggregator) -> Aggregator:
         """(key, value, state or None) to the next state."""
+        aggregator = self.on_copies(aggregator)
         initializer = self.spec.initializer
         if initializer is None:
             return lambda key, value, state: value if state is None else aggregator(key, value, state)
         return lambda key, value, state: aggregator(key, value, initializer() if state is None else state)
+
+    def on_copies(self, function: Aggregator) -> Aggregator:
+        """(key, value, state) to what ``function`` makes of them, which may not reach the state itself."""
+        if not self.copied:
+            return function
+        copy = self.copy
+        return lambda key, value, state: function(key, value, copy(state))
+
+    def copy(self, state: Any) -> Any:
+        """The same state, held by nobody else."""
+        serde = self.store.spec.value
+        return None if state is None else serde.deserialize(serde.serialize(state))
 
     def show(self, state: Any) -> Any:
         """What the table shows of a state."""

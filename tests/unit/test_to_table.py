@@ -163,6 +163,45 @@ def test_windows_changed_in_place_are_sent_on() -> None:
         assert driver.output("most").values() == [1, 2]
 
 
+@pytest.mark.parametrize(
+    "made",
+    [
+        windows.tumbling(timedelta(seconds=10), grace=timedelta(minutes=1)),
+        windows.hopping(timedelta(seconds=10), timedelta(seconds=5), grace=timedelta(minutes=1)),
+        windows.sliding(timedelta(seconds=10), grace=timedelta(minutes=1)),
+        windows.session(timedelta(seconds=10), grace=timedelta(minutes=1)),
+    ],
+    ids=lambda made: type(made).__name__,
+)
+@pytest.mark.parametrize("in_place", [False, True])
+def test_windows_are_grouped_by_what_they_were_also_when_a_function_changes_them_in_place(
+    made: Any, in_place: bool
+) -> None:
+    def add(key: Any, value: int, seen: list[int]) -> list[int]:
+        if not in_place:
+            return [*seen, value]
+        seen.append(value)
+        return seen
+
+    def merge(key: Any, one: list[int], other: list[int]) -> list[int]:
+        if not in_place:
+            return [*one, *other]
+        one.extend(other)
+        return one
+
+    topology, stream = numbers()
+    by_window: Any = stream.group_by_key().windowed_by(made)
+    functions = (list, add, merge) if isinstance(made, windows.SessionWindows) else (list, add)
+    rows = by_window.aggregate(*functions, value=JSON, store="s")
+    lengths = rows.group_by(lambda key, seen: "all", key=TEXT, select=lambda key, seen: len(seen), value=LONG)
+    lengths.reduce(lambda one, other: one + other, lambda one, other: one - other, store="n").to_stream().to("out")
+    with TopologyTestDriver(topology) as driver:
+        for number, time in enumerate((0, 3_000, 20_000, 12_000, 4_000)):
+            driver.input("in").pipe("a", number, timestamp=time)
+        wanted = sum(len(seen) for _, seen in driver.store("s").all())
+        assert driver.output("out").newest() == {"all": wanted}
+
+
 def test_another_emit_is_refused() -> None:
     _, stream = numbers()
     with pytest.raises(TopologyError, match="takes emit='update', 'change' or 'commit', not 'close'"):
