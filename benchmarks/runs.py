@@ -102,6 +102,10 @@ def place(bench: Bench, case: Case, contender: Contender) -> Iterator[Place]:
     found = Place(directory, bench.name(case, contender))
     try:
         bench.create(found.output)
+        if contender.name == LOOP:
+            # The others make their own.
+            for topic in (repartition_topic(found.application_id), changelog_topic(found.application_id)):
+                bench.create(topic)
         yield found
     finally:
         shutil.rmtree(directory, ignore_errors=True)
@@ -142,10 +146,6 @@ def run_throughput(bench: Bench, case: Case, contender: Contender) -> dict[str, 
         closing(Observer(bench.servers, at.application_id, topics)) as observer,
         Team() as team,
     ):
-        if contender.name == LOOP:
-            # The others make their own.
-            for topic in (repartition_topic(at.application_id), changelog_topic(at.application_id)):
-                bench.create(topic)
         start(team, bench, case, contender, at, inputs=topics)
         samples = observer.follow(team, bench.limit_s(observer.total))
         first = team.said("first")

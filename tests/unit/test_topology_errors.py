@@ -126,7 +126,7 @@ CASES: dict[Callable[[Any], Any], tuple[str, ...]] = {
     lambda t: keyed(t).group_by_key().aggregate(list, max, n=aggregates.count()): ("either two functions",),
     lambda t: keyed(t).group_by_key().aggregate(n=len): ("got n=", "n=aggregates.count()"),
     lambda t: keyed(t).group_by_key().count(store="s").to_stream(emit="close"): (
-        "to_stream after 's.count'", "emit='update' or 'commit'", "'close'",
+        "to_stream after 's.count'", "emit='update', 'change' or 'commit'", "'close'",
     ),
     lambda t: keyed(t).process(Processor()): ("process after 'in'", "a new Processor for each task"),
     lambda t: keyed(t).process(dict): ("process after 'in'", "Processor subclass", "dict"),
