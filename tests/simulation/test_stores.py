@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -10,24 +9,15 @@ import pytest
 from streamstate.state import ExpiringStore, Segments, StagedStore, Timers
 from streamstate.state.expiring import ENTRY, KEY_AT
 from streamstate.state.lists import ListStore
-from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
 from streamstate.testing.simulation.library_stores import STORE_MAKERS
+from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 60
 
 
 @pytest.mark.parametrize("workload", STORE_MAKERS)
 def test_seeds(workload: str) -> None:
-    campaign = Campaign(find_workload(workload), chosen_kinds(None))
-    found = []
-    happened: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        result = campaign.run(seed)
-        happened.update(fault.kind for fault, _ in result.fired)
-        if not result.ok:
-            found.append(f"streamstate simulate --workload {workload} --seed {seed}: {result.problems}")
-    assert not found, f"{len(found)} seeds are wrong, see them:\n" + "\n".join(found[:3])
-    assert happened["crash"] > 5
+    seeds_are_right(workload, SEEDS)
 
 
 # -- the simulation notices when a safeguard of these is missing -------------------------------------------------
@@ -124,5 +114,4 @@ def test_a_missing_safeguard_is_noticed(
     workload: str, weakening: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weakening(monkeypatch)
-    campaign = Campaign(find_workload(workload), chosen_kinds(None))
-    assert any(not campaign.run(seed).ok for seed in range(100)), "100 seeds did not notice it"
+    assert first_wrong(workload, 100) is not None, "100 seeds did not notice it"

@@ -12,7 +12,6 @@ rows of a global table are applied          nothing to mend: entries and offset 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -23,24 +22,15 @@ from streamstate.engine.global_state import GlobalState
 from streamstate.engine.restore import Restoration, Restorer
 from streamstate.engine.task import Task
 from streamstate.operators import foreign_key
-from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
 from streamstate.testing.simulation.library_tables import TABLE_MAKERS
+from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 40
 
 
 @pytest.mark.parametrize("workload", TABLE_MAKERS)
 def test_seeds(workload: str) -> None:
-    campaign = Campaign(find_workload(workload), chosen_kinds(None))
-    found = []
-    happened: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        result = campaign.run(seed)
-        happened.update(fault.kind for fault, _ in result.fired)
-        if not result.ok:
-            found.append(f"streamstate simulate --workload {workload} --seed {seed}: {result.problems}")
-    assert not found, f"{len(found)} seeds are wrong, see them:\n" + "\n".join(found[:3])
-    assert happened["crash"] > 5
+    seeds_are_right(workload, SEEDS)
 
 
 # -- the simulation notices when a safeguard of these is missing -------------------------------------------------
@@ -114,6 +104,4 @@ def test_a_missing_safeguard_is_noticed(
     workload: str, weakening: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     weakening(monkeypatch)
-    campaign = Campaign(find_workload(workload), chosen_kinds(None))
-    runs = next((number for number in range(300) if not campaign.run(number).ok), None)
-    assert runs is not None, "300 runs did not notice it"
+    assert first_wrong(workload, 300) is not None, "300 runs did not notice it"

@@ -3,7 +3,6 @@ layer too, expires in the transaction whose records made it expire, and comes ba
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -12,9 +11,10 @@ import pytest
 from streamstate.engine.task import Task
 from streamstate.state import Segments
 from streamstate.state.staging import StagedStore
-from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
+from streamstate.testing.simulation import Campaign, find_workload
 from streamstate.testing.simulation.library_windows import WINDOW_MAKERS
 from streamstate.window_keys import TIME_KEY
+from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 40
 MOST_SEEDS = 200
@@ -24,16 +24,7 @@ Patch = pytest.MonkeyPatch
 
 @pytest.mark.parametrize("workload", WINDOW_MAKERS)
 def test_seeds(workload: str) -> None:
-    campaign = Campaign(find_workload(workload), chosen_kinds(None))
-    found = []
-    happened: Counter[str] = Counter()
-    for seed in range(SEEDS):
-        result = campaign.run(seed)
-        happened.update(fault.kind for fault, _ in result.fired)
-        if not result.ok:
-            found.append(f"streamstate simulate --workload {workload} --seed {seed}: {result.problems}")
-    assert not found, f"{len(found)} seeds are wrong, see them:\n" + "\n".join(found[:3])
-    assert happened["crash"] > 5
+    seeds_are_right(workload, SEEDS)
 
 
 @pytest.mark.parametrize("workload", WINDOW_MAKERS)
@@ -154,11 +145,7 @@ def test_a_missing_safeguard_is_noticed(
     record_property: Callable[[str, object], None],
 ) -> None:
     weakening(monkeypatch)
-    campaign = Campaign(find_workload(workload), chosen_kinds(None))
-    for seed in range(MOST_SEEDS):
-        result = campaign.run(seed)
-        if not result.ok:
-            record_property("seeds", seed + 1)
-            print(f"{weakening.__name__}: found in seed {seed}: {result.problems[0]}")
-            return
-    pytest.fail(f"{MOST_SEEDS} seeds did not notice that the engine would {weakening.__name__}")
+    wrong = first_wrong(workload, MOST_SEEDS)
+    assert wrong is not None, f"{MOST_SEEDS} seeds did not notice that the engine would {weakening.__name__}"
+    record_property("seeds", wrong.seed + 1)
+    print(f"{weakening.__name__}: found in seed {wrong.seed}: {wrong.problems[0]}")
