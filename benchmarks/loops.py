@@ -41,6 +41,19 @@ def _nothing() -> None:
     """What a loop without state has to write before a commit."""
 
 
+def _writing(counts: dict[bytes, int], changed: dict[bytes, int], send: Sent, *topics: str) -> BeforeCommit:
+    """Writes the counts that have changed, with their timestamps, to each of these topics."""
+
+    def before_commit() -> None:
+        for key, timestamp in changed.items():
+            count = b"%d" % counts[key]
+            for topic in topics:
+                send(topic, count, key, timestamp)
+        changed.clear()
+
+    return before_commit
+
+
 def _mapped(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
     output, loads, dumps = job.output, orjson.loads, orjson.dumps
 
@@ -63,12 +76,7 @@ def _counted(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
         changed[key] = timestamp
         send(output, b"%d" % count, key, timestamp)
 
-    def before_commit() -> None:
-        for key, timestamp in changed.items():
-            send(changelog, b"%d" % counts[key], key, timestamp)
-        changed.clear()
-
-    return {job.inputs["events"]: step}, before_commit
+    return {job.inputs["events"]: step}, _writing(counts, changed, send, changelog)
 
 
 def _newest(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
@@ -82,14 +90,7 @@ def _newest(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
         counts[key] = counts.get(key, 0) + 1
         changed[key] = timestamp
 
-    def before_commit() -> None:
-        for key, timestamp in changed.items():
-            count = b"%d" % counts[key]
-            send(output, count, key, timestamp)
-            send(changelog, count, key, timestamp)
-        changed.clear()
-
-    return {job.inputs["events"]: step}, before_commit
+    return {job.inputs["events"]: step}, _writing(counts, changed, send, output, changelog)
 
 
 def repartition_topic(application_id: str) -> str:
@@ -114,12 +115,7 @@ def _grouped(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
         changed[key] = timestamp
         send(output, b"%d" % number, key, timestamp)
 
-    def before_commit() -> None:
-        for key, timestamp in changed.items():
-            send(changelog, b"%d" % counts[key], key, timestamp)
-        changed.clear()
-
-    return {job.inputs["events"]: spread, inner: count}, before_commit
+    return {job.inputs["events"]: spread, inner: count}, _writing(counts, changed, send, changelog)
 
 
 def _means(job: Job, send: Sent) -> tuple[Steps, BeforeCommit]:
