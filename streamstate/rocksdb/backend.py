@@ -209,20 +209,11 @@ class RocksBackend:
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
     ) -> None:
         batch = WriteBatch(raw_mode=True)
-        put, delete = batch.put, batch.delete
+        put = batch.put
         for store, bound in expired_below.items():
             batch.delete_range(b"", bound, self._handles[store])
         for store, entries in writes.items():
-            handle = self._handles[store]
-            bound = expired_below.get(store, b"")
-            # In key order: one behind the other they go into the memtable for a third; sorting takes a sixth.
-            for key in sorted(entries):
-                value = entries[key]
-                if value is None:
-                    if key >= bound:
-                        delete(key, handle)
-                else:
-                    put(key, value, handle)
+            _fill(batch, self._handles[store], entries, expired_below.get(store, b""))
         for store, position in positions.items():
             put(POSITION + store.encode(), b"%d" % position)
         for (topic, partition), offset in offsets.items():
@@ -237,18 +228,11 @@ class RocksBackend:
 
     def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         batch = WriteBatch(raw_mode=True)
-        put, delete, handle = batch.put, batch.delete, self._handles[store]
-        newest = dict(records)
-        for key in sorted(newest):
-            value = newest[key]
-            if value is None:
-                delete(key, handle)
-            else:
-                put(key, value, handle)
-        put(POSITION + store.encode(), b"%d" % position)
+        _fill(batch, self._handles[store], dict(records))
+        batch.put(POSITION + store.encode(), b"%d" % position)
         if self.current_s is None:
             self.current_s = time.time()
-            put(CURRENT_KEY, b"%d" % self.current_s)
+            batch.put(CURRENT_KEY, b"%d" % self.current_s)
         self._write(batch)
 
     def positions(self) -> dict[str, int]:
@@ -307,6 +291,18 @@ class RocksBackend:
                 part.close()
             except Exception as error:  # noqa: BLE001 - RocksDB says here again what it said of an earlier write
                 log.warning("closing the state in %s: %s", self._path, error)
+
+
+def _fill(batch: WriteBatch, handle: Any, entries: Mapping[bytes, bytes | None], bound: bytes = b"") -> None:
+    """Put entries of a store into a batch, without deletions below ``bound``, where a range is deleted as a whole."""
+    put, delete = batch.put, batch.delete
+    # In key order: one behind the other they go into the memtable for a third; sorting takes a sixth.
+    for key in sorted(entries):
+        value = entries[key]
+        if value is not None:
+            put(key, value, handle)
+        elif key >= bound:
+            delete(key, handle)
 
 
 def _open(path: Path, stores: Sequence[str], memory: Memory) -> Rdict:

@@ -233,9 +233,8 @@ class Blocked:
         self._stop.set()
 
 
-def transactions(cluster: Cluster, prefix: str) -> tuple[int, int]:
-    """Transactions that the coordinator has completed, for ids with this prefix: committed and aborted."""
-    found: Counter[int] = Counter()
+def _transaction_states(cluster: Cluster) -> Iterator[tuple[bytes, tuple[int, int, int]]]:
+    """What the coordinator has written down, oldest first: transactional id; producer id, its epoch, status."""
     consumer = _consumer(cluster)
     try:
         ends = _patiently(cluster, TRANSACTION_STATE)
@@ -244,30 +243,24 @@ def transactions(cluster: Cluster, prefix: str) -> tuple[int, int]:
             key, value = message.key(), message.value()
             # The key: version and length in 2 bytes each (version 0), then the id. The value: version (2), producer
             # id (8), its epoch (2), its time-out (4), the status (1).
-            if key is None or value is None or not key[4:].startswith(prefix.encode()):
-                continue
-            found[struct.unpack_from(">b", value, 16)[0]] += 1
+            if key is not None and value is not None:
+                producer, epoch, _, status = struct.unpack_from(">qhib", value, 2)
+                yield key[4:], (producer, epoch, status)
     finally:
         consumer.close()
+
+
+def transactions(cluster: Cluster, prefix: str) -> tuple[int, int]:
+    """Transactions that the coordinator has completed, for ids with this prefix: committed and aborted."""
+    states = _transaction_states(cluster)
+    found = Counter(status for name, (_, _, status) in states if name.startswith(prefix.encode()))
     return found[COMPLETE_COMMIT], found[COMPLETE_ABORT]
 
 
 def unfinished(cluster: Cluster) -> list[str]:
     """Transactions that the coordinator has not completed, for people: why readers of committed records wait."""
-    newest: dict[bytes, bytes] = {}
-    consumer = _consumer(cluster)
-    try:
-        ends = _patiently(cluster, TRANSACTION_STATE)
-        starts = cluster.starts(TRANSACTION_STATE)
-        for message in read_range(consumer, TRANSACTION_STATE, {p: (starts[p], ends[p]) for p in ends}):
-            key, value = message.key(), message.value()
-            if key is not None and value is not None:
-                newest[key[4:]] = value
-    finally:
-        consumer.close()
     return [
-        f"{name.decode(errors='replace')}: producer {producer} epoch {epoch}, {STATUSES.get(status, status)}"
-        for name, value in newest.items()
-        for producer, epoch, _, status in [struct.unpack_from(">qhib", value, 2)]
+        f"{name.decode(errors='replace')}: producer {producer} epoch {epoch}, {STATUSES[status]}"
+        for name, (producer, epoch, status) in dict(_transaction_states(cluster)).items()
         if status in STATUSES
     ]
