@@ -54,8 +54,7 @@ class MemoryMessage:
         self._partition = partition
         self._offset = offset
         self._key = key
-        # A copy: what orjson makes keeps the 4 KiB that it was written into, and a log keeps it for long.
-        self._value = value if value is None else b"%b" % value
+        self._value = value
         self._timestamp = timestamp
         self._timestamp_kind = timestamp_kind
         self._headers = headers

@@ -14,8 +14,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-import orjson
-
+from streamstate import serde
 from streamstate.errors import ConfigError
 from streamstate_cli.demonstration import data
 
@@ -28,6 +27,8 @@ Record = tuple[bytes, bytes, int]
 BEFORE_MS = 1_357_016_400_000
 # How late a record may come in a feed that is in disorder.
 LATEST_MS = 3 * 24 * 3_600_000
+
+_json = serde.json().serialize
 
 _WEATHER = ("temp", "dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib")
 _PLANE = ("year", "engines", "seats", "speed", "type", "manufacturer", "model", "engine")
@@ -93,11 +94,6 @@ def _airlines(directory: Path) -> Iterator[Record]:
 def _rows(directory: Path, name: str) -> Iterator[dict[str, Any]]:
     with (directory / name).open(encoding="utf-8", newline="") as file:
         yield from csv.DictReader(file)
-
-
-def _json(value: Any) -> bytes:
-    # A copy: what orjson makes keeps the 4 KiB that it was written into, and whoever feeds may keep them all.
-    return b"%b" % orjson.dumps(value)
 
 
 def _word(text: str) -> str | None:

@@ -22,6 +22,7 @@ from streamstate.testing.simulation.expectations import (
     PerKey,
     PerKeyRule,
 )
+from streamstate.testing.simulation.meeting import BY_TIME
 from streamstate.testing.simulation.workloads import InputRecord, Inputs, Workload, keyed_input, per_partition
 from streamstate.topology import Topology
 
@@ -31,8 +32,6 @@ TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()
 COMPACTED: Final = {"cleanup.policy": "compact"}
 # A changelog too, of which nothing ever goes.
 KEPT: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-# A partition that has more is waited for as long as it takes: then the order is that of the event times.
-BY_TIME: Final = {"fetch_wait_ms": 3_600_000, "behind_wait_ms": 3_600_000, "max_task_idle_ms": 0}
 
 
 def number(record: InputRecord) -> int | None:
