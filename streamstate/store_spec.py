@@ -60,6 +60,16 @@ class StoreSpec:
     maxlen: int | None = None
     window_ms: int | None = None
 
+    def encoded_key(self, key: Any) -> bytes:
+        """The bytes of a key that a processor gives.
+
+        Raises:
+            ValueError: it is null.
+        """
+        if key is None:
+            raise ValueError(f"store {self.name!r} has no null keys")
+        return self.key.serialize(key)
+
     @property
     def own_changelog(self) -> bool:
         """True when a changelog topic of the application belongs to it."""

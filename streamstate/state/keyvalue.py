@@ -27,18 +27,13 @@ class TypedStore:
         timestamp: gives the event time (ms) to store with an entry.
     """
 
-    __slots__ = ("_decode_key", "_encode_key", "_staging", "_timestamp")
+    __slots__ = ("_decode_key", "_key", "_staging", "_timestamp")
 
     def __init__(self, staging: StagedStore, timestamp: Callable[[], int]) -> None:
         self._staging = staging
         self._timestamp = timestamp
-        self._encode_key = staging.spec.key.serialize
+        self._key = staging.spec.encoded_key
         self._decode_key = staging.spec.key.deserialize
-
-    def _key(self, key: Any) -> bytes:
-        if key is None:
-            raise ValueError(f"store {self._staging.spec.name!r} has no null keys")
-        return self._encode_key(key)
 
     def get(self, key: Any) -> Any:
         entry = self._staging.get(self._key(key))
@@ -68,9 +63,9 @@ class TypedStore:
         return entry[0]
 
     def range(self, start: Any = None, end: Any = None, *, reverse: bool = False) -> Iterator[tuple[Any, Any]]:
-        low = None if start is None else self._encode_key(start)
+        low = None if start is None else self._key(start)
         # The end is inclusive; the shortest key behind it is itself and a zero byte.
-        high = None if end is None else self._encode_key(end) + b"\x00"
+        high = None if end is None else self._key(end) + b"\x00"
         return self._typed(self._staging.scan(low, high, reverse))
 
     def prefix_scan(self, prefix: bytes, *, reverse: bool = False) -> Iterator[tuple[Any, Any]]:
@@ -129,17 +124,13 @@ class VersionedStore:
         timestamp: gives the event time (ms) of the record in hand.
     """
 
-    __slots__ = ("_spec", "_timestamp", "_versions")
+    __slots__ = ("_key", "_spec", "_timestamp", "_versions")
 
     def __init__(self, staging: StagedStore, timestamp: Callable[[], int]) -> None:
         self._spec = staging.spec
+        self._key = staging.spec.encoded_key
         self._versions = Versions(staging)
         self._timestamp = timestamp
-
-    def _key(self, key: Any) -> bytes:
-        if key is None:
-            raise ValueError(f"store {self._spec.name!r} has no null keys")
-        return self._spec.key.serialize(key)
 
     def _record(self, entry: tuple[bytes, int] | None) -> VersionedRecord | None:
         return None if entry is None else VersionedRecord(self._spec.value.deserialize(entry[0]), entry[1])

@@ -31,18 +31,14 @@ class ListStore:
         timestamp: gives the event time (ms) of the record in hand.
     """
 
-    __slots__ = ("_maxlen", "_spec", "_staging", "_timestamp")
+    __slots__ = ("_key", "_maxlen", "_spec", "_staging", "_timestamp")
 
     def __init__(self, staging: StagedStore, timestamp: Callable[[], int]) -> None:
         self._staging = staging
         self._spec = staging.spec
+        self._key = staging.spec.encoded_key
         self._maxlen = staging.spec.maxlen
         self._timestamp = timestamp
-
-    def _key(self, key: Any) -> bytes:
-        if key is None:
-            raise ValueError(f"store {self._spec.name!r} has no null keys")
-        return self._spec.key.serialize(key)
 
     def _encoded(self, value: Any) -> bytes:
         if value is None:

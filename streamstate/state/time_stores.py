@@ -31,21 +31,17 @@ class _TimeStore:
         timestamp: gives the event time (ms) of the record in hand.
     """
 
-    __slots__ = ("_length", "_segments", "_spec", "_staging", "_timestamp")
+    __slots__ = ("_key", "_length", "_segments", "_spec", "_staging", "_timestamp")
 
     def __init__(self, staging: StagedStore, timestamp: Callable[[], int]) -> None:
         assert staging.segments is not None, "not laid out by time"
         assert staging.spec.segments is not None, "not laid out by time"
         self._staging = staging
         self._spec = staging.spec
+        self._key = staging.spec.encoded_key
         self._segments: Segments = staging.segments
         self._length = staging.spec.segments.length_ms
         self._timestamp = timestamp
-
-    def _key(self, key: Any) -> bytes:
-        if key is None:
-            raise ValueError(f"store {self._spec.name!r} has no null keys")
-        return self._spec.key.serialize(key)
 
     def _from(self, start_ms: int | None) -> int:
         """The first time to look at: what is older has expired."""

@@ -34,16 +34,12 @@ class SetTimers:
         staging: the overlay of a store of kind ``timers`` or ``wall_clock_timers``.
     """
 
-    __slots__ = ("_spec", "_staging")
+    __slots__ = ("_key", "_spec", "_staging")
 
     def __init__(self, staging: StagedStore) -> None:
         self._staging = staging
         self._spec = staging.spec
-
-    def _key(self, key: Any) -> bytes:
-        if key is None:
-            raise ValueError(f"store {self._spec.name!r} has no null keys")
-        return self._spec.key.serialize(key)
+        self._key = staging.spec.encoded_key
 
     def get(self, key: Any) -> int | None:
         """The time (ms) of the timer of ``key``; None where there is none."""

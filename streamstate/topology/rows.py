@@ -35,11 +35,23 @@ def ttl_ms(ttl: timedelta | None, store: str) -> int | None:
     Raises:
         TopologyError: it is no timedelta, or below a millisecond.
     """
-    if ttl is None:
-        return None
-    if not isinstance(ttl, timedelta) or ttl < timedelta(milliseconds=1):
-        raise TopologyError(f"the ttl of store {store!r} is a timedelta of one millisecond or more, not {ttl!r}")
-    return ttl // timedelta(milliseconds=1)
+    return None if ttl is None else kept_ms(ttl, store, "ttl")
+
+
+def kept_ms(duration: object, store: str, what: str) -> int:
+    """A duration that a store is given, in ms.
+
+    Args:
+        what: it is, for the error.
+
+    Raises:
+        TopologyError: it is no timedelta, or below a millisecond.
+    """
+    if not isinstance(duration, timedelta) or duration < timedelta(milliseconds=1):
+        raise TopologyError(
+            f"the {what} of store {store!r} is a timedelta of one millisecond or more, not {duration!r}"
+        )
+    return duration // timedelta(milliseconds=1)
 
 
 def versioned_spec(store: StoreSpec, history: timedelta) -> StoreSpec:

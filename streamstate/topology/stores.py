@@ -12,7 +12,7 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde, bytes_
 from streamstate.store_spec import SegmentSpec
 from streamstate.topology.names import checked
-from streamstate.topology.rows import ttl_ms, versioned_spec
+from streamstate.topology.rows import kept_ms, ttl_ms, versioned_spec
 from streamstate.topology.specs import ErrorPolicy, StoreSpec
 from streamstate.window_keys import segment_length
 
@@ -152,7 +152,7 @@ def window(
     >>> stores.window("hours", key=serde.string(), value=serde.long(), size=hour, retention=day).window_ms
     3600000
     """
-    window_ms = _milliseconds(size, name, "size")
+    window_ms = kept_ms(size, name, "size")
     segments = _retained(retention, name)
     if segments.retention_ms is not None and segments.retention_ms < window_ms:
         raise TopologyError(f"the retention of window store {name!r} is {retention}, shorter than a window, {size}")
@@ -184,16 +184,8 @@ def session(
     return StoreSpec(checked(name, "name of a store"), key, value, changelog, segments, kind="session")
 
 
-def _milliseconds(duration: object, store: str, what: str) -> int:
-    if not isinstance(duration, timedelta) or duration < timedelta(milliseconds=1):
-        raise TopologyError(
-            f"the {what} of store {store!r} is a timedelta of one millisecond or more, not {duration!r}"
-        )
-    return duration // timedelta(milliseconds=1)
-
-
 def _retained(retention: timedelta, store: str) -> SegmentSpec:
-    retention_ms = _milliseconds(retention, store, "retention")
+    retention_ms = kept_ms(retention, store, "retention")
     return SegmentSpec(retention_ms, segment_length(retention_ms))
 
 
