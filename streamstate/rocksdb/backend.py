@@ -82,6 +82,7 @@ class RocksBackend:
         stores: names of the task's stores.
         memory: shared with the process's other databases.
         release: called after the database is closed, to unlock its directory.
+        written: called after each change.
 
     Attributes:
         current_s: when (seconds since 1970) the state last was what Kafka had; None when it holds nothing.
@@ -91,11 +92,17 @@ class RocksBackend:
     """
 
     def __init__(
-        self, path: Path, stores: Sequence[str], memory: Memory, release: Callable[[], None] = lambda: None
+        self,
+        path: Path,
+        stores: Sequence[str],
+        memory: Memory,
+        release: Callable[[], None] = lambda: None,
+        written: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._memory = memory
         self._release = release
+        self._written = written
         self._damaged = False
         self._families: dict[str, Any] = {}
         self._db: Any = _open(path, stores, memory)
@@ -225,6 +232,7 @@ class RocksBackend:
     def _write(self, batch: WriteBatch) -> None:
         with self._explained():
             self._db.write(batch)
+            self._written()
 
     def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
         batch = WriteBatch(raw_mode=True)

@@ -39,6 +39,9 @@ MAX_PROCESSES = 1_000
 TRASH = ".deleted-"
 # A file that is there while a place is in use, and stays when its process dies.
 IN_USE = "in-use"
+# A file beside a task's database whose time is that of the database's last change. The lock's is that of its last use:
+# where a process is killed, the time at which it opened the copy.
+WRITTEN = "written"
 
 
 class StateDirectory:
@@ -170,8 +173,16 @@ class StateDirectory:
                 os.utime(mine / "lock")
             os.close(held)
 
+        mark = mine / WRITTEN
+
+        def written() -> None:
+            try:
+                os.utime(mark)
+            except FileNotFoundError:
+                mark.touch()
+
         try:
-            backend = self._opened(mine / "db", stores, release)
+            backend = self._opened(mine / "db", stores, release, written)
             if backend.current_s is not None and time.time() - backend.current_s > self._usable_s:
                 log.warning(
                     "the state in %s is older than %.0f hours, within which deletions stay in its changelogs: it is "
@@ -188,10 +199,10 @@ class StateDirectory:
             raise
 
     def _newest(self, mine: Path, task: str, fresh: bool) -> tuple[Path | None, int | None]:
-        """The most recently used copy and its lock; (None, None) when there is none."""
+        """The copy that was changed last and its lock; (None, None) when there is none."""
         best: Path | None = None
         best_lock: int | None = None
-        best_time = -1.0
+        best_ns = -1
         for path in sorted(self._application.glob(f"process-*/tasks/{task}")):
             lock = try_lock(path, create=False)
             if lock is None:
@@ -200,22 +211,24 @@ class StateDirectory:
                 if best_lock is not None:
                     os.close(best_lock)
                 raise Retriable(f"the state in {path} is still held by another process")
-            used = os.fstat(lock).st_mtime
-            if used > best_time:
+            changed_ns = _changed_ns(path)
+            if changed_ns > best_ns:
                 if best_lock is not None:
                     os.close(best_lock)
-                best, best_lock, best_time = path, lock, used
+                best, best_lock, best_ns = path, lock, changed_ns
             else:
                 os.close(lock)
         return best, best_lock
 
-    def _opened(self, path: Path, stores: Sequence[str], release: Callable[[], None]) -> RocksBackend:
+    def _opened(
+        self, path: Path, stores: Sequence[str], release: Callable[[], None], written: Callable[[], None]
+    ) -> RocksBackend:
         try:
-            return RocksBackend(path, stores, self._memory, release)
+            return RocksBackend(path, stores, self._memory, release, written)
         except StateDamaged as damage:
             log.warning("%s", damage)
             set_aside(path)
-            return RocksBackend(path, stores, self._memory, release)
+            return RocksBackend(path, stores, self._memory, release, written)
 
     def clean(self, delay_s: float) -> list[Path]:
         """Delete the state of tasks that nobody on this machine has held for a while: they live on other machines now,
@@ -262,6 +275,14 @@ class StateDirectory:
             with contextlib.suppress(OSError):
                 (self.path / IN_USE).unlink()
         os.close(self._lock)
+
+
+def _changed_ns(copy: Path) -> int:
+    """When a task's copy was last written to; 0 when nothing ever was."""
+    try:
+        return (copy / WRITTEN).stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
 
 
 @contextlib.contextmanager

@@ -258,9 +258,34 @@ def test_the_newest_copy_wins_and_stale_ones_of_our_own_go(places: Places, newes
     for backend in backends:
         backend.close()
     for number, place in enumerate(three):
-        used = 2_000_000_000 if number == newest else 1_000_000_000 + number
-        os.utime(place.path / "tasks" / str(TASK) / "lock", (used, used))
+        changed = 2_000_000_000 if number == newest else 1_000_000_000 + number
+        os.utime(place.path / "tasks" / str(TASK) / module.WRITTEN, (changed, changed))
     assert read(three[0]) == b"%d" % newest
+
+
+def test_the_copy_that_was_changed_last_wins_over_one_released_later(places: Places) -> None:
+    """Found by chaos: a stopped process let go of its older copy after a killed one had last opened its own, and what
+    the killed one had applied was restored once more."""
+    stopped, successor = places.take(), places.take()
+    older = write(stopped, b"older", keep_open=True)
+    newer = successor.open_task(TASK, STORES, fresh=True)
+    killed = successor.path / "tasks" / str(TASK)
+    opened_s = (killed / "lock").stat().st_mtime
+    newer.apply({"counts": {b"k": b"newer"}}, {"counts": 2}, {})
+    newer.close()
+    older.close()
+    # A killed process leaves its lock as it was when it opened the copy.
+    os.utime(killed / "lock", (opened_s, opened_s))
+    assert read(places.take()) == b"newer"
+
+
+@pytest.mark.parametrize("empty_first", [False, True])
+def test_a_copy_that_nothing_was_written_to_never_wins(places: Places, empty_first: bool) -> None:
+    empty, full = (places.take() for _ in range(2)) if empty_first else reversed([places.take() for _ in range(2)])
+    held = write(full, b"1", keep_open=True)
+    empty.open_task(TASK, STORES, fresh=True).close()
+    held.close()
+    assert read(places.take()) == b"1"
 
 
 def test_a_directory_held_by_a_live_process_is_waited_for_then_left(places: Places) -> None:
@@ -275,9 +300,7 @@ def test_a_directory_held_by_a_live_process_is_waited_for_then_left(places: Plac
     own.close()
     held.apply({"counts": {b"k": b"2"}}, {}, {})
     held.close()
-    # Released last, so it is the newest.
-    os.utime(first.path / "tasks" / str(TASK) / "lock", (3_000_000_000, 3_000_000_000))
-    assert read(second) == b"2"
+    assert read(second) == b"2", "it was changed last"
 
 
 def test_going_on_fresh_keeps_what_is_our_own(places: Places) -> None:
