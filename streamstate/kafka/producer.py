@@ -90,8 +90,10 @@ class KafkaProducer:
             report = default if callback is None else self._reporting(callback)
             while True:
                 try:
+                    # 0 means "now" to the client, so that the first millisecond of 1970 becomes the second.
+                    time = timestamp or (0 if timestamp is None else 1)
                     # By position: keyword parsing costs a third of the call.
-                    produce(topic, value, key, partition, report, None, timestamp or _wire_time(timestamp), headers)  # type: ignore[arg-type]
+                    produce(topic, value, key, partition, report, None, time, headers)  # type: ignore[arg-type]
                     break
                 except BufferError:
                     self._producer.poll(FULL_QUEUE_WAIT_S)
@@ -202,11 +204,6 @@ class KafkaProducer:
 
 def _raise(error: Exception) -> None:
     raise error
-
-
-def _wire_time(timestamp: int | None) -> int:
-    # 0 means "now" to the client, so that the first millisecond of 1970 cannot be said: it becomes the second.
-    return 0 if timestamp is None else timestamp or 1
 
 
 def _report(callback: DeliveryCallback) -> Callable[[Any, Any], None]:

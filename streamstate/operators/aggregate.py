@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from streamstate.operators.context import OperatorFailed, TaskContext
-from streamstate.operators.stateless import Forward
+from streamstate.operators.stateless import Forward, with_encoded_key
 from streamstate.state import MISSING, StagedStore, UndoLog
 from streamstate.state.staging import ENTRY_BYTES, DecodedStore
 from streamstate.topology import specs
@@ -39,10 +39,13 @@ def fan_out_changes(forwards: Sequence[Change]) -> Change:
 
 
 def count(name: str, store: StagedStore, context: TaskContext, forward: Change) -> Forward:
-    if isinstance(store, DecodedStore) and store.undo is None:
+    if isinstance(store, DecodedStore):
         direct = getattr(forward, "stream", None)
         if direct is not None:
             return _count_to_stream(name, store, context, direct)
+        pending = getattr(forward, "newest", None)
+        if pending is not None:
+            return _count_per_commit(name, store, context, pending)
         return _count_decoded(name, store, context, forward)
     serialize_key = store.spec.key.serialize
     get, put = store.get, store.put
@@ -105,6 +108,9 @@ def _count_to_stream(name: str, store: DecodedStore, context: TaskContext, forwa
     serialize_key = store.spec.key.serialize
     staged, load = store.staged, store.load
     lookup = staged.get
+    keyed = with_encoded_key(forward, serialize_key)
+    as_encoded = keyed is not None
+    send = forward if keyed is None else keyed
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if key is None or value is None:
@@ -125,7 +131,37 @@ def _count_to_stream(name: str, store: DecodedStore, context: TaskContext, forwa
             if entry[1] > timestamp:
                 timestamp = entry[1]
         staged[encoded] = (new, timestamp)
-        forward(key, new, timestamp)
+        send(encoded if as_encoded else key, new, timestamp)
+
+    return run
+
+
+def _count_per_commit(name: str, store: DecodedStore, context: TaskContext, newest: NewestPerCommit) -> Forward:
+    """The same when all that follows takes the newest count of a key with each commit: it is in the store."""
+    serialize_key = store.spec.key.serialize
+    staged, load = store.staged, store.load
+    lookup = staged.get
+    changed = newest.read_from(staged)
+    as_encoded = newest.as_encoded
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if key is None or value is None:
+            context.dropped += 1
+            return
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        entry = lookup(encoded, MISSING)
+        if entry is MISSING:
+            entry = load(encoded)
+            store.staged_bytes += ENTRY_BYTES + len(encoded)
+        if entry is None:
+            staged[encoded] = (1, timestamp)
+        else:
+            newest = entry[1]
+            staged[encoded] = (entry[0] + 1, timestamp if timestamp > newest else newest)
+        changed[encoded] = encoded if as_encoded else key
 
     return run
 
@@ -293,7 +329,11 @@ class ChangesPerCommit:
 
 
 class NewestPerCommit:
-    """``emit="commit"``: keeps the newest value per key and sends it on when the transaction is about to close."""
+    """``emit="commit"``: keeps the newest value per key and sends it on when the transaction is about to close.
+
+    Attributes:
+        as_encoded: ``forward`` takes the encoded key in place of the key.
+    """
 
     def __init__(
         self,
@@ -302,28 +342,59 @@ class NewestPerCommit:
         undo: UndoLog | None,
         on_error: specs.ErrorPolicy = specs.FAIL,
     ) -> None:
-        self.forward: Callable[..., None] = forward
+        keyed = with_encoded_key(forward, serialize_key)
+        self.forward: Callable[..., None] = forward if keyed is None else keyed
+        self.as_encoded = keyed is not None
         self.on_error = on_error
         self._serialize_key = serialize_key
         self._undo = undo
         self._pending: dict[bytes, tuple[Any, Any, int]] = {}
+        # What changed of the table, when its newest values are read from its store.
+        self._changed: dict[bytes, Any] = {}
+        self._staged: dict[bytes, tuple[Any, int]] = {}
+
+    def read_from(self, staged: dict[bytes, Any]) -> dict[bytes, Any]:
+        """Take the newest values from the table's staged entries, in place of changes.
+
+        Args:
+            staged: (value, timestamp) by encoded key; what has changed is there until the commit.
+
+        Returns:
+            For the table to put in what ``forward`` takes as the key, by encoded key.
+        """
+        self._staged = staged
+        return self._changed
 
     def change(self, key: Any, new: Any, old: Any, timestamp: int) -> None:
         """Take one update."""
         encoded = self._serialize_key(key)
         if self._undo is not None:
             self._undo.append((self._pending, encoded, self._pending.get(encoded, MISSING)))
-        self._pending[encoded] = (key, new, timestamp)
+        self._pending[encoded] = (encoded if self.as_encoded else key, new, timestamp)
 
     def take(self) -> list[tuple[bytes, tuple[Any, ...]]]:
         """What is pending; it no longer is."""
+        staged = self._staged
         pending: list[tuple[bytes, tuple[Any, ...]]] = list(self._pending.items())
         self._pending.clear()
+        pending += [(encoded, (key, *staged[encoded])) for encoded, key in self._changed.items()]
+        self._changed.clear()
         return pending
 
     def discard(self) -> None:
         """Drop what is pending."""
         self._pending.clear()
+        self._changed.clear()
 
     def __len__(self) -> int:
-        return len(self._pending)
+        return len(self._pending) or len(self._changed)
+
+
+def newest_only(emitter: NewestPerCommit) -> Change:
+    """What takes changes for ``emitter``, and tells aggregations that it can read their stores instead."""
+
+    def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
+        emitter.change(key, new, old, timestamp)
+
+    run.newest = emitter  # type: ignore[attr-defined]
+    return run

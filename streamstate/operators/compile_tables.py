@@ -45,7 +45,7 @@ def _to_stream(made: Compilation, node: specs.Node, spec: specs.ToStream) -> Non
     policy = policy_behind(made.graph, node.name)
     emitter = NewestPerCommit(spec.key.serialize, forward, made.undo, policy)
     made.task.commit_emitters.append(emitter)
-    made.tables[node.name] = emitter.change
+    made.tables[node.name] = aggregations.newest_only(emitter) if made.undo is None else emitter.change
 
 
 TABLES: dict[type, CompileFunction] = {
