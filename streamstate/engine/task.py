@@ -430,12 +430,13 @@ class Task:
         self.context.record = None
         outputs, undo = self.context.outputs, self._undo
         for emitter in self._compiled.commit_emitters:
+            forward = emitter.forward
             for encoded, arguments in emitter.take():
                 mark = len(outputs)
                 if undo is not None:
                     undo.clear()
                 try:
-                    emitter.forward(*arguments)
+                    forward(*arguments)
                 except OperatorFailed as failure:
                     self._failures.result_failed(failure, encoded, arguments[-1], emitter.on_error, mark)
 

@@ -7,13 +7,13 @@ reads stand outside the ``try`` blocks: a store that cannot be read is not the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from streamstate.operators.context import OperatorFailed, TaskContext
 from streamstate.operators.stateless import Forward, with_encoded_key
-from streamstate.state import MISSING, StagedStore, UndoLog
-from streamstate.state.staging import ENTRY_BYTES, DecodedStore
+from streamstate.state import MISSING, Slot, SlotStore, StagedStore, UndoLog
+from streamstate.state.staging import ENTRY_BYTES
 from streamstate.topology import specs
 
 Change = Callable[[Any, Any, Any, int], None]
@@ -39,14 +39,11 @@ def fan_out_changes(forwards: Sequence[Change]) -> Change:
 
 
 def count(name: str, store: StagedStore, context: TaskContext, forward: Change) -> Forward:
-    if isinstance(store, DecodedStore):
-        direct = getattr(forward, "stream", None)
-        if direct is not None:
-            return _count_to_stream(name, store, context, direct)
-        pending = getattr(forward, "newest", None)
-        if pending is not None:
-            return _count_per_commit(name, store, context, pending)
-        return _count_decoded(name, store, context, forward)
+    if isinstance(store, SlotStore):
+        newest = getattr(forward, "newest", None)
+        if newest is not None:
+            return _count_per_commit(name, store, context, newest)
+        return _count_in_place(name, store, context, forward)
     serialize_key = store.spec.key.serialize
     get, put = store.get, store.put
 
@@ -71,46 +68,16 @@ def count(name: str, store: StagedStore, context: TaskContext, forward: Change) 
     return run
 
 
-def _count_decoded(name: str, store: DecodedStore, context: TaskContext, forward: Change) -> Forward:
+def _count_in_place(name: str, store: SlotStore, context: TaskContext, forward: Change) -> Forward:
     """The same with ``get`` and ``put`` written out: the calls are a third of this operator's cost."""
     serialize_key = store.spec.key.serialize
-    staged, load = store.staged, store.load
-    lookup = staged.get
-
-    def run(key: Any, value: Any, timestamp: int) -> None:
-        if key is None or value is None:
-            context.dropped += 1
-            return
-        try:
-            encoded = serialize_key(key)
-        except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
-        entry = lookup(encoded, MISSING)
-        if entry is MISSING:
-            entry = load(encoded)
-            store.staged_bytes += ENTRY_BYTES + len(encoded)
-        if entry is None:
-            staged[encoded] = (1, timestamp)
-            forward(key, 1, None, timestamp)
-            return
-        old, newest = entry
-        if timestamp > newest:
-            newest = timestamp
-        new = old + 1
-        staged[encoded] = (new, newest)
-        forward(key, new, old, newest)
-
-    return run
-
-
-def _count_to_stream(name: str, store: DecodedStore, context: TaskContext, forward: Forward) -> Forward:
-    """The same when all that follows is a stream of every update: no change to make and take apart."""
-    serialize_key = store.spec.key.serialize
-    staged, load = store.staged, store.load
-    lookup = staged.get
-    keyed = with_encoded_key(forward, serialize_key)
+    staged, load, lookup = store.staged, store.load, store.young.get
+    # When all that follows is a stream of every update, there is no change to make and take apart.
+    stream = getattr(forward, "stream", None)
+    keyed = None if stream is None else with_encoded_key(stream, serialize_key)
+    direct = stream is not None
     as_encoded = keyed is not None
-    send = forward if keyed is None else keyed
+    send: Callable[..., None] = keyed or stream or forward
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if key is None or value is None:
@@ -120,29 +87,32 @@ def _count_to_stream(name: str, store: DecodedStore, context: TaskContext, forwa
             encoded = serialize_key(key)
         except Exception as error:
             raise OperatorFailed(name, "encoding the key") from error
-        entry = lookup(encoded, MISSING)
-        if entry is MISSING:
-            entry = load(encoded)
+        slot = lookup(encoded)
+        if slot is None:
+            slot = load(encoded)
+        if not slot.dirty:
+            slot.dirty = True
+            staged[encoded] = slot
             store.staged_bytes += ENTRY_BYTES + len(encoded)
-        if entry is None:
-            new = 1
+        old = slot.value
+        new = slot.value = 1 if old is None else old + 1
+        if timestamp > slot.timestamp or old is None:
+            slot.timestamp = timestamp
         else:
-            new = entry[0] + 1
-            if entry[1] > timestamp:
-                timestamp = entry[1]
-        staged[encoded] = (new, timestamp)
-        send(encoded if as_encoded else key, new, timestamp)
+            timestamp = slot.timestamp
+        if direct:
+            send(encoded if as_encoded else key, new, timestamp)
+        else:
+            send(key, new, old, timestamp)
 
     return run
 
 
-def _count_per_commit(name: str, store: DecodedStore, context: TaskContext, newest: NewestPerCommit) -> Forward:
+def _count_per_commit(name: str, store: SlotStore, context: TaskContext, newest: NewestPerCommit) -> Forward:
     """The same when all that follows takes the newest count of a key with each commit: it is in the store."""
     serialize_key = store.spec.key.serialize
-    staged, load = store.staged, store.load
-    lookup = staged.get
-    changed = newest.read_from(staged)
-    as_encoded = newest.as_encoded
+    staged, load, lookup = store.staged, store.load, store.young.get
+    changed, as_encoded = newest.slots, newest.as_encoded
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if key is None or value is None:
@@ -152,16 +122,18 @@ def _count_per_commit(name: str, store: DecodedStore, context: TaskContext, newe
             encoded = serialize_key(key)
         except Exception as error:
             raise OperatorFailed(name, "encoding the key") from error
-        entry = lookup(encoded, MISSING)
-        if entry is MISSING:
-            entry = load(encoded)
+        slot = lookup(encoded)
+        if slot is None:
+            slot = load(encoded)
+        if not slot.dirty:
+            slot.dirty = True
+            staged[encoded] = slot
+            changed[encoded] = (encoded if as_encoded else key, slot)
             store.staged_bytes += ENTRY_BYTES + len(encoded)
-        if entry is None:
-            staged[encoded] = (1, timestamp)
-        else:
-            newest = entry[1]
-            staged[encoded] = (entry[0] + 1, timestamp if timestamp > newest else newest)
-        changed[encoded] = encoded if as_encoded else key
+        old = slot.value
+        slot.value = 1 if old is None else old + 1
+        if timestamp > slot.timestamp or old is None:
+            slot.timestamp = timestamp
 
     return run
 
@@ -279,8 +251,8 @@ class CommitEmitter(Protocol):
     forward: Callable[..., None]
     on_error: specs.ErrorPolicy
 
-    def take(self) -> list[tuple[bytes, tuple[Any, ...]]]:
-        """What is pending, as (encoded key, arguments of ``forward``); it no longer is."""
+    def take(self) -> Iterable[tuple[bytes, tuple[Any, ...]]]:
+        """What is pending, as (encoded key, arguments of ``forward``); it no longer is. To be used up at once."""
         ...
 
     def discard(self) -> None:
@@ -333,6 +305,8 @@ class NewestPerCommit:
 
     Attributes:
         as_encoded: ``forward`` takes the encoded key in place of the key.
+        slots: by encoded key, what ``forward`` takes as the key and the slot of its newest value: for aggregations that
+            write slots, in place of changes. A slot is put here when it becomes dirty.
     """
 
     def __init__(
@@ -349,21 +323,7 @@ class NewestPerCommit:
         self._serialize_key = serialize_key
         self._undo = undo
         self._pending: dict[bytes, tuple[Any, Any, int]] = {}
-        # What changed of the table, when its newest values are read from its store.
-        self._changed: dict[bytes, Any] = {}
-        self._staged: dict[bytes, tuple[Any, int]] = {}
-
-    def read_from(self, staged: dict[bytes, Any]) -> dict[bytes, Any]:
-        """Take the newest values from the table's staged entries, in place of changes.
-
-        Args:
-            staged: (value, timestamp) by encoded key; what has changed is there until the commit.
-
-        Returns:
-            For the table to put in what ``forward`` takes as the key, by encoded key.
-        """
-        self._staged = staged
-        return self._changed
+        self.slots: dict[bytes, tuple[Any, Slot]] = {}
 
     def change(self, key: Any, new: Any, old: Any, timestamp: int) -> None:
         """Take one update."""
@@ -372,22 +332,24 @@ class NewestPerCommit:
             self._undo.append((self._pending, encoded, self._pending.get(encoded, MISSING)))
         self._pending[encoded] = (encoded if self.as_encoded else key, new, timestamp)
 
-    def take(self) -> list[tuple[bytes, tuple[Any, ...]]]:
-        """What is pending; it no longer is."""
-        staged = self._staged
-        pending: list[tuple[bytes, tuple[Any, ...]]] = list(self._pending.items())
+    def take(self) -> Iterator[tuple[bytes, tuple[Any, ...]]]:
+        """What is pending; it no longer is. One by one, so that each is sent on while the processor has it at hand."""
+        pending, slots = list(self._pending.items()), list(self.slots.items())
         self._pending.clear()
-        pending += [(encoded, (key, *staged[encoded])) for encoded, key in self._changed.items()]
-        self._changed.clear()
-        return pending
+        self.slots.clear()
+        yield from pending
+        for encoded, (key, slot) in slots:
+            # What changes it after this must say so again.
+            slot.dirty = False
+            yield encoded, (key, slot.value, slot.timestamp)
 
     def discard(self) -> None:
         """Drop what is pending."""
         self._pending.clear()
-        self._changed.clear()
+        self.slots.clear()
 
     def __len__(self) -> int:
-        return len(self._pending) or len(self._changed)
+        return len(self._pending) or len(self.slots)
 
 
 def newest_only(emitter: NewestPerCommit) -> Change:

@@ -12,6 +12,7 @@ from streamstate.serde import bytes_
 from streamstate.state.backend import Backend
 from streamstate.state.entries import UndoLog
 from streamstate.state.expiring import ExpiringStore
+from streamstate.state.slots import SlotStore
 from streamstate.state.staging import DecodedStore, EncodedStore, StagedStore
 from streamstate.store_spec import StoreSpec
 
@@ -48,5 +49,8 @@ def staged_store(
         return store
     if spec.ttl_ms is not None:
         return ExpiringStore(spec, backend, cache_bytes, undo, stream_time)
-    kind = DecodedStore if spec.value.immutable and undo is None else EncodedStore
-    return kind(spec, backend, cache_bytes, undo)
+    if not spec.value.immutable or undo is not None:
+        return EncodedStore(spec, backend, cache_bytes, undo)
+    if spec.segments is not None:
+        return DecodedStore(spec, backend, cache_bytes)
+    return SlotStore(spec, backend, cache_bytes)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from streamstate.state import (
     DecodedStore,
     EncodedStore,
     MemoryBackend,
+    SlotStore,
     StagedStore,
     TypedStore,
     UndoLog,
@@ -73,7 +74,13 @@ class StagingMachine(RuleBasedStateMachine):
         return RocksBackend(Path(self.directory) / "db", [STORE], MEMORY)
 
     def make(self) -> None:
-        self.store = self.kind(StoreSpec(STORE, serde.bytes_(), self.value), self.backend, self.cache_bytes, self.undo)
+        spec = StoreSpec(STORE, serde.bytes_(), self.value)
+        if self.kind is SlotStore:
+            self.store: StagedStore = SlotStore(spec, self.backend, self.cache_bytes)
+            # As a task does before its first record.
+            self.store.forget()
+        else:
+            self.store = self.kind(spec, self.backend, self.cache_bytes, self.undo)
 
     def teardown(self) -> None:
         self.backend.close()
@@ -101,6 +108,22 @@ class StagingMachine(RuleBasedStateMachine):
     def delete(self, key: bytes, timestamp: int) -> None:
         self.store.put(key, None, timestamp)
         self.staged[key] = None
+
+    @precondition(lambda self: self.kind is SlotStore)
+    @rule(key=KEYS, value=NUMBERS, timestamp=TIMES)
+    def write_the_slot(self, key: bytes, value: int, timestamp: int) -> None:
+        """As operators do that know the store."""
+        store = self.store
+        assert isinstance(store, SlotStore)
+        slot = store.young.get(key)
+        if slot is None:
+            slot = store.load(key)
+        assert slot.entry() == self.model().get(key)
+        if not slot.dirty:
+            slot.dirty = True
+            store.staged[key] = slot
+        slot.value, slot.timestamp = value, timestamp
+        self.staged[key] = (value, timestamp)
 
     @rule(key=KEYS)
     def change_what_was_returned(self, key: bytes) -> None:
@@ -137,6 +160,7 @@ class StagingMachine(RuleBasedStateMachine):
                 self.put(data, key, timestamp)
         assert seen + [key for key, _ in entries] == before
 
+    @precondition(lambda self: self.kind is not SlotStore)
     @rule(data=st.data(), writes=st.lists(st.tuples(KEYS, TIMES, st.booleans()), max_size=6))
     def a_record_that_fails(self, data: st.DataObject, writes: list[tuple[bytes, int, bool]]) -> None:
         self.undo.clear()
@@ -260,6 +284,10 @@ def machine(name: str, examples: int, steps: int, **attributes: object) -> type:
 TestDecodedOnMemory = machine("DecodedOnMemory", 80, 40)
 TestDecodedWithoutCache = machine("DecodedWithoutCache", 40, 40, cache_bytes=0)
 TestDecodedOnRocks = machine("DecodedOnRocks", 15, 30, durable=True)
+TestSlotsOnMemory = machine("SlotsOnMemory", 120, 50, kind=SlotStore)
+TestSlotsWithLittleCache = machine("SlotsWithLittleCache", 80, 50, kind=SlotStore, cache_bytes=1_100)
+TestSlotsWithoutCache = machine("SlotsWithoutCache", 80, 50, kind=SlotStore, cache_bytes=0)
+TestSlotsOnRocks = machine("SlotsOnRocks", 15, 30, kind=SlotStore, durable=True)
 TestEncodedOnMemory = machine("EncodedOnMemory", 80, 40, kind=EncodedStore, value=serde.json(), values=DOCUMENTS)
 TestEncodedWithoutCache = machine(
     "EncodedWithoutCache", 40, 40, kind=EncodedStore, value=serde.json(), values=DOCUMENTS, cache_bytes=0
@@ -279,7 +307,7 @@ def undo() -> UndoLog:
 
 def test_values_that_can_change_in_place_are_kept_encoded() -> None:
     backend = MemoryBackend([STORE])
-    assert isinstance(staged_store(StoreSpec(STORE, serde.string(), serde.long()), backend, 0), DecodedStore)
+    assert isinstance(staged_store(StoreSpec(STORE, serde.string(), serde.long()), backend, 0), SlotStore)
     assert isinstance(staged_store(StoreSpec(STORE, serde.string(), serde.json()), backend, 0), EncodedStore)
     # A value that cannot be encoded must fail its own record where a policy lets others go on.
     undone = staged_store(StoreSpec(STORE, serde.string(), serde.long()), backend, 0, [])
@@ -336,14 +364,14 @@ def test_changing_a_bytearray_that_was_put_does_not_reach_the_store() -> None:
 
 @given(sizes=st.lists(st.integers(0, 2_000), min_size=1, max_size=30), encoded=st.booleans())
 def test_the_budget_counts_at_least_what_is_staged(sizes: list[int], encoded: bool) -> None:
-    kind = EncodedStore if encoded else DecodedStore
+    kind = EncodedStore if encoded else SlotStore
     store = kind(StoreSpec(STORE, serde.bytes_(), serde.bytes_()), MemoryBackend([STORE]), 0)
     for number, size in enumerate(sizes):
         store.put(b"%d" % number, bytes(size), 0)
     assert store.staged_bytes >= sum(sizes)
 
 
-@pytest.mark.parametrize("kind", [DecodedStore, EncodedStore])
+@pytest.mark.parametrize("kind", [DecodedStore, EncodedStore, SlotStore])
 def test_the_cache_stays_bounded(kind: type[StagedStore]) -> None:
     backend = MemoryBackend([STORE])
     store = kind(StoreSpec(STORE, serde.bytes_(), serde.long()), backend, 10_000)
@@ -356,6 +384,67 @@ def test_the_cache_stays_bounded(kind: type[StagedStore]) -> None:
             store.committed()
     assert len(store._young) + len(store._old) <= 2 * (10_000 // 200 + 10)
     assert store.get(b"3") == (3, 0)
+
+
+class CountedReads(MemoryBackend):
+    reads = 0
+
+    def reader(self, store: str) -> Callable[[bytes], bytes | None]:
+        read = super().reader(store)
+
+        def counted(key: bytes) -> bytes | None:
+            self.reads += 1
+            return read(key)
+
+        return counted
+
+
+def slots(backend: MemoryBackend, cache_bytes: int) -> SlotStore:
+    store = SlotStore(StoreSpec(STORE, serde.bytes_(), serde.long()), backend, cache_bytes)
+    store.forget()
+    return store
+
+
+def add_one(store: StagedStore, key: bytes) -> None:
+    entry = store.get(key)
+    store.put(key, 1 if entry is None else entry[0] + 1, 0)
+
+
+def test_a_store_that_is_in_memory_as_a_whole_is_not_looked_for_on_disk() -> None:
+    backend = CountedReads([STORE])
+    store = slots(backend, 1 << 20)
+    for number in range(100):
+        add_one(store, b"%d" % (number % 50))
+    assert backend.reads == 0
+    backend.apply({STORE: store.seal()}, {}, {})
+    store.committed()
+    # What was there before is on disk, until it has been read.
+    again = slots(backend, 1 << 20)
+    for number in range(100):
+        assert (again.get(b"%d" % number) is None) is (number >= 50)
+    assert backend.reads == 100
+
+
+def test_a_store_that_was_in_memory_is_read_again_when_an_abort_took_some_of_it() -> None:
+    backend = CountedReads([STORE])
+    store = slots(backend, 1 << 20)
+    add_one(store, b"k")
+    backend.apply({STORE: store.seal()}, {}, {})
+    store.committed()
+    add_one(store, b"k")
+    store.discard()
+    assert store.get(b"k") == (1, 0)
+
+
+def test_a_store_that_outgrows_its_cache_is_read_again() -> None:
+    backend = CountedReads([STORE])
+    store = slots(backend, 5_000)
+    for number in range(100):
+        add_one(store, b"%d" % number)
+        backend.apply({STORE: store.seal()}, {}, {})
+        store.committed()
+    assert store.get(b"0") == (1, 0)
+    assert backend.reads > 0
 
 
 def typed(value: Serde[Any] | None = None, timestamp: int = 5) -> TypedStore:

@@ -22,7 +22,7 @@ from streamstate.engine.restore import Restorer
 from streamstate.engine.task import Task
 from streamstate.engine.transaction import State, TransactionFailed
 from streamstate.engine.worker import Worker
-from streamstate.state.staging import StagedStore
+from streamstate.state import SlotStore, StagedStore
 from streamstate.testing import MemoryAdmin, MemoryBroker
 from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
 
@@ -245,7 +245,7 @@ def keep_staged_entries_across_an_abort(patch: Patch) -> None:
 
 def keep_the_decoded_cache_across_an_abort(patch: Patch) -> None:
     """The cache takes what is staged before the commit is certain, and outlives the roll-back."""
-    reset, forget = Task.reset, StagedStore.forget
+    reset = Task.reset
 
     def reset_in_place(self: Task) -> None:
         old = self.stores
@@ -254,15 +254,55 @@ def keep_the_decoded_cache_across_an_abort(patch: Patch) -> None:
         reset(self)
         for name, store in old.items():
             if name in self.stores:
-                self.stores[name]._young = store._young
+                self.stores[name]._young.update(store._young)
 
-    def forget_little(self: StagedStore) -> None:
-        young = self._young
-        forget(self)
-        self._young = young
+    def forget_little(forget: Callable[[Any], None]) -> Callable[[Any], None]:
+        def forgetful(self: StagedStore) -> None:
+            young = dict(self._young)
+            forget(self)
+            self._young.update(young)
+
+        return forgetful
 
     patch.setattr(Task, "reset", reset_in_place)
-    patch.setattr(StagedStore, "forget", forget_little)
+    patch.setattr(StagedStore, "forget", forget_little(StagedStore.forget))
+    patch.setattr(SlotStore, "forget", forget_little(SlotStore.forget))
+
+
+def take_a_restored_store_for_one_that_is_in_memory(patch: Patch) -> None:
+    forget = SlotStore.forget
+
+    def sure(self: SlotStore) -> None:
+        forget(self)
+        self._complete = True
+
+    patch.setattr(SlotStore, "forget", sure)
+
+
+def take_a_sealed_slot_for_one_that_is_staged(patch: Patch) -> None:
+    """What changes after the seal then never joins a transaction."""
+    seal = SlotStore.seal
+
+    def leaves_them_dirty(self: SlotStore) -> Any:
+        writes = seal(self)
+        for slot in self._sealed.values():
+            slot.dirty = True
+        return writes
+
+    patch.setattr(SlotStore, "seal", leaves_them_dirty)
+
+
+def drop_uncommitted_slots_with_the_cache(patch: Patch) -> None:
+    """They are read again from the backend, which does not have them yet."""
+    patch.setattr(SlotStore, "_kept", lambda self, key: self._old.get(key))
+    init = SlotStore.__init__
+
+    def small(self: SlotStore, *arguments: Any) -> None:
+        init(self, *arguments)
+        self.cache_bytes = 0
+
+    patch.setattr(SlotStore, "__init__", small)
+    patch.setattr(Worker, "_share_cache", lambda self: None)
 
 
 def leave_a_failed_records_writes_in_staging(patch: Patch) -> None:
@@ -328,6 +368,9 @@ WEAKENINGS = [
     Weakening(do_not_flush_the_changelog_of_a_task_that_leaves_in_order, 150),
     Weakening(keep_staged_entries_across_an_abort, 150),
     Weakening(keep_the_decoded_cache_across_an_abort, 150),
+    Weakening(take_a_restored_store_for_one_that_is_in_memory, 150),
+    Weakening(take_a_sealed_slot_for_one_that_is_staged, 150),
+    Weakening(drop_uncommitted_slots_with_the_cache, 150),
     Weakening(leave_a_failed_records_writes_in_staging, 150),
     Weakening(hash_repartition_keys_differently, 150),
     Weakening(forget_stream_time_with_the_process, 150),
