@@ -8,13 +8,19 @@ once per record.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, final
+from struct import Struct
+from typing import Any, Final, final
 
+from streamstate.serde import long
 from streamstate.state.backend import Backend
 from streamstate.state.entries import Entry
-from streamstate.state.format import VERSION, decode, pack_header
+from streamstate.state.format import HEADER, VERSION, decode, pack_header
 from streamstate.state.staging import ENTRY_BYTES, DecodedStore
 from streamstate.store_spec import StoreSpec
+
+_LONG: Final = long()
+# Header and value in one step, for what is stored most: counts.
+_PACK_LONG: Final = Struct(HEADER.format + "q").pack
 
 
 @final
@@ -136,6 +142,11 @@ class SlotStore(DecodedStore):
             self.staged[key] = slot
 
     def _encoded(self) -> dict[bytes, bytes | None]:
+        if self.spec.value is _LONG:
+            return {
+                key: None if slot.value is None else _PACK_LONG(VERSION, slot.timestamp, slot.value)
+                for key, slot in self.staged.items()
+            }
         serialize = self._serialize
         return {
             key: None if slot.value is None else pack_header(VERSION, slot.timestamp) + serialize(slot.value)

@@ -110,10 +110,10 @@ class StagingMachine(RuleBasedStateMachine):
         self.staged[key] = None
 
     @precondition(lambda self: self.kind is SlotStore)
-    @rule(key=KEYS, value=NUMBERS, timestamp=TIMES)
-    def write_the_slot(self, key: bytes, value: int, timestamp: int) -> None:
+    @rule(data=st.data(), key=KEYS, timestamp=TIMES)
+    def write_the_slot(self, data: st.DataObject, key: bytes, timestamp: int) -> None:
         """As operators do that know the store."""
-        store = self.store
+        store, value = self.store, data.draw(self.values)
         assert isinstance(store, SlotStore)
         slot = store.young.get(key)
         if slot is None:
@@ -285,6 +285,7 @@ TestDecodedOnMemory = machine("DecodedOnMemory", 80, 40)
 TestDecodedWithoutCache = machine("DecodedWithoutCache", 40, 40, cache_bytes=0)
 TestDecodedOnRocks = machine("DecodedOnRocks", 15, 30, durable=True)
 TestSlotsOnMemory = machine("SlotsOnMemory", 120, 50, kind=SlotStore)
+TestSlotsOfText = machine("SlotsOfText", 40, 40, kind=SlotStore, value=serde.string(), values=st.text(max_size=3))
 TestSlotsWithLittleCache = machine("SlotsWithLittleCache", 80, 50, kind=SlotStore, cache_bytes=1_100)
 TestSlotsWithoutCache = machine("SlotsWithoutCache", 80, 50, kind=SlotStore, cache_bytes=0)
 TestSlotsOnRocks = machine("SlotsOnRocks", 15, 30, kind=SlotStore, durable=True)
