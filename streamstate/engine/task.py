@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from streamstate.engine.failures import Failures
@@ -20,6 +21,7 @@ from streamstate.engine.poison import has_policy, other_event_time, processing_e
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.engine.sealing import Sealing
 from streamstate.operators import (
+    NEVER_MS,
     Calls,
     CompiledTask,
     OperatorFailed,
@@ -331,21 +333,30 @@ class Task:
         done = 0
         limit = pace.size
         while done < limit and not pace.halted:
-            best: Input | None = None
-            best_time = 0
-            for input_ in inputs:
-                if not input_.buffer:
-                    if not may_go_on_without(input_):
-                        return done
-                    continue
-                if input_.head is None:
-                    input_.head = decoded_head(input_, self.context)
-                if best is None or input_.head[2] < best_time:
-                    best, best_time = input_, input_.head[2]
-            if best is None:
+            ready = []
+            for place, input_ in enumerate(inputs):
+                if input_.buffer:
+                    if input_.head is None:
+                        input_.head = decoded_head(input_, self.context)
+                    ready.append((input_.head[2], place, input_))
+                elif not may_go_on_without(input_):
+                    return done
+            if not ready:
                 return done
-            self._process_head(best)
-            done += 1
+            _, turn_of_best, best = min(ready, key=itemgetter(0, 1))
+            # Nothing comes to the other inputs within this batch: as long as its records are not later than theirs, the
+            # best one remains the best.
+            until = min(
+                (time - (place < turn_of_best) for time, place, _ in ready if place != turn_of_best), default=NEVER_MS
+            )
+            while True:
+                self._process_head(best)
+                done += 1
+                if done >= limit or pace.halted or not best.buffer:
+                    break
+                head = best.head = decoded_head(best, self.context)
+                if head[2] > until:
+                    break
         return done
 
     def _process_head(self, input_: Input) -> None:
