@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from streamstate.engine.failures import Failures
@@ -333,22 +332,29 @@ class Task:
         done = 0
         limit = pace.size
         while done < limit and not pace.halted:
-            ready = []
-            for place, input_ in enumerate(inputs):
-                if input_.buffer:
-                    if input_.head is None:
-                        input_.head = decoded_head(input_, self.context)
-                    ready.append((input_.head[2], place, input_))
-                elif not may_go_on_without(input_):
-                    return done
-            if not ready:
+            best: Input | None = None
+            best_time = 0
+            # Nothing comes to the other inputs within this batch: the best one remains the best up to this time.
+            until = NEVER_MS
+            for input_ in inputs:
+                if not input_.buffer:
+                    if not may_go_on_without(input_):
+                        return done
+                    continue
+                head = input_.head
+                if head is None:
+                    head = input_.head = decoded_head(input_, self.context)
+                time = head[2]
+                if best is None:
+                    best, best_time = input_, time
+                elif time < best_time:
+                    # At equal times the turn is that of the earlier input.
+                    until = min(until, best_time - 1)
+                    best, best_time = input_, time
+                elif time < until:
+                    until = time
+            if best is None:
                 return done
-            _, turn_of_best, best = min(ready, key=itemgetter(0, 1))
-            # Nothing comes to the other inputs within this batch: as long as its records are not later than theirs, the
-            # best one remains the best.
-            until = min(
-                (time - (place < turn_of_best) for time, place, _ in ready if place != turn_of_best), default=NEVER_MS
-            )
             while True:
                 self._process_head(best)
                 done += 1
