@@ -142,7 +142,8 @@ class SlotStore(DecodedStore):
             self.staged[key] = slot
 
     def _encoded(self) -> dict[bytes, bytes | None]:
-        if self.spec.value is _LONG:
+        # Not by the spec, which names the elements' serde where a store of another kind lies above this one.
+        if self._serialize is _LONG.serialize:
             return {
                 key: None if slot.value is None else _PACK_LONG(VERSION, slot.timestamp, slot.value)
                 for key, slot in self.staged.items()
