@@ -19,8 +19,8 @@ from streamstate.engine.pace import Pace
 from streamstate.engine.poison import has_policy, other_event_time, processing_error
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.engine.sealing import Sealing
+from streamstate.engine.turns import MayGoOnWithout, Turns
 from streamstate.operators import (
-    NEVER_MS,
     Calls,
     CompiledTask,
     OperatorFailed,
@@ -105,6 +105,7 @@ class Task:
         self._releases: Releases | None = None
         # One of its operators holds records back, or stream time stays behind event times.
         self._one_by_one = False
+        self._turns: Turns | None = None
         self._initialised = False
         self._sealing = Sealing(str(task_id))
         self._failures = Failures(str(task_id), now_ms, self._undo)
@@ -148,6 +149,14 @@ class Task:
         self._releases = Releases(holders, self.context, self._undo, self._held_failed) if holders else None
         behind = any(entry.out_of_order_ms for entry in self._compiled.sources.values())
         self._one_by_one = behind or self._releases is not None
+        self._turns = Turns(
+            context,
+            self._failures,
+            self._undo,
+            self._releases,
+            lambda time_ms: self._punctuate(time_ms, False),
+            self._one_by_one,
+        )
         self._initialised = False
 
     def add_input(self, partition: TopicPartition) -> None:
@@ -303,14 +312,16 @@ class Task:
 
     def _process_one_by_one(self, input_: Input, messages: Sequence[Message], pace: Pace) -> int:
         """The same where something is to be done between records."""
-        expected = input_.next_offset
+        expected, turns = input_.next_offset, self._turns
         assert expected is not None, "running without a position"
+        assert turns is not None, "processing before it was opened"
         done = 0
         for message in pace.feed([message for message in messages if message.offset() >= expected]):
             input_.buffer.append(message)
             input_.head = decoded_head(input_, self.context)
-            self._process_head(input_)
+            turns.process_head(input_)
             done += 1
+            self.processed, self.uncommitted = self.processed + 1, self.uncommitted + 1
         return done
 
     def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
@@ -321,82 +332,20 @@ class Task:
         input_.buffer.extend(message for message in messages if message.offset() >= expected)
         input_.empty_since_ms = None
 
-    def process_buffered(self, pace: Pace, may_go_on_without: Callable[[Input], bool]) -> int:
+    def process_buffered(self, pace: Pace, may_go_on_without: MayGoOnWithout) -> int:
         """Process buffered records, smallest event time first, as many as make a batch; return how many.
 
         Args:
             pace: says how many that is, and ends it early.
             may_go_on_without: says of an empty input whether to stop waiting for it.
-        """
-        inputs = sorted(self.inputs.values(), key=turn)
-        done = 0
-        limit = pace.size
-        while done < limit and not pace.halted:
-            best: Input | None = None
-            best_time = 0
-            # Nothing comes to the other inputs within this batch: the best one remains the best up to this time.
-            until = NEVER_MS
-            for input_ in inputs:
-                if not input_.buffer:
-                    if not may_go_on_without(input_):
-                        return done
-                    continue
-                head = input_.head
-                if head is None:
-                    head = input_.head = decoded_head(input_, self.context)
-                time = head[2]
-                if best is None:
-                    best, best_time = input_, time
-                elif time < best_time:
-                    # At equal times the turn is that of the earlier input.
-                    until = min(until, best_time - 1)
-                    best, best_time = input_, time
-                elif time < until:
-                    until = time
-            if best is None:
-                return done
-            while True:
-                self._process_head(best)
-                done += 1
-                if done >= limit or pace.halted or not best.buffer:
-                    break
-                head = best.head = decoded_head(best, self.context)
-                if head[2] > until:
-                    break
-        return done
 
-    def _process_head(self, input_: Input) -> None:
-        entry = input_.entry
-        assert input_.head is not None, "no head"
-        assert entry is not None, "no entry"
-        key, value, timestamp, failure = input_.head
-        message = input_.buffer.popleft()
-        input_.head = None
-        context = self.context
-        context.record = message
-        mark, before = len(context.outputs), context.stream_time
-        if self._undo is not None:
-            self._undo.clear()
-        try:
-            if failure is not None:
-                raise failure
-            reached = timestamp - entry.out_of_order_ms
-            if reached > before:
-                context.stream_time = reached
-            entry.forward(key, value, timestamp)
-        except OperatorFailed as raised:
-            self._failures.record_failed(raised, message, entry, mark)
-            context.stream_time = before
-        input_.next_offset = message.offset() + 1
-        self.processed += 1
-        self.uncommitted += 1
-        if context.release_due and self._releases is not None:
-            self._releases.release(every=False)
-        if context.stream_time > before and context.stream_time >= context.schedules.next_stream_ms:
-            if self._releases is not None:
-                # It is told that time has come so far: what came before goes before.
-                self._releases.release(every=True)
-            self._punctuate(context.stream_time, False)
+        Raises:
+            ProcessingError: a record failed under the policy ``fail``.
+        """
+        assert self._turns is not None, "processing before it was opened"
+        done = self._turns.process(sorted(self.inputs.values(), key=turn), pace, may_go_on_without)
+        self.processed, self.uncommitted = self.processed + done, self.uncommitted + done
+        return done
 
     def punctuate_wall_clock(self, now_ms: int) -> int:
         """Do what is due by the wall clock; return how much it was."""

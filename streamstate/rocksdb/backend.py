@@ -234,9 +234,9 @@ class RocksBackend:
             self._db.write(batch)
             self._written()
 
-    def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
+    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
         batch = WriteBatch(raw_mode=True)
-        _fill(batch, self._handles[store], dict(records))
+        _fill(batch, self._handles[store], records)
         batch.put(POSITION + store.encode(), b"%d" % position)
         if self.current_s is None:
             self.current_s = time.time()

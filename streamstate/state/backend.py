@@ -62,8 +62,8 @@ class Backend(Protocol):
         """
         ...
 
-    def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
-        """Apply changelog records in order and move the store's position, all or nothing."""
+    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
+        """Apply the newest of some changelog records by key, and move the store's position, all or nothing."""
         ...
 
     def positions(self) -> dict[str, int]:
@@ -141,8 +141,8 @@ class MemoryBackend:
         self._positions.update(positions)
         self._offsets.update(offsets)
 
-    def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
-        for key, value in records:
+    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
+        for key, value in records.items():
             self._set(store, key, value)
         self._positions[store] = position
 

@@ -109,7 +109,7 @@ def test_a_reader_sees_what_was_applied_and_restored_after_it_was_made(backend: 
     backend.apply({"counts": ENTRIES}, {}, {})
     assert {key: read(key) for key in ENTRIES} == ENTRIES
     assert read(b"absent") is None
-    backend.restore("counts", [(b"a", b"restored")], 1)
+    backend.restore("counts", {b"a": b"restored"}, 1)
     assert read(b"a") == b"restored"
     backend.apply({"counts": {b"a": None}}, {}, {})
     assert read(b"a") is None
@@ -164,13 +164,13 @@ def test_a_refused_apply_changes_nothing(backend: Backend) -> None:
     assert (backend.positions(), backend.offsets()) == ({"counts": 1}, {("lines", 0): 1})
 
 
-def test_restore_applies_in_order_and_moves_only_its_position(backend: Backend) -> None:
+def test_restore_applies_all_and_moves_only_its_position(backend: Backend) -> None:
     backend.apply({"counts": {b"old": b"1", b"kept": b"1"}}, {"counts": 1, "default": 3}, {("lines", 0): 9})
-    backend.restore("counts", [(b"a", b"1"), (b"old", None), (b"a", b"2"), (b"b", b"3"), (b"b", None)], 12)
+    backend.restore("counts", {b"old": None, b"a": b"2", b"b": None}, 12)
     assert content(backend) == {b"kept": b"1", b"a": b"2"}
     assert backend.positions() == {"counts": 12, "default": 3}
     assert backend.offsets() == {("lines", 0): 9}
-    backend.restore("counts", (), 14)
+    backend.restore("counts", {}, 14)
     assert backend.positions()["counts"] == 14
 
 

@@ -120,7 +120,7 @@ class Chain:
         """Drop what is not committed and all local state; replay the changelogs."""
         self.backend = MemoryBackend(self.part.stores)
         for name, entries in self.changelogs.items():
-            self.backend.restore(name, list(entries.items()), 1)
+            self.backend.restore(name, entries, 1)
         self._open()
 
     def content(self, store: str) -> dict[bytes, bytes]:

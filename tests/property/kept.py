@@ -44,7 +44,7 @@ class Kept(Generic[S, M]):
 
     def _start(self) -> None:
         self.backend = MemoryBackend([self._spec.name])
-        self.backend.restore(self._spec.name, list(self._changelog.items()), 0)
+        self.backend.restore(self._spec.name, self._changelog, 0)
         self._open()
 
     def _open(self) -> None:

@@ -218,15 +218,15 @@ class StagingMachine(RuleBasedStateMachine):
     def restore(self, data: st.DataObject, records: list[tuple[bytes, int, bool]]) -> None:
         """The backend goes on without the overlay, which is told afterwards."""
         self.abort()
-        replay = []
+        replay: dict[bytes, bytes | None] = {}
         for key, timestamp, gone in records:
             if gone:
                 self.committed.pop(key, None)
-                replay.append((key, None))
+                replay[key] = None
             else:
                 value = data.draw(self.values)
                 self.store.put(key, value, timestamp)
-                replay.append((key, self.store.seal()[key]))
+                replay[key] = self.store.seal()[key]
                 self.store.discard()
                 self.committed[key] = (copy.deepcopy(value), timestamp)
         self.positions = (self.positions or 0) + len(records)

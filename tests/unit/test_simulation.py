@@ -160,7 +160,7 @@ def test_a_disk_loses_whole_writes_newest_first() -> None:
     backend.apply({"s": {b"a": b"1", b"b": b"1"}}, {"s": 3}, {("in", 0): 1})
     clock.advance(100)
     backend.apply({"s": {b"a": None, b"c": b"2"}}, {"s": 6}, {("in", 0): 2})
-    backend.restore("s", [(b"d", b"3")], 9)
+    backend.restore("s", {b"d": b"3"}, 9)
     backend.apply({"s": {b"e": b"4"}}, {"s": 12}, {("in", 0): 3}, {"s": b"c"})
     assert contents(backend) == {b"c": b"2", b"d": b"3", b"e": b"4"}
     backend.take_back(1)

@@ -27,7 +27,7 @@ def reopened(tmp_path, monkeypatch, days: float) -> list[tuple[bytes, bytes]]:
 
 
 def test_a_copy_of_five_days_is_used(tmp_path, monkeypatch):
-    assert reopened(tmp_path, monkeypatch, 5) == [(b"k", b"v")]
+    assert reopened(tmp_path, monkeypatch, 5) == {b"k": b"v"}
 
 
 def test_a_copy_of_seven_days_is_replayed_from_the_start(tmp_path, monkeypatch):
@@ -38,9 +38,9 @@ def test_a_replay_is_as_old_as_its_beginning(tmp_path):
     place = StateDirectory(tmp_path, "app")
     backend = place.open_task(TASK, ["s"], False)
     assert backend.current_s is None
-    backend.restore("s", [(b"k", b"v")], 1)
+    backend.restore("s", {b"k": b"v"}, 1)
     began = backend.current_s
-    backend.restore("s", [(b"l", b"v")], 2)
+    backend.restore("s", {b"l": b"v"}, 2)
     assert backend.current_s == began
     backend.close()
     backend = place.open_task(TASK, ["s"], False)

@@ -55,9 +55,9 @@ class SimulatedBackend(MemoryBackend):
         super().apply(writes, positions, offsets, expired_below)
         self._hook("disk.apply", "after")
 
-    def restore(self, store: str, records: Sequence[tuple[bytes, bytes | None]], position: int) -> None:
+    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
         self._hook("disk.restore", "before")
-        self._remember({store: [key for key, _ in records]})
+        self._remember({store: list(records)})
         super().restore(store, records, position)
         self._hook("disk.restore", "after")
 
