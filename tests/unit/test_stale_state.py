@@ -27,7 +27,7 @@ def reopened(tmp_path, monkeypatch, days: float) -> list[tuple[bytes, bytes]]:
 
 
 def test_a_copy_of_five_days_is_used(tmp_path, monkeypatch):
-    assert reopened(tmp_path, monkeypatch, 5) == {b"k": b"v"}
+    assert reopened(tmp_path, monkeypatch, 5) == [(b"k", b"v")]
 
 
 def test_a_copy_of_seven_days_is_replayed_from_the_start(tmp_path, monkeypatch):
