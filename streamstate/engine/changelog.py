@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from typing import Final
 
 from streamstate.engine.ports import Output
 from streamstate.engine.task import Task, TaskId
@@ -10,15 +12,18 @@ from streamstate.engine.task import Task, TaskId
 Writes = dict[str, dict[bytes, bytes | None]]
 Acknowledged = dict[tuple[TaskId, str], int]
 
+PORTION: Final = 1_000
 
-def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Acknowledged) -> list[Output]:
-    """One record per changed key; the last of each store reports the offset it got.
+
+def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Acknowledged) -> Iterator[list[Output]]:
+    """One record per changed key, in portions; the last of each store reports the offset it got.
+
+    In portions, because the records of a whole commit would be more memory than the processor's caches have.
 
     Args:
         sealed: what each task's stores have staged, encoded.
         acknowledged: filled, once the records are flushed, with the offset of the last record by task and store.
     """
-    changes: list[Output] = []
     for task, writes in sealed:
         changelogs = task.changelogs()
         for store, entries in writes.items():
@@ -26,12 +31,18 @@ def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Ackno
             if changelog is None:
                 continue
             topic, number = changelog
-            # No timestamp: event times would be deleted by retention or refused; they are in the values.
-            changes.extend([(topic, value, key, number, None, None, None) for key, value in entries.items()])
-            last = changes[-1]
-            report = _report(acknowledged, (task.id, store))
-            changes[-1] = (last[0], last[1], last[2], last[3], report, None, None)
-    return changes
+            left, items = len(entries), iter(entries.items())
+            while left:
+                # No timestamp: event times would be deleted by retention or refused; they are in the values.
+                portion: list[Output] = [
+                    (topic, value, key, number, None, None, None) for key, value in islice(items, PORTION)
+                ]
+                left -= len(portion)
+                if not left:
+                    last = portion[-1]
+                    report = _report(acknowledged, (task.id, store))
+                    portion[-1] = (last[0], last[1], last[2], last[3], report, None, None)
+                yield portion
 
 
 def positions_of(task: Task, writes: Writes, acknowledged: Acknowledged) -> dict[str, int]:

@@ -173,8 +173,7 @@ class Commits:
             self.send(task)
         writes = [(task, task.seal()) for task in tasks]
         acknowledged: Acknowledged = {}
-        changes = changelog_records(writes, acknowledged)
-        if changes:
+        for changes in changelog_records(writes, acknowledged):
             self._committer.send(changes)
         offsets: dict[TopicPartition, Position] = {}
         for task in tasks:

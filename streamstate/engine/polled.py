@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
-from operator import methodcaller
 
 from streamstate.engine.ports import Message, TopicPartition
-
-_TOPIC, _PARTITION = methodcaller("topic"), methodcaller("partition")
 
 
 def by_partition(messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
     """Runs of the same partition, in order."""
+    topic, partition = messages[0].topic(), messages[0].partition()
+    for message in messages:
+        if message.partition() != partition or message.topic() != topic:
+            return _several(messages)
+    return [(TopicPartition(topic, partition), messages)]
+
+
+def _several(messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
     runs: list[tuple[TopicPartition, Sequence[Message]]] = []
     begin = 0
-    # Without a step of Python's per record.
-    for (topic, partition), same in groupby(zip(map(_TOPIC, messages), map(_PARTITION, messages), strict=True)):
-        end = begin + len(list(same))
-        runs.append((TopicPartition(topic, partition), messages[begin:end]))
-        begin = end
+    topic, partition = messages[0].topic(), messages[0].partition()
+    for index, message in enumerate(messages):
+        if message.partition() != partition or message.topic() != topic:
+            runs.append((TopicPartition(topic, partition), messages[begin:index]))
+            begin, topic, partition = index, message.topic(), message.partition()
+    runs.append((TopicPartition(topic, partition), messages[begin:]))
     return runs

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import methodcaller
 
 from streamstate.engine.polled import by_partition
 from streamstate.engine.ports import Message, RestoreConsumer, TopicPartition
@@ -20,8 +19,6 @@ from streamstate.errors import SerdeError, TaskCorrupted
 from streamstate.operators import Rebuild
 
 log = logging.getLogger("streamstate.restore")
-
-_KEY, _VALUE = methodcaller("key"), methodcaller("value")
 
 
 @dataclass(slots=True)
@@ -214,9 +211,7 @@ class Restorer:
         if not fresh:
             return
         if restoration.rebuild is None:
-            # Without a step of Python's per record, which would be most of what a restore takes.
-            records = dict(zip(map(_KEY, fresh), map(_VALUE, fresh), strict=True))
-            records.pop(None, None)
+            records = {key: message.value() for message in fresh if (key := message.key()) is not None}
         else:
             records = _rebuilt(restoration.rebuild, restoration, fresh)
         restoration.position = fresh[-1].offset() + 1

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from operator import methodcaller
 from typing import Any, Literal
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -29,7 +28,6 @@ log = logging.getLogger("streamstate.kafka")
 
 RebalanceProtocol = Literal["cooperative", "eager", "broker"]
 
-_error = methodcaller("error")
 
 METADATA_PREFIX = b"CGMDv2:"
 
@@ -345,8 +343,9 @@ class _Reader:
             messages = [first]
             if max_records > 1:
                 messages += self._consumer.consume(max_records - 1, 0)
-        if any(map(_error, messages)):
-            return self._without_events(messages)
+        for message in messages:
+            if message.error() is not None:
+                return self._without_events(messages)
         return messages
 
     def _without_events(self, messages: list[Any]) -> list[Message]:

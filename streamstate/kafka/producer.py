@@ -88,18 +88,27 @@ class KafkaProducer:
         produce, default = self._producer.produce, self._default_callback
         for topic, value, key, partition, callback, timestamp, headers in outputs:
             report = default if callback is None else self._reporting(callback)
-            while True:
-                try:
-                    # 0 means "now" to the client, so that the first millisecond of 1970 becomes the second.
-                    time = timestamp or (0 if timestamp is None else 1)
-                    # By position: keyword parsing costs a third of the call.
-                    produce(topic, value, key, partition, report, None, time, headers)  # type: ignore[arg-type]
-                    break
-                except BufferError:
-                    self._producer.poll(FULL_QUEUE_WAIT_S)
-                except KafkaException as error:
-                    mapped = transactional(error)
-                    raise type(mapped)(f"topic {topic!r}: {mapped}") from error
+            # 0 means "now" to the client, so that the first millisecond of 1970 becomes the second.
+            time = timestamp or (0 if timestamp is None else 1)
+            try:
+                # By position: keyword parsing costs a third of the call.
+                produce(topic, value, key, partition, report, None, time, headers)  # type: ignore[arg-type]
+            except BufferError:
+                self._send_late(topic, value, key, partition, report, None, time, headers)
+            except KafkaException as error:
+                raise _of_topic(topic, error) from error
+
+    def _send_late(self, topic: str, *arguments: Any) -> None:
+        """Send a record for which the client's queue has no room yet."""
+        while True:
+            self._producer.poll(FULL_QUEUE_WAIT_S)
+            try:
+                self._producer.produce(topic, *arguments)
+                return
+            except BufferError:
+                continue
+            except KafkaException as error:
+                raise _of_topic(topic, error) from error
 
     def flush(self, timeout_ms: int) -> None:
         """See the port."""
@@ -200,6 +209,11 @@ class KafkaProducer:
         if error is not None:
             kind = Refused if error.code() in RECORD_REFUSED else AbortRequired
             self._refused = kind(f"topic {message.topic()!r}: {text(error)}")
+
+
+def _of_topic(topic: str, error: KafkaException) -> PortError:
+    mapped = transactional(error)
+    return type(mapped)(f"topic {topic!r}: {mapped}")
 
 
 def _raise(error: Exception) -> None:

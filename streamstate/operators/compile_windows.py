@@ -9,7 +9,7 @@ from streamstate.operators.compile_rows import needs_old, suppressor
 from streamstate.operators.session import session_windows
 from streamstate.operators.sliding import sliding_windows
 from streamstate.operators.stateless import Forward
-from streamstate.operators.stream_join import TimedRecords, Waiting, self_join, stream_join
+from streamstate.operators.stream_join import TimedRecords, Waiting, inner_join, self_join, stream_join
 from streamstate.operators.time_windows import time_windows
 from streamstate.operators.windowed import Folding, Late, late_records
 from streamstate.topology import specs, window_specs
@@ -80,6 +80,10 @@ def _stream_join(made: Compilation, node: specs.Node, spec: window_specs.StreamJ
         waiting = Waiting(name, spec, made.stores[spec.stores[2]], context, forward)
         made.task.processors.append(waiting)
     left, right = records
+    if waiting is None and spec.left != spec.right and not left.undoing and left.length_ms == right.length_ms:
+        made.sides[name, spec.left] = inner_join(name, spec, left, right, context, forward, left=True)
+        made.sides[name, spec.right] = inner_join(name, spec, right, left, context, forward, left=False)
+        return
     from_left = stream_join(name, spec, left, right, waiting, context, forward, left=True)
     from_right = stream_join(name, spec, right, left, waiting, context, forward, left=False)
     if spec.left == spec.right:

@@ -9,7 +9,7 @@ when it comes is sent alone at once, as is one with a null key.
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any
 
@@ -27,7 +27,7 @@ _KNOWN = 1_000
 
 Joiner = Callable[[Any, Any], Any]
 
-_pack_prefix = Struct(">QI").pack
+_pack_prefix, _pack_time = Struct(">QI").pack, Struct(">Q").pack
 
 
 class TimedRecords:
@@ -35,6 +35,14 @@ class TimedRecords:
 
     Args:
         store: has them in buckets.
+
+    Attributes:
+        put: of the store.
+        undoing: what a failed record has done is taken back.
+        segments: of the store.
+        buckets: keys of records by what they begin with.
+        length_ms: of a segment.
+        retention_ms: how far behind the highest time records are kept.
     """
 
     def __init__(self, store: StagedStore) -> None:
@@ -43,31 +51,31 @@ class TimedRecords:
         assert spec is not None, "a windowed store without segments"
         assert spec.retention_ms is not None, "records that are kept for ever"
         self._get = store.get
-        self._put = store.put
-        self._undoing = store.undo is not None
-        self._segments: Segments = segments
+        self.put = store.put
+        self.undoing = store.undo is not None
+        self.segments: Segments = segments
         self._clock = segments.clock
-        self._buckets = segments.buckets
-        self._length = spec.length_ms
-        self._retention = spec.retention_ms
+        self.buckets = segments.buckets
+        self.length_ms = spec.length_ms
+        self.retention_ms = spec.retention_ms
 
     def find(self, key: bytes, first_ms: int, last_ms: int) -> list[bytes]:
         """Entries' keys of records of ``key`` with ``first_ms <= time <= last_ms`` that have not expired, in order."""
         # Nothing is later than what the store has seen, and nothing is read that is older than its retention.
         now = self._clock[TIME_KEY]
-        if first_ms <= now - self._retention:
-            first_ms = now - self._retention + 1
+        if first_ms <= now - self.retention_ms:
+            first_ms = now - self.retention_ms + 1
         if last_ms > now:
             last_ms = now
         if first_ms < 0:
             first_ms = 0
         found: list[bytes] = []
-        length, size = self._length, len(key)
+        length, size = self.length_ms, len(key)
         for segment in range(first_ms - first_ms % length, last_ms + 1, length):
             prefix = _pack_prefix(segment + BIAS, size) + key
-            keys = self._buckets.get(prefix)
+            keys = self.buckets.get(prefix)
             if keys is None:
-                keys = self._segments.bucket(prefix)
+                keys = self.segments.bucket(prefix)
             if keys:
                 low = prefix + pack_time(first_ms)
                 if keys[-1] >= low:
@@ -89,25 +97,25 @@ class TimedRecords:
         """
         now = self._clock[TIME_KEY]
         if time_ms > now:
-            self._segments.advance(time_ms)
+            self.segments.advance(time_ms)
             now = time_ms
-        prefix = _pack_prefix(time_ms - time_ms % self._length + BIAS, len(key)) + key
+        prefix = _pack_prefix(time_ms - time_ms % self.length_ms + BIAS, len(key)) + key
         at = prefix + pack_sequenced(time_ms, 0)
-        keys = self._buckets.get(prefix)
+        keys = self.buckets.get(prefix)
         if keys is None:
-            keys = self._segments.bucket(prefix)
+            keys = self.segments.bucket(prefix)
         number = 0
         if keys and keys[-1] >= at:
             same = bisect_left(keys, prefix + pack_time(time_ms + 1))
             if same and keys[same - 1] >= at:
                 number = unpack_sequenced(keys[same - 1], len(prefix))[1] + 1
                 at = prefix + pack_sequenced(time_ms, number)
-        if time_ms > now - self._retention:
-            self._put(at, value, time_ms)
-            if self._undoing or (keys and keys[-1] > at):
-                self._segments.insert(prefix, at)
+        if time_ms > now - self.retention_ms:
+            self.put(at, value, time_ms)
+            if self.undoing or (keys and keys[-1] > at):
+                self.segments.insert(prefix, at)
             else:
-                self._segments.append(prefix, keys, at)
+                self.segments.append(prefix, keys, at)
         return number
 
 
@@ -325,6 +333,88 @@ def stream_join(
             if waits:
                 assert waiting is not None, "a left or outer join in which nothing waits"
                 waiting.put(mine, encoded, timestamp, number, value)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the value") from error
+
+    return run
+
+
+def inner_join(
+    name: str,
+    spec: StreamJoin,
+    own: TimedRecords,
+    other: TimedRecords,
+    context: TaskContext,
+    forward: Forward,
+    *,
+    left: bool,
+) -> Forward:
+    """One side of an inner join in a task that takes nothing back: ``stream_join`` with ``find`` and ``keep`` written
+    out for the commonest record. All that it can meet lies in one segment, and it is the newest of its key.
+
+    Args:
+        name: of the node.
+        spec: of the node.
+        own: records of this stream.
+        other: records of the other one, in segments as long.
+        context: the task's.
+        forward: takes the results.
+        left: this is the left stream.
+    """
+    windows, serialize_key = spec.within, spec.key.serialize
+    before, after = (windows.before_ms, windows.after_ms) if left else (windows.after_ms, windows.before_ms)
+    joiner: Joiner = spec.joiner if left else lambda value, found: spec.joiner(found, value)
+    find, value_of, keep = other.find, other.value, own.keep
+    theirs, their_bucket, their_clock = other.buckets, other.segments.bucket, other.segments.clock
+    ours, our_bucket, our_clock = own.buckets, own.segments.bucket, own.segments.clock
+    put, append, length = own.put, own.segments.append, own.length_ms
+    retention, their_retention = own.retention_ms, other.retention_ms
+    assert other.length_ms == length, "streams in segments of different lengths"
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if key is None or value is None:
+            context.dropped += 1
+            return
+        try:
+            encoded = serialize_key(key)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
+        found: Sequence[bytes] = ()
+        segment = timestamp - timestamp % length
+        prefix = _pack_prefix(segment + BIAS, len(encoded)) + encoded
+        first, last = timestamp - before, timestamp + after
+        if last > their_clock[TIME_KEY]:
+            last = their_clock[TIME_KEY]
+        if first < segment or last >= segment + length or first <= their_clock[TIME_KEY] - their_retention:
+            found = find(encoded, first, last)
+        else:
+            keys = theirs.get(prefix)
+            if keys is None:
+                keys = their_bucket(prefix)
+            if keys and keys[-1] >= (low := prefix + _pack_time(first + BIAS)):
+                at_first = bisect_left(keys, low)
+                found = keys[at_first : bisect_left(keys, prefix + _pack_time(last + 1 + BIAS), at_first)]
+        for at in found:
+            time = unpack_time(at, len(at) - _SUFFIX)
+            other_value = value_of(at)
+            try:
+                joined = joiner(value, other_value)
+            except Exception as error:
+                raise OperatorFailed(name) from error
+            forward(key, joined, time if time > timestamp else timestamp)
+        now = our_clock[TIME_KEY]
+        if timestamp > now:
+            our_clock[TIME_KEY] = now = timestamp
+        at = prefix + pack_sequenced(timestamp, 0)
+        keys = ours.get(prefix)
+        if keys is None:
+            keys = our_bucket(prefix)
+        try:
+            if keys and keys[-1] >= at:
+                keep(encoded, timestamp, value)
+            elif timestamp > now - retention:
+                put(at, value, timestamp)
+                append(prefix, keys, at)
         except Exception as error:
             raise OperatorFailed(name, "encoding the value") from error
 

@@ -305,11 +305,11 @@ def _fill(batch: WriteBatch, handle: Any, entries: Mapping[bytes, bytes | None],
     """Put entries of a store into a batch, without deletions below ``bound``, where a range is deleted as a whole."""
     put, delete = batch.put, batch.delete
     # In key order: one behind the other they go into the memtable for a third; sorting takes a sixth.
-    for key in sorted(entries):
+    for key in sorted([key for key in entries if key >= bound] if bound else entries):
         value = entries[key]
         if value is not None:
             put(key, value, handle)
-        elif key >= bound:
+        else:
             delete(key, handle)
 
 
