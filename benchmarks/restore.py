@@ -9,7 +9,9 @@ from __future__ import annotations
 import json
 import random
 import shutil
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Self
 
 from confluent_kafka import Producer
 
@@ -23,7 +25,7 @@ from benchmarks.workloads import Case
 from streamstate.engine.ports import TopicPartition
 from streamstate.kafka import KafkaAdmin
 
-__all__ = ["ENTRY_BYTES", "entry", "entry_key", "run_restore"]
+__all__ = ["ENTRY_BYTES", "Restores", "entry", "entry_key"]
 
 ENTRY_BYTES = 100
 _ASKED = 1_000
@@ -69,24 +71,59 @@ def _produce(producer: Producer, topic: str, key: bytes, value: bytes) -> None:
             producer.poll(0.1)
 
 
-def run_restore(bench: Bench, case: Case, contender: Contender, entries: int, rounds: int) -> list[dict[str, Any]]:
-    """Write the changelog once, then restore it this many times, each time into an empty directory."""
-    found = []
-    with place(bench, case, contender) as at:
+@dataclass(slots=True)
+class _Written:
+    """A contender's changelog."""
+
+    at: Place
+    topic: str
+    ends: dict[int, int]
+    rounds: int = 0
+
+
+class Restores:
+    """The changelogs of all contenders: each is written once, and restored in every round.
+
+    Args:
+        bench: where.
+        entries: of each.
+    """
+
+    def __init__(self, bench: Bench, entries: int) -> None:
+        self._bench = bench
+        self._entries = entries
+        self._written: dict[tuple[str, str], _Written] = {}
+        self._places = ExitStack()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._places.close()
+
+    def run(self, case: Case, contender: Contender) -> dict[str, Any]:
+        """Restore once, into an empty directory."""
+        known = self._written.get((case.name, contender.name))
+        if known is None:
+            known = self._written[case.name, contender.name] = self._write(case, contender)
+        for directory in known.at.directory.glob("state-*"):
+            shutil.rmtree(directory)
+        asked = random.Random(known.rounds).sample(range(self._entries), min(_ASKED, self._entries))
+        known.rounds += 1
+        return _restored(self._bench, case, contender, known.at, known.topic, known.ends, asked)
+
+    def _write(self, case: Case, contender: Contender) -> _Written:
+        bench = self._bench
+        at = self._places.enter_context(place(bench, case, contender))
         topic = f"{at.application_id}.in"
-        _fill(bench, topic, entries)
+        _fill(bench, topic, self._entries)
         partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
         admin = KafkaAdmin({"bootstrap.servers": bench.servers})
         ends = {partition.partition: end for partition, end in admin.log_ends(partitions).items()}
         if contender.name != LOOP:
             with Team() as team:
                 _work_off(bench, case, contender, at, team, topic, {})
-        for number in range(rounds):
-            for directory in at.directory.glob("state-*"):
-                shutil.rmtree(directory)
-            asked = random.Random(number).sample(range(entries), min(_ASKED, entries))
-            found.append(_restored(bench, case, contender, at, topic, ends, asked))
-    return found
+        return _Written(at, topic, ends)
 
 
 def _work_off(

@@ -17,7 +17,7 @@ from benchmarks.contenders import CLIENT, CONTENDERS, Contender
 from benchmarks.latency import run_latency
 from benchmarks.peers.place import Unavailable
 from benchmarks.process import ContenderFailed
-from benchmarks.restore import run_restore
+from benchmarks.restore import Restores
 from benchmarks.runs import Bench, run_limit, run_throughput
 from benchmarks.verify import WrongOutput
 from benchmarks.workloads import WORKLOADS, Case
@@ -91,19 +91,22 @@ def run_suite(bench: Bench, plan: Plan, keep: Callable[[Results], None]) -> Resu
         keep: called after every run with what there is, so that nothing is lost when the suite is stopped.
     """
     results = Results()
+    with Restores(bench, plan.entries) as restores:
+        _rounds(bench, plan, keep, results, restores)
+    return results
+
+
+def _rounds(bench: Bench, plan: Plan, keep: Callable[[Results], None], results: Results, restores: Restores) -> None:
     started = time.monotonic()
     for round_ in range(plan.rounds):
         for case in plan.cases:
             if round_ and plan.minutes and time.monotonic() - started > plan.minutes * 60:
                 _tell(f"The {plan.minutes:g} minutes are over: round {round_ + 1} is not completed.")
-                return results
-            if case.workload.kind == "restore" and round_:
-                continue  # All its rounds are run at once: writing the changelog takes longest.
+                return
             for contender in _turned(list(contenders_of(case, plan)), round_):
                 entry = results.of(case, contender)
-                _attempt(bench, plan, case, entry)
+                _attempt(bench, case, entry, restores)
                 keep(results)
-    return results
 
 
 def _turned(contenders: list[Contender], round_: int) -> Sequence[Contender]:
@@ -114,7 +117,7 @@ def _turned(contenders: list[Contender], round_: int) -> Sequence[Contender]:
     return contenders[at:] + contenders[:at]
 
 
-def _attempt(bench: Bench, plan: Plan, case: Case, entry: Entry) -> None:
+def _attempt(bench: Bench, case: Case, entry: Entry, restores: Restores) -> None:
     contender = entry.contender
     if entry.missing is None:
         entry.missing = _missing(contender, case.workload.work)
@@ -122,7 +125,7 @@ def _attempt(bench: Bench, plan: Plan, case: Case, entry: Entry) -> None:
         _tell(f"{case.name:24} {contender.title:40} {entry.missing}")
         return
     try:
-        found = _run(bench, plan, case, contender)
+        found = _run(bench, case, contender, restores)
     except Unavailable as error:
         entry.missing = str(error)
         _tell(f"{case.name:24} {contender.title:40} {error}")
@@ -133,25 +136,24 @@ def _attempt(bench: Bench, plan: Plan, case: Case, entry: Entry) -> None:
     except Exception as error:  # noqa: BLE001 - a broken run must not end the others; it stands in the report
         _failed(case, entry, f"{type(error).__name__}: {error}")
     else:
-        entry.runs.extend(found)
-        for run in found:
-            _tell(f"{case.name:24} {contender.title:40} {_line(run)}")
+        entry.runs.append(found)
+        _tell(f"{case.name:24} {contender.title:40} {_line(found)}")
 
 
 def _missing(contender: Contender, work: str) -> str | None:
     return contender.missing(work)
 
 
-def _run(bench: Bench, plan: Plan, case: Case, contender: Contender) -> list[dict[str, Any]]:
+def _run(bench: Bench, case: Case, contender: Contender, restores: Restores) -> dict[str, Any]:
     match case.workload.kind:
         case "throughput":
-            return [run_throughput(bench, case, contender)]
+            return run_throughput(bench, case, contender)
         case "latency":
-            return [run_latency(bench, case, contender)]
+            return run_latency(bench, case, contender)
         case "limit":
-            return [run_limit(bench, case, contender)]
+            return run_limit(bench, case, contender)
         case "restore":
-            return run_restore(bench, case, contender, plan.entries, plan.rounds)
+            return restores.run(case, contender)
 
 
 def _failed(case: Case, entry: Entry, why: str) -> None:

@@ -192,6 +192,7 @@ class Task:
         """State and offsets are there: initialise the processors and go."""
         assert self._compiled is not None, "run before it was opened"
         assert self.backend is not None, "run before it was opened"
+        self.backend.restored()
         for store in self.stores.values():
             store.forget()
         self._sealing.check(self.stores, self.backend)

@@ -22,6 +22,7 @@ from benchmarks.plots import write_plots
 from benchmarks.process import ContenderFailed
 from benchmarks.publish import BEGIN, END, publish, replaced
 from benchmarks.runs import Bench
+from benchmarks.restore import Restores
 from benchmarks.suite import Plan, Results, all_cases, run_suite
 from benchmarks.verify import WrongOutput
 from benchmarks.workloads import GOALS, WORKLOADS, Case, Workload
@@ -42,9 +43,9 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Runs are noted and not made; everybody is there."""
     seen: list[tuple[str, str]] = []
 
-    def run(bench: Bench, plan: Plan, case: Case, contender: Contender) -> list[dict[str, Any]]:
+    def run(bench: Bench, case: Case, contender: Contender, restores: Restores) -> dict[str, Any]:
         seen.append((case.name, contender.name))
-        return [a_run(100.0 + len(seen))]
+        return a_run(100.0 + len(seen))
 
     monkeypatch.setattr(suite, "_run", run)
     monkeypatch.setattr(suite, "_missing", lambda contender, work: None)
@@ -67,6 +68,12 @@ def test_every_case_has_its_first_round_before_any_has_its_second(ran: list[tupl
     assert [case for case, _ in ran] == order * 2
 
 
+def test_restores_alternate_too(ran: list[tuple[str, str]]) -> None:
+    names = ("streamstate", "kafka-streams", "loop")
+    run_suite(BENCH, Plan(all_cases(["restore"], ()), names, rounds=2), nothing)
+    assert [name for _, name in ran] == [*names, *names[1:], names[0]]
+
+
 def test_when_the_time_is_over_the_first_round_is_still_completed(ran: list[tuple[str, str]]) -> None:
     plan = Plan(all_cases(["count-update", "map"], (1_000,)), ("loop", "quix"), rounds=3, minutes=1e-9)
     run_suite(BENCH, plan, nothing)
@@ -79,10 +86,10 @@ def test_who_fails_is_reported_and_the_rest_goes_on(
 ) -> None:
     run = suite._run
 
-    def failing(bench: Bench, plan: Plan, case: Case, contender: Contender) -> list[dict[str, Any]]:
+    def failing(bench: Bench, case: Case, contender: Contender, restores: Restores) -> dict[str, Any]:
         if contender.name == "quix":
             raise error
-        return run(bench, plan, case, contender)
+        return run(bench, case, contender, restores)
 
     monkeypatch.setattr(suite, "_run", failing)
     plan = Plan((COUNT,), rounds=2)
@@ -100,7 +107,7 @@ def test_who_is_not_there_is_asked_once_and_reported(
 ) -> None:
     asked = []
 
-    def unavailable(bench: Bench, plan: Plan, case: Case, contender: Contender) -> list[dict[str, Any]]:
+    def unavailable(bench: Bench, case: Case, contender: Contender, restores: Restores) -> dict[str, Any]:
         asked.append(contender.name)
         raise Unavailable("left out: no network")
 
@@ -122,10 +129,10 @@ def test_what_is_there_is_kept_after_every_run(ran: list[tuple[str, str]], monke
     kept: list[int] = []
     run = suite._run
 
-    def interrupted(bench: Bench, plan: Plan, case: Case, contender: Contender) -> list[dict[str, Any]]:
+    def interrupted(bench: Bench, case: Case, contender: Contender, restores: Restores) -> dict[str, Any]:
         if contender.name == "quix":
             raise KeyboardInterrupt
-        return run(bench, plan, case, contender)
+        return run(bench, case, contender, restores)
 
     monkeypatch.setattr(suite, "_run", interrupted)
     with pytest.raises(KeyboardInterrupt):
