@@ -21,8 +21,8 @@ from benchmarks.plots import missing as plots_missing
 from benchmarks.plots import write_plots
 from benchmarks.process import ContenderFailed
 from benchmarks.publish import BEGIN, END, publish, replaced
-from benchmarks.runs import Bench
 from benchmarks.restore import Restores
+from benchmarks.runs import Bench
 from benchmarks.suite import Plan, Results, all_cases, run_suite
 from benchmarks.verify import WrongOutput
 from benchmarks.workloads import GOALS, WORKLOADS, Case, Workload
