@@ -35,6 +35,8 @@ log = logging.getLogger("streamstate.worker")
 HELD_BYTES = 16 << 20
 # What one waiting output costs beside its key and value.
 OUTPUT_BYTES = 200
+# Of so many waiting outputs the size of one is taken.
+SAMPLED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,10 @@ class Commits:
             self._committer.send(outputs)
         else:
             self._held.extend(outputs)
-            self._held_bytes += sum(len(output[1] or b"") + len(output[2] or b"") for output in outputs)
-            self._held_bytes += OUTPUT_BYTES * len(outputs)
+            # Of some of them: it is done for each record while a commit is under way.
+            some = outputs[::SAMPLED]
+            sampled_bytes = sum(len(output[1] or b"") + len(output[2] or b"") for output in some)
+            self._held_bytes += (OUTPUT_BYTES + sampled_bytes // len(some)) * len(outputs)
         outputs.clear()
         if self._held_bytes >= HELD_BYTES:
             self.settle()
@@ -169,7 +173,8 @@ class Commits:
         metadata = self._membership.to_commit_under()
         tasks = self._assignment.running()
         for task in tasks:
-            task.flush()
+            for _ in task.flush():
+                self.send(task)
             self.send(task)
         writes = [(task, task.seal()) for task in tasks]
         acknowledged: Acknowledged = {}

@@ -147,9 +147,6 @@ class Restorer:
             log.info(
                 "task %s: restoring store %r from offset %d to %d", item.task.id, item.store, item.start, item.target
             )
-        for task in {id(item.task): item.task for item in restorations.values()}.values():
-            assert task.backend is not None, "restoring a closed task"
-            task.backend.restoring(sum(i.target - i.start for i in restorations.values() if i.task is task))
         self._active.update(restorations)
         self._reassign()
 

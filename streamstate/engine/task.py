@@ -7,7 +7,7 @@ transaction must carry for it, and takes back or keeps its uncommitted work when
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -36,6 +36,7 @@ from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
 
+PORTION = 1_000  # outputs
 DEFAULT_CACHE_BYTES = 1 << 20  # of a store, until the worker shares its budget out
 
 
@@ -192,7 +193,6 @@ class Task:
         """State and offsets are there: initialise the processors and go."""
         assert self._compiled is not None, "run before it was opened"
         assert self.backend is not None, "run before it was opened"
-        self.backend.restored()
         for store in self.stores.values():
             store.forget()
         self._sealing.check(self.stores, self.backend)
@@ -384,15 +384,16 @@ class Task:
         compiled, releases = self._compiled, self._releases
         return (compiled is not None and compiled.pending) or (releases is not None and releases.pending)
 
-    def flush(self) -> None:
-        """Send on what was held back for the commit; outputs go to ``context.outputs``."""
+    def flush(self) -> Iterator[None]:
+        """Send on what was held back for the commit; outputs go to ``context.outputs``. Stops whenever there are some,
+        for them to be taken: those of a whole commit would be more memory than the processor's caches have."""
         while self.pending:
             if self._releases is not None:
                 self._releases.release(every=True)
             # What waits for the commit may be held behind it, and what was held may wait for the commit.
-            self._emit()
+            yield from self._emit()
 
-    def _emit(self) -> None:
+    def _emit(self) -> Iterator[None]:
         assert self._compiled is not None, "not compiled"
         self.context.record = None
         outputs, undo = self.context.outputs, self._undo
@@ -406,6 +407,8 @@ class Task:
                     forward(*arguments)
                 except OperatorFailed as failure:
                     self._failures.result_failed(failure, encoded, arguments[-1], emitter.on_error, mark)
+                if len(outputs) >= PORTION:
+                    yield
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
         """Staged writes by store, encoded, now those of a commit; stores without any are left out."""

@@ -3,9 +3,6 @@
 Rule of this module: every change is one WriteBatch over all column families, with the write-ahead log on and not
 synced. A killed process loses nothing it applied; a machine that loses power loses the newest batches whole, and the
 changelog has them.
-
-While much is restored, the log is off and nothing is kept in order before it goes to a file. All column families go to
-their files together, so that a process killed there loses the newest batches whole, entries and positions alike.
 """
 
 from __future__ import annotations
@@ -14,22 +11,11 @@ import contextlib
 import logging
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rocksdict import (
-    BlockBasedIndexType,
-    BlockBasedOptions,
-    Cache,
-    DBCompressionType,
-    MemtableFactory,
-    Options,
-    Rdict,
-    WriteBatch,
-    WriteBufferManager,
-    WriteOptions,
-)
+from rocksdict import BlockBasedIndexType, BlockBasedOptions, Cache, Options, Rdict, WriteBatch, WriteBufferManager
 
 from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted
 from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, StateDamaged, Writes
@@ -45,8 +31,6 @@ FACT = b"fact:"
 CURRENT_KEY = b"current"
 # Column families of stores are prefixed, so that a store may be called "default".
 FAMILY = "store:"
-# Fewer records than that are restored sooner than the database is opened twice.
-BULK_RECORDS = 100_000
 
 
 class Memory:
@@ -61,12 +45,8 @@ class Memory:
         self.cache = Cache(block_cache_bytes)
         self.write_buffers = WriteBufferManager(write_buffer_bytes, False)
 
-    def options(self, *, bulk: bool = False) -> Options:
-        """Options of a database or column family; tuned for point lookups.
-
-        Args:
-            bulk: for writing much without reading it.
-        """
+    def options(self) -> Options:
+        """Options of a database or column family; tuned for point lookups."""
         table = BlockBasedOptions()
         table.set_block_cache(self.cache)
         table.set_bloom_filter(10, False)
@@ -91,14 +71,6 @@ class Memory:
         options.set_max_open_files(256)
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
-        if bulk:
-            # Sorted once, when it is full and by another thread, instead of entry by entry.
-            options.set_memtable_factory(MemtableFactory.vector())
-            options.set_allow_concurrent_memtable_write(False)
-            # Without the log: else a position could be in a file and the entries before it in none.
-            options.set_atomic_flush(True)
-            # What is written here is soon merged into files that are compressed.
-            options.set_compression_type(DBCompressionType.none())
         return options
 
 
@@ -132,13 +104,7 @@ class RocksBackend:
         self._release = release
         self._written = written
         self._damaged = False
-        self._bulk = False
-        self._logged = WriteOptions()
-        self._unlogged = WriteOptions()
-        self._unlogged.disable_wal = True  # type: ignore[method-assign,assignment]
-        self._stores = tuple(stores)
         self._families: dict[str, Any] = {}
-        self._handles: dict[str, Any] = {}
         self._db: Any = _open(path, stores, memory)
         try:
             with self._explained():
@@ -148,11 +114,8 @@ class RocksBackend:
             self._close_files()
             raise
         self.current_s = None if known is None else float(known)
-        self._take_families()
-
-    def _take_families(self) -> None:
-        self._families.update({store: self._db.get_column_family(FAMILY + store) for store in self._stores})
-        self._handles.update({store: self._db.get_column_family_handle(FAMILY + store) for store in self._stores})
+        self._families.update({store: self._db.get_column_family(FAMILY + store) for store in stores})
+        self._handles: dict[str, Any] = {store: self._db.get_column_family_handle(FAMILY + store) for store in stores}
 
     def _check_format(self) -> None:
         found = self._db.get(FORMAT_KEY)
@@ -252,7 +215,6 @@ class RocksBackend:
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
     ) -> None:
-        assert not self._bulk, "a commit while the state is restored"
         batch = WriteBatch(raw_mode=True)
         put = batch.put
         for store, bound in expired_below.items():
@@ -269,43 +231,17 @@ class RocksBackend:
 
     def _write(self, batch: WriteBatch) -> None:
         with self._explained():
-            self._db.write(batch, self._unlogged if self._bulk else self._logged)
+            self._db.write(batch)
             self._written()
 
     def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
         batch = WriteBatch(raw_mode=True)
-        _fill(batch, self._handles[store], records, ordered=not self._bulk)
+        _fill(batch, self._handles[store], records)
         batch.put(POSITION + store.encode(), b"%d" % position)
         if self.current_s is None:
             self.current_s = time.time()
             batch.put(CURRENT_KEY, b"%d" % self.current_s)
         self._write(batch)
-
-    def restoring(self, records: int) -> None:
-        if not self._bulk and records >= BULK_RECORDS:
-            self._reopen(bulk=True)
-
-    def restored(self) -> None:
-        if self._bulk:
-            self._reopen(bulk=False)
-
-    def _reopen(self, *, bulk: bool) -> None:
-        with self._explained():
-            self._flush()
-            self._close_files()
-            # A damaged database must not be replaced by an empty one here: what it reflects was looked at before.
-            self._db = _open_files(self._path, self._stores, self._memory, bulk=bulk)
-            self._bulk = bulk
-            self._take_families()
-
-    def _flush(self) -> None:
-        """Bring what was written without the log to files; without it closing would, but only log a failure."""
-        if self._bulk:
-            # Each call is for one column family. Positions come last, and by themselves: a crash before them leaves
-            # more in the stores than they say, which the replay writes once more.
-            for family in self._families.values():
-                family.flush(True)
-            self._db.flush(True)
 
     def positions(self) -> dict[str, int]:
         return {name: int(value) for name, value in self._meta(POSITION)}
@@ -347,40 +283,29 @@ class RocksBackend:
 
     def close(self) -> None:
         try:
+            self._handles.clear()
             self._close_files()
             if self._damaged:
-                self._damaged = False
                 set_aside(self._path)
         finally:
             self._release()
 
     def _close_files(self) -> None:
-        # A column family that is still open, or a handle of one, keeps the database's lock.
-        self._handles.clear()
+        # A column family that is still open keeps the database's lock.
         families = list(self._families.values())
         self._families.clear()
-        database, self._db = self._db, None
-        # None where opening it again has failed.
-        for part in (*families, *([] if database is None else [database])):
+        for part in (*families, self._db):
             try:
                 part.close()
             except Exception as error:  # noqa: BLE001 - RocksDB says here again what it said of an earlier write
                 log.warning("closing the state in %s: %s", self._path, error)
 
 
-def _fill(
-    batch: WriteBatch,
-    handle: Any,
-    entries: Mapping[bytes, bytes | None],
-    bound: bytes = b"",
-    *,
-    ordered: bool = True,
-) -> None:
+def _fill(batch: WriteBatch, handle: Any, entries: Mapping[bytes, bytes | None], bound: bytes = b"") -> None:
     """Put entries of a store into a batch, without deletions below ``bound``, where a range is deleted as a whole."""
     put, delete = batch.put, batch.delete
-    keys: Iterable[bytes] = [key for key in entries if key >= bound] if bound else entries
     # In key order: one behind the other they go into the memtable for a third; sorting takes a sixth.
-    for key in sorted(keys) if ordered else keys:
+    for key in sorted([key for key in entries if key >= bound] if bound else entries):
         value = entries[key]
         if value is not None:
             put(key, value, handle)
@@ -390,22 +315,19 @@ def _fill(
 
 def _open(path: Path, stores: Sequence[str], memory: Memory) -> Rdict:
     path.parent.mkdir(parents=True, exist_ok=True)
+    options = memory.options()
+    families = {FAMILY + store: memory.options() for store in stores}
     try:
-        return _open_files(path, stores, memory)
+        existing = Rdict.list_cf(str(path), options) if (path / "CURRENT").exists() else []
+        # A store that left the topology keeps its column family: it may come back.
+        families.update({name: memory.options() for name in existing if name != "default" and name not in families})
+        return Rdict(str(path), options=options, column_families=families)
     except Exception as error:
         if not _is_corruption(error):
             raise failed(path, error) from error
         log.warning("the state in %s is damaged: %s", path, error)
         set_aside(path)
-        return _open_files(path, stores, memory)
-
-
-def _open_files(path: Path, stores: Sequence[str], memory: Memory, *, bulk: bool = False) -> Rdict:
-    options = memory.options(bulk=bulk)
-    existing = Rdict.list_cf(str(path), options) if (path / "CURRENT").exists() else []
-    # A store that left the topology keeps its column family: it may come back.
-    names = {*(FAMILY + store for store in stores), *existing} - {"default"}
-    return Rdict(str(path), options=options, column_families={name: memory.options(bulk=bulk) for name in names})
+        return Rdict(str(path), options=options, column_families=families)
 
 
 def set_aside(path: Path) -> None:

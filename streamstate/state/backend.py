@@ -37,7 +37,7 @@ class Backend(Protocol):
     ``StateDirectoryFailed``, which ends it."""
 
     def reader(self, store: str) -> Callable[[bytes], bytes | None]:
-        """A function that looks a key up; valid until ``close``, ``clear(store)``, ``restoring`` or ``restored``."""
+        """A function that looks a key up; valid until ``close`` or ``clear(store)``."""
         ...
 
     def scan(self, store: str, start: bytes | None, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
@@ -64,15 +64,6 @@ class Backend(Protocol):
 
     def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
         """Apply the newest of some changelog records by key, and move the store's position, all or nothing."""
-        ...
-
-    def restoring(self, records: int) -> None:
-        """About so many records will be restored. From here to ``restored`` there is no ``apply``, and a crash may take
-        back what was restored, the newest first, entries and positions together."""
-        ...
-
-    def restored(self) -> None:
-        """What was restored is kept from here on. Readers that were made before are of no more use."""
         ...
 
     def positions(self) -> dict[str, int]:
@@ -154,12 +145,6 @@ class MemoryBackend:
         for key, value in records.items():
             self._set(store, key, value)
         self._positions[store] = position
-
-    def restoring(self, records: int) -> None:
-        """Nothing to prepare."""
-
-    def restored(self) -> None:
-        """It is."""
 
     def _set(self, store: str, key: bytes, value: bytes | None) -> None:
         data, order = self._data[store], self._order[store]

@@ -179,11 +179,11 @@ class Failing:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    def write(self, batch: Any, *options: Any) -> None:
+    def write(self, batch: Any) -> None:
         message, self._message = self._message, None
         if message is not None:
             raise Exception(message)
-        self._database.write(batch, *options)
+        self._database.write(batch)
 
 
 def test_damage_that_shows_when_a_commit_is_applied(disk: RocksDisk) -> None:

@@ -39,8 +39,6 @@ class SimulatedBackend(MemoryBackend):
         self._now_ms = now_ms
         self._hook = hook
         self._steps: list[Step] = []
-        # How many of them there were when restoring began: those behind are not yet sure to outlive a crash.
-        self._sure: int | None = None
 
     def apply(
         self,
@@ -50,7 +48,6 @@ class SimulatedBackend(MemoryBackend):
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
     ) -> None:
         self._hook("disk.apply", "before")
-        assert self._sure is None, "a commit while the state is restored"
         touched = {store: list(entries) for store, entries in writes.items()}
         for store, bound in expired_below.items():
             touched.setdefault(store, []).extend(key for key in self._data[store] if key < bound)
@@ -64,16 +61,6 @@ class SimulatedBackend(MemoryBackend):
         super().restore(store, records, position)
         self._hook("disk.restore", "after")
 
-    def restoring(self, records: int) -> None:
-        if self._sure is None:
-            self._sure = len(self._steps)
-
-    def restored(self) -> None:
-        if self._sure is not None:
-            self._hook("disk.restored", "before")
-            self._sure = None
-            self._hook("disk.restored", "after")
-
     def clear(self, store: str) -> None:
         self._remember({store: list(self._data[store])})
         super().clear(store)
@@ -83,19 +70,11 @@ class SimulatedBackend(MemoryBackend):
         super().note(facts)
 
     def close(self) -> None:
-        """Its data is kept by the disk, all of it."""
-        self._sure = None
+        """Its data is kept by the disk."""
 
     def _remember(self, touched: Mapping[str, Sequence[bytes]]) -> None:
         before = {store: {key: self._data[store].get(key) for key in keys} for store, keys in touched.items()}
         self._steps.append((self._now_ms(), before, dict(self._positions), dict(self._offsets), dict(self._facts)))
-
-    def crashed(self, moment_ms: int) -> None:
-        """Lose some of what was restored and is not sure: half of it or all, as the time has it."""
-        if self._sure is not None:
-            unsure = max(0, len(self._steps) - self._sure)
-            self.take_back(unsure if moment_ms % 2 else unsure // 2)
-            self._sure = None
 
     def take_back(self, steps: int) -> None:
         """Lose the newest ``steps`` writes."""
@@ -139,7 +118,6 @@ class SimulatedDisk(Disk):
         if leaves == "lost":
             self._kept.clear()
         for number, backend in enumerate(self._kept.values()):
-            backend.crashed(moment_ms)
             if leaves == "older":
                 backend.take_back_to(moment_ms)
             elif leaves == "torn":
