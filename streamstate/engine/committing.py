@@ -35,8 +35,9 @@ log = logging.getLogger("streamstate.worker")
 HELD_BYTES = 16 << 20
 # What one waiting output costs beside its key and value.
 OUTPUT_BYTES = 200
-# Of so many waiting outputs the size of one is taken.
-SAMPLED = 16
+# Of so many waiting outputs the size of one is taken. A prime: records have a few outputs each, and it must not always
+# be the same of them.
+SAMPLED = 17
 
 
 @dataclass(frozen=True, slots=True)

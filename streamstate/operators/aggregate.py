@@ -252,7 +252,8 @@ class CommitEmitter(Protocol):
     on_error: specs.ErrorPolicy
 
     def take(self) -> Iterable[tuple[bytes, tuple[Any, ...]]]:
-        """What is pending, as (encoded key, arguments of ``forward``); it no longer is. To be used up at once."""
+        """What is pending, as (encoded key, arguments of ``forward``); it no longer is. To be used up before another
+        record comes."""
         ...
 
     def discard(self) -> None:

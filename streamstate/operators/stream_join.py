@@ -375,17 +375,19 @@ def inner_join(
         if key is None or value is None:
             context.dropped += 1
             return
-        try:
-            encoded = serialize_key(key)
-        except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
         found: Sequence[bytes] = ()
         segment = timestamp - timestamp % length
-        prefix = _pack_prefix(segment + BIAS, len(encoded)) + encoded
+        try:
+            encoded = serialize_key(key)
+            prefix = _pack_prefix(segment + BIAS, len(encoded)) + encoded
+            own_at = prefix + pack_sequenced(timestamp, 0)
+        except Exception as error:
+            raise OperatorFailed(name, "encoding the key") from error
         first, last = timestamp - before, timestamp + after
         if last > their_clock[TIME_KEY]:
             last = their_clock[TIME_KEY]
-        if first < segment or last >= segment + length or first <= their_clock[TIME_KEY] - their_retention:
+        # Nothing meets what is before 1970, as in Kafka Streams: ``find`` sees to that.
+        if first < segment or first < 0 or last >= segment + length or first <= their_clock[TIME_KEY] - their_retention:
             found = find(encoded, first, last)
         else:
             keys = theirs.get(prefix)
@@ -405,16 +407,15 @@ def inner_join(
         now = our_clock[TIME_KEY]
         if timestamp > now:
             our_clock[TIME_KEY] = now = timestamp
-        at = prefix + pack_sequenced(timestamp, 0)
         keys = ours.get(prefix)
         if keys is None:
             keys = our_bucket(prefix)
         try:
-            if keys and keys[-1] >= at:
+            if keys and keys[-1] >= own_at:
                 keep(encoded, timestamp, value)
             elif timestamp > now - retention:
-                put(at, value, timestamp)
-                append(prefix, keys, at)
+                put(own_at, value, timestamp)
+                append(prefix, keys, own_at)
         except Exception as error:
             raise OperatorFailed(name, "encoding the value") from error
 

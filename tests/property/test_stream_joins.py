@@ -187,3 +187,20 @@ def test_a_self_join_is_as_if_the_stream_were_read_twice(
         if every and number % every == 0:
             chain.commit()
             chain.restore()
+
+
+@pytest.mark.parametrize("undoing", [False, True])
+def test_nothing_meets_what_is_before_1970(undoing: bool) -> None:
+    """Only a processor can give a record such a time. Where records may fail, the join is another piece of code."""
+    met: list[str] = []
+    topology = Topology("t")
+    left = topology.stream("left", key=TEXT, value=TEXT)
+    right = topology.stream("right", key=TEXT, value=TEXT)
+    joined = left.join(right, lambda one, other: f"{one},{other}", within=windows.join(ms(100)), store="j")
+    joined.for_each(lambda key, value: met.append(value))
+    chain = Chain(topology, undoing=undoing)
+    for side, value, time in (("left", "a", -50), ("right", "b", -40), ("left", "c", 10), ("right", "d", 60)):
+        chain.send(side, "k", value, time)
+    assert met == ["c,d"]
+    chain.send("right", "k", "e", 60)
+    assert met == ["c,d", "c,e"]
