@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
-from typing import Final
 
 from streamstate.engine.ports import Output
-from streamstate.engine.task import Task, TaskId
+from streamstate.engine.task import PORTION, Task, TaskId
 
 Writes = dict[str, dict[bytes, bytes | None]]
 Acknowledged = dict[tuple[TaskId, str], int]
-
-PORTION: Final = 1_000
 
 
 def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Acknowledged) -> Iterator[list[Output]]:

@@ -9,14 +9,6 @@ from streamstate.engine.ports import Message, TopicPartition
 
 def by_partition(messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
     """Runs of the same partition, in order."""
-    topic, partition = messages[0].topic(), messages[0].partition()
-    for message in messages:
-        if message.partition() != partition or message.topic() != topic:
-            return _several(messages)
-    return [(TopicPartition(topic, partition), messages)]
-
-
-def _several(messages: Sequence[Message]) -> list[tuple[TopicPartition, Sequence[Message]]]:
     runs: list[tuple[TopicPartition, Sequence[Message]]] = []
     begin = 0
     topic, partition = messages[0].topic(), messages[0].partition()

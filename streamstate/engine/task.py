@@ -36,7 +36,7 @@ from streamstate.topology.specs import Graph, SubTopology
 
 log = logging.getLogger("streamstate.task")
 
-PORTION = 1_000  # outputs
+PORTION = 1_000  # outputs of a commit that are sent at once
 DEFAULT_CACHE_BYTES = 1 << 20  # of a store, until the worker shares its budget out
 
 
@@ -104,8 +104,6 @@ class Task:
         self._undo: UndoLog | None = [] if has_policy(graph, subtopology) else None
         self._compiled: CompiledTask | None = None
         self._releases: Releases | None = None
-        # One of its operators holds records back, or stream time stays behind event times.
-        self._one_by_one = False
         self._turns: Turns | None = None
         self._initialised = False
         self._sealing = Sealing(str(task_id))
@@ -149,14 +147,13 @@ class Task:
         holders = self._compiled.holders
         self._releases = Releases(holders, self.context, self._undo, self._held_failed) if holders else None
         behind = any(entry.out_of_order_ms for entry in self._compiled.sources.values())
-        self._one_by_one = behind or self._releases is not None
         self._turns = Turns(
             context,
             self._failures,
             self._undo,
             self._releases,
             lambda time_ms: self._punctuate(time_ms, False),
-            self._one_by_one,
+            one_by_one=behind or self._releases is not None,
         )
         self._initialised = False
 
@@ -257,7 +254,8 @@ class Task:
         input_ = self.inputs[partition]
         entry, context, undo = input_.entry, self.context, self._undo
         assert entry is not None, "processing before it was opened"
-        if self._one_by_one:
+        assert self._turns is not None, "processing before it was opened"
+        if self._turns.one_by_one:
             return self._process_one_by_one(input_, messages, pace)
         decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
         forward, outputs, schedules = entry.forward, context.outputs, context.schedules
@@ -385,7 +383,7 @@ class Task:
         return (compiled is not None and compiled.pending) or (releases is not None and releases.pending)
 
     def flush(self) -> Iterator[None]:
-        """Send on what was held back for the commit; outputs go to ``context.outputs``. Stops whenever there are some,
+        """Send on what was held back for the commit; outputs go to ``context.outputs``. Stops whenever there are many,
         for them to be taken: those of a whole commit would be more memory than the processor's caches have."""
         while self.pending:
             if self._releases is not None:

@@ -34,6 +34,9 @@ class Turns:
         punctuate: does what is due at a stream time.
         one_by_one: something is to be done between records: one of the operators holds records back, or stream time
             stays behind event times.
+
+    Attributes:
+        one_by_one: see above.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class Turns:
         self._undo = undo
         self._releases = releases
         self._punctuate = punctuate
-        self._one_by_one = one_by_one
+        self.one_by_one = one_by_one
 
     def process(self, inputs: Sequence[Input], pace: Pace, may_go_on_without: MayGoOnWithout) -> int:
         """Process buffered records, as many as make a batch; return how many.
@@ -73,7 +76,7 @@ class Turns:
             lane, until = self._next(lanes, may_go_on_without)
             if lane is None:
                 break
-            done += (self._slow_run if self._one_by_one else self._run)(lane, until, limit - done, pace)
+            done += (self._slow_run if self.one_by_one else self._run)(lane, until, limit - done, pace)
         return done
 
     def _next(self, lanes: Sequence[_Lane], may_go_on_without: MayGoOnWithout) -> tuple[_Lane | None, int]:
