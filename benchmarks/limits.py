@@ -14,7 +14,7 @@ from rocksdict import WriteBatch
 
 from benchmarks.inputs import PARTITIONS
 from benchmarks.job import Job, received, say
-from benchmarks.loops import consumer_properties, producer_properties
+from benchmarks.loops import producer_properties, wholesale_properties
 from streamstate.rocksdb import Memory
 
 __all__ = ["LIMITS"]
@@ -26,7 +26,7 @@ _ENTRY = 50
 def _consume(job: Job) -> tuple[int, float]:
     """Every record of the input, read_committed; nothing is done with it."""
     (topic,) = job.inputs.values()
-    consumer = Consumer(consumer_properties(job))
+    consumer = Consumer(wholesale_properties(job))
     consumer.assign([TopicPartition(topic, number, 0) for number in range(PARTITIONS)])
     count, began = 0, 0.0
     while count < job.records:

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from rocksdict import MemtableFactory, Options, Rdict, WriteBatch, WriteOptions
 
 from benchmarks.job import Job, received, say, when_told_to_stop
-from benchmarks.loops import consumer_properties, producer_properties
+from benchmarks.loops import consumer_properties, producer_properties, wholesale_properties
 
 __all__ = ["open_for_bulk", "run"]
 
@@ -39,7 +39,7 @@ def open_for_bulk(path: str) -> tuple[Rdict, WriteOptions]:
 def _restore(job: Job, ends: dict[int, int]) -> Rdict:
     (topic,) = job.inputs.values()
     database, unlogged = open_for_bulk(str(job.state / "db"))
-    reader = Consumer({**consumer_properties(job), "group.id": f"{job.application_id}-restore"})
+    reader = Consumer({**wholesale_properties(job), "group.id": f"{job.application_id}-restore"})
     reader.assign([TopicPartition(topic, partition, 0) for partition in ends])
     left = dict(ends)
     total = 0

@@ -20,9 +20,16 @@ from benchmarks.expected import JOIN_WINDOW_MS
 from benchmarks.inputs import MINUTE_MS, PARTITIONS
 from benchmarks.job import Job, received, say, when_told_to_stop
 
-__all__ = ["LOOPS", "changelog_topic", "consumer_properties", "producer_properties", "repartition_topic"]
+__all__ = [
+    "LOOPS",
+    "changelog_topic",
+    "consumer_properties",
+    "producer_properties",
+    "repartition_topic",
+    "wholesale_properties",
+]
 
-_BATCH = 2_000
+_BATCH = 1_000
 _GRACE_MS = 30_000
 
 Sent = Callable[[str, bytes, bytes, int], None]
@@ -230,10 +237,16 @@ def consumer_properties(job: Job) -> dict[str, Any]:
         "isolation.level": "read_committed",
         "enable.auto.commit": False,
         "auto.offset.reset": "earliest",
-        "queued.min.messages": 20_000,
+        "queued.min.messages": 5_000,
+        "fetch.message.max.bytes": 262_144,
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 50,
     }
+
+
+def wholesale_properties(job: Job) -> dict[str, Any]:
+    """Those of the engine's client for replays, for reading much and doing little with it."""
+    return {**consumer_properties(job), "queued.min.messages": 20_000, "fetch.message.max.bytes": 1 << 20}
 
 
 def producer_properties(job: Job) -> dict[str, Any]:

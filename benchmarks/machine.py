@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 import subprocess
+import sys
+import sysconfig
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -28,7 +30,7 @@ def describe(**settings: Any) -> dict[str, str]:
         "commit": commit(),
         "machine": f"{_processor()}, {os.cpu_count()} cores, {_memory()}, {platform.system()} {platform.release()}",
         "load before": f"{os.getloadavg()[0]:.1f}",
-        "streamstate": f"{importlib.metadata.version('streamstate')} on Python {platform.python_version()}, "
+        "streamstate": f"{importlib.metadata.version('streamstate')} on {_python()}, "
         f"confluent-kafka {confluent_kafka.__version__}, librdkafka {library}, "
         f"rocksdict {importlib.metadata.version('rocksdict')}",
         "broker": f"Apache Kafka {load_lock().kafka_version}, one node on the same machine",
@@ -59,6 +61,13 @@ def _processor() -> str:
 
 def _memory() -> str:
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / (1 << 30):.0f} GiB"
+
+
+def _python() -> str:
+    # A tenth of the processor time is in it. Distributions optimise theirs by a way of their own.
+    optimized = "--enable-optimizations" in str(sysconfig.get_config_var("CONFIG_ARGS"))
+    origin = "the system's" if sys.base_prefix == "/usr" else f"a build with{'' if optimized else 'out'} optimizations"
+    return f"Python {platform.python_version()} ({origin})"
 
 
 def _java() -> str:

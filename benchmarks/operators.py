@@ -167,7 +167,7 @@ def measure(case: str, records: int, keys: int = KEYS) -> tuple[float, float]:
         gc.collect()
         # As the application does.
         gc.freeze()
-        gc.set_threshold(100_000, 20, 100)
+        gc.set_threshold(30_000, 70, 100)
         processing = committing = 0.0
         try:
             for batch in _batches(fed):

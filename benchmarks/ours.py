@@ -20,7 +20,10 @@ __all__ = ["TOPOLOGIES", "missing", "topology"]
 
 Event = dict[str, Any]
 
-_STATUS = timedelta(milliseconds=20)
+# How often it is looked whether the first record was there, and whether all is restored. Each look asks the client how
+# far behind every partition is: every 20 ms, that would be some per cent of the whole.
+_STATUS = timedelta(milliseconds=100)
+_STATUS_OF_RESTORE = timedelta(milliseconds=20)
 _MINUTE = timedelta(minutes=1)
 _GRACE = timedelta(seconds=30)
 
@@ -146,7 +149,8 @@ def main() -> None:
         state_dir=job.state,
         commit_interval=timedelta(milliseconds=job.commit_ms),
     )
-    application = Application(topology(job), settings, watch, _STATUS)
+    often = _STATUS_OF_RESTORE if job.work == "restore" else _STATUS
+    application = Application(topology(job), settings, watch, often)
     when_told_to_stop(application.stop)
     application.run()
     for status in newest:

@@ -45,7 +45,7 @@ class WorkerSettings:
     commit_timeout_ms: int = 60_000
     revoke_timeout_ms: int = 20_000
     poll_ms: int = 100
-    max_poll_records: int = 2_000
+    max_poll_records: int = 1_000
     batch_ms: int = 30
     buffer_records: int = 1_000
     max_task_idle_ms: int = 0

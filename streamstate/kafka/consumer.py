@@ -32,7 +32,10 @@ RebalanceProtocol = Literal["cooperative", "eager", "broker"]
 METADATA_PREFIX = b"CGMDv2:"
 
 READER_DEFAULTS: dict[str, Any] = {
-    "queued.min.messages": 20_000,
+    # Small, so that what was fetched is still in the processor's caches when its turn comes: with 20,000 records and
+    # fetches of 1 MB, a count took a fifth more processor time per record, and 40 MB more memory.
+    "queued.min.messages": 5_000,
+    "fetch.message.max.bytes": 262_144,
     "queued.max.messages.kbytes": 65_536,
     # The default of a second leaves the queue dry between fetches: a fifth of the rate.
     "fetch.queue.backoff.ms": 10,
@@ -41,6 +44,12 @@ READER_DEFAULTS: dict[str, Any] = {
     "fetch.error.backoff.ms": 50,
     "retry.backoff.ms": 50,
     "topic.metadata.refresh.interval.ms": 60_000,
+}
+# A replay does little with a record, and is faster the more there are at a time: 440,000 a second instead of 330,000.
+RESTORE_DEFAULTS: dict[str, Any] = {
+    **READER_DEFAULTS,
+    "queued.min.messages": 20_000,
+    "fetch.message.max.bytes": 1 << 20,
 }
 # Not overridable: the engine's guarantees rest on them.
 READER_RULES: dict[str, Any] = {
@@ -265,7 +274,7 @@ class KafkaRestoreConsumer:
     """
 
     def __init__(self, properties: Mapping[str, Any], name: str) -> None:
-        settings = {**READER_DEFAULTS, **properties, **READER_RULES, "group.id": f"{name}-restore"}
+        settings = {**RESTORE_DEFAULTS, **properties, **READER_RULES, "group.id": f"{name}-restore"}
         for member in ("group.instance.id", "group.protocol", "partition.assignment.strategy"):
             settings.pop(member, None)
         self._consumer = Consumer(settings, logger=client_logger())
