@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from itertools import groupby
 
+from streamstate.engine.polled import by_partition
 from streamstate.engine.ports import Admin, Message, OutOfRange, RestoreConsumer, TopicPartition, Unavailable
 from streamstate.engine.task import TaskId
 from streamstate.errors import SerdeError
@@ -140,15 +140,15 @@ class GlobalState:
             self._consumer = None
             consumer.close()
             return
-        for partition, group in groupby(messages, lambda message: TopicPartition(message.topic(), message.partition())):
-            self._apply(partition, list(group))
+        for partition, group in by_partition(messages, len(self._tables) == 1) if messages else ():
+            self._apply(partition, group)
         if not self.complete:
             positions = consumer.positions()
             self.complete = all(positions.get(p, 0) >= target for p, target in self._targets.items())
             if self.complete:
                 log.info("global tables are complete: %s", ", ".join(self._tables))
 
-    def _apply(self, partition: TopicPartition, messages: list[Message]) -> None:
+    def _apply(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
         assert self._backend is not None, "read before it was opened"
         name = self._store_of[partition.topic]
         rebuild, table = self._rebuild[name], self._tables[name]

@@ -130,6 +130,8 @@ class Restorer:
         self._batch = batch
         self._monotonic_ms = monotonic_ms
         self._active: dict[TopicPartition, Restoration] = {}
+        # All that were ever read: the client may hand over records of one that is not read any more.
+        self._topics: set[str] = set()
         self._since_ms: int | None = None
         self._since_records = 0
         self.records = 0
@@ -148,6 +150,7 @@ class Restorer:
                 "task %s: restoring store %r from offset %d to %d", item.task.id, item.store, item.start, item.target
             )
         self._active.update(restorations)
+        self._topics.update(changelog.topic for changelog in restorations)
         self._reassign()
 
     def remove(self, task: Task) -> None:
@@ -172,7 +175,7 @@ class Restorer:
         """Replay one batch; return the tasks of which every store is complete now."""
         assert self._consumer is not None, "polled without anything to restore"
         messages = self._consumer.poll(self._batch, timeout_ms)
-        for changelog, group in by_partition(messages) if messages else ():
+        for changelog, group in by_partition(messages, len(self._topics) == 1) if messages else ():
             restoration = self._active.get(changelog)
             if restoration is not None:
                 self._apply(restoration, group)

@@ -53,7 +53,7 @@ class WorkerSettings:
     behind_wait_ms: int = 60_000
     staging_bytes: int = 64 << 20
     cache_bytes: int = 64 << 20
-    restore_batch: int = 10_000
+    restore_batch: int = 1_000
     purge_interval_ms: int = 30_000
     broker_timeout_ms: int = 600_000
     out_of_range: Literal["fail", "earliest", "latest"] = "fail"

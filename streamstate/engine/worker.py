@@ -118,6 +118,7 @@ class Worker:
         )
         self._callback_failure: BaseException | None = None
         self._pace = Pace(clock, settings.batch_ms, settings.max_poll_records)
+        self._one_topic = len(self.assignment.topics) == 1
         self._started = self._closing = False
 
     def _make_task(self, task_id: TaskId, part: SubTopology) -> Task:
@@ -241,7 +242,7 @@ class Worker:
         self._membership.records_taken()
         processed = 0
         last: dict[TopicPartition, int] = {}
-        for partition, group in by_partition(messages):
+        for partition, group in by_partition(messages, self._one_topic):
             task = self.assignment.of_partition.get(partition)
             if task is None or task.phase is not Phase.RUNNING:
                 continue

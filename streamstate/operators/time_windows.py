@@ -179,7 +179,7 @@ def _decoded(
                 forward(windowed, new, old, newest)
             else:
                 direct(windowed, new, newest)
-        if now != before:
+        if closing and now != before:
             close(before, now)
 
     return run

@@ -302,15 +302,20 @@ class RocksBackend:
 
 
 def _fill(batch: WriteBatch, handle: Any, entries: Mapping[bytes, bytes | None], bound: bytes = b"") -> None:
-    """Put entries of a store into a batch, without deletions below ``bound``, where a range is deleted as a whole."""
-    put, delete = batch.put, batch.delete
+    """Put entries of a store into a batch, without deletions below ``bound``, where a range is deleted as a whole.
+
+    Afterwards the batch goes on with the database's own column family.
+    """
+    # By subscript, without a handle in each call: half of what ``put`` with one takes.
+    batch.set_default_column_family(handle)
     # In key order: one behind the other they go into the memtable for a third; sorting takes a sixth.
     for key in sorted([key for key in entries if key >= bound] if bound else entries):
         value = entries[key]
         if value is not None:
-            put(key, value, handle)
+            batch[key] = value
         else:
-            delete(key, handle)
+            del batch[key]
+    batch.set_default_column_family(None)
 
 
 def _open(path: Path, stores: Sequence[str], memory: Memory) -> Rdict:
