@@ -8,16 +8,21 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.contenders import CONTENDERS, OURS
+from benchmarks.contenders import CONTENDERS, OURS, Contender
 from benchmarks.process import Running, Team
 from benchmarks.progress import Observer
+from benchmarks.restore import Restores
 from benchmarks.runs import Bench, place, start
 from benchmarks.workloads import Case
 from streamstate.errors import ConfigError
 
 __all__ = ["profiler", "run_profile"]
+
+# Begins to watch a process.
+Recording = Callable[[Running], subprocess.Popen[bytes]]
 
 _RATE = 250
 _END_S = 60
@@ -37,7 +42,7 @@ def profiler() -> str:
 
 
 def run_profile(bench: Bench, case: Case, target: Path, *, native: bool) -> Path:
-    """Run a throughput case once with our worker and draw a flame graph of it.
+    """Run a case of throughput or restore once with our worker and draw a flame graph of it.
 
     Args:
         target: the SVG file.
@@ -47,40 +52,76 @@ def run_profile(bench: Bench, case: Case, target: Path, *, native: bool) -> Path
         The file.
 
     Raises:
-        ConfigError: the profiler is not installed, or the workload is none of throughput.
+        ConfigError: the profiler is not installed or does not end, or the workload is none of throughput or restore.
     """
-    if case.workload.kind != "throughput":
-        raise ConfigError(f"workload {case.workload.name} has no throughput to profile; see --list")
     program = profiler()
     contender = CONTENDERS[OURS]
     reason = contender.missing(case.workload.work)
     if reason is not None:
         raise ConfigError(reason)
-    topics = bench.inputs.topics(case.workload.inputs, bench.records)
     target.parent.mkdir(parents=True, exist_ok=True)
+    match case.workload.kind:
+        case "throughput":
+            errors = _throughput(bench, case, contender, lambda member: _record(program, member, target, native))
+        case "restore":
+            errors = _restore(bench, case, contender, lambda member: _record(program, member, target, native))
+        case _:
+            raise ConfigError(f"workload {case.workload.name} has nothing to profile; see --list")
+    if not target.exists():
+        raise ConfigError(f"py-spy wrote nothing: {errors}")
+    return target
+
+
+def _throughput(bench: Bench, case: Case, contender: Contender, record: Recording) -> str:
+    topics = bench.inputs.topics(case.workload.inputs, bench.records)
     with place(bench, case, contender) as at, Team() as team:
         observer = Observer(bench.servers, at.application_id, topics)
         try:
             start(team, bench, case, contender, at, inputs=topics)
             # Starting up is of no interest.
             team.wait(lambda: bool(team.said("first")), bench.limit_s(bench.records), "the first record")
-            recording = _record(program, team.members[0], target, native)
+            recording = record(team.members[0])
             try:
                 observer.follow(team, bench.limit_s(observer.total))
             finally:
                 # It ends with what it watches; until then it would draw an idle worker.
                 team.stop()
-                _, errors = recording.communicate(timeout=_END_S)
+                errors = _ended(recording)
         finally:
             observer.close()
-    if not target.exists():
-        raise ConfigError(f"py-spy wrote nothing: {errors.decode('utf-8', 'replace').strip()}")
-    return target
+    return errors
+
+
+def _restore(bench: Bench, case: Case, contender: Contender, record: Recording) -> str:
+    recordings: list[subprocess.Popen[bytes]] = []
+
+    def watch(team: Team) -> None:
+        team.wait(lambda: bool(team.said("waiting") or team.said("restored")), bench.limit_s(0), "the restore")
+        recordings.append(record(team.members[0]))
+
+    with Restores(bench, bench.records) as restores:
+        try:
+            restores.run(case, contender, watch)
+        finally:
+            errors = "".join(_ended(recording) for recording in recordings)
+    return errors
+
+
+def _ended(recording: subprocess.Popen[bytes]) -> str:
+    """What the profiler says at its end, which is that of the process it watches."""
+    try:
+        _, errors = recording.communicate(timeout=_END_S)
+    except subprocess.TimeoutExpired:
+        recording.kill()
+        recording.communicate()
+        raise ConfigError(f"py-spy did not end within {_END_S} s of the process that it watched; try again") from None
+    return errors.decode("utf-8", "replace").strip()
 
 
 def _record(program: str, member: Running, target: Path, native: bool) -> subprocess.Popen[bytes]:
     command = [program, "record", "--pid", str(member.pid), "--output", str(target)]
-    command += ["--format", "flamegraph", "--rate", str(_RATE), "--duration", "3600", "--gil"]
-    if native:
-        command[-1:] = ["--native"]
+    command += ["--format", "flamegraph", "--rate", str(_RATE), "--duration", "3600"]
+    # Without stopping the process for each sample: now and then py-spy does not let go of a thread that it has stopped.
+    # C code cannot be looked into without.
+    command += ["--native"] if native else ["--gil", "--nonblocking"]
     return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import random
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Self
@@ -26,9 +27,12 @@ from benchmarks.workloads import Case
 from streamstate.engine.ports import TopicPartition
 from streamstate.kafka import KafkaAdmin
 
-__all__ = ["ENTRY_BYTES", "Restores", "entry", "entry_key"]
+__all__ = ["ENTRY_BYTES", "Restores", "Watch", "entry", "entry_key"]
 
 ENTRY_BYTES = 100
+# Told of the processes that restore.
+Watch = Callable[[Team], None]
+
 _ASKED = 1_000
 _ASKED_FOR = b"?"
 
@@ -102,8 +106,12 @@ class Restores:
     def __exit__(self, *error: object) -> None:
         self._places.close()
 
-    def run(self, case: Case, contender: Contender) -> dict[str, Any]:
-        """Restore once, into an empty directory."""
+    def run(self, case: Case, contender: Contender, watch: Watch = lambda _: None) -> dict[str, Any]:
+        """Restore once, into an empty directory.
+
+        Args:
+            watch: called when the processes that restore are started.
+        """
         known = self._written.get((case.name, contender.name))
         if known is None:
             known = self._written[case.name, contender.name] = self._write(case, contender)
@@ -112,7 +120,7 @@ class Restores:
         asked = random.Random(known.rounds).sample(range(self._entries), min(_ASKED, self._entries))
         known.rounds += 1
         try:
-            return _restored(self._bench, case, contender, known.at, known.topic, known.ends, asked)
+            return _restored(self._bench, case, contender, known, asked, watch)
         except BaseException:
             # What it was asked for may wait in its input: the next round has a changelog of its own.
             del self._written[case.name, contender.name]
@@ -128,16 +136,24 @@ class Restores:
         ends = {partition.partition: end for partition, end in admin.log_ends(partitions).items()}
         if contender.name != LOOP:
             with Team() as team:
-                _work_off(bench, case, contender, at, team, topic, {})
+                _work_off(bench, case, contender, _Written(at, topic, ends), team, {})
         return _Written(at, topic, ends)
 
 
 def _work_off(
-    bench: Bench, case: Case, contender: Contender, at: Place, team: Team, topic: str, options: dict[str, str]
+    bench: Bench,
+    case: Case,
+    contender: Contender,
+    written: _Written,
+    team: Team,
+    options: dict[str, str],
+    watch: Watch = lambda _: None,
 ) -> Cost:
-    observer = Observer(bench.servers, at.application_id, {"events": topic})
+    inputs = {"events": written.topic}
+    observer = Observer(bench.servers, written.at.application_id, inputs)
     try:
-        start(team, bench, case, contender, at, inputs={"events": topic}, options=options)
+        start(team, bench, case, contender, written.at, inputs=inputs, options=options)
+        watch(team)
         observer.follow(team, bench.limit_s(observer.total))
     finally:
         observer.close()
@@ -145,8 +161,9 @@ def _work_off(
 
 
 def _restored(
-    bench: Bench, case: Case, contender: Contender, at: Place, topic: str, ends: dict[int, int], asked: list[int]
+    bench: Bench, case: Case, contender: Contender, written: _Written, asked: list[int], watch: Watch
 ) -> dict[str, Any]:
+    at, topic, ends = written.at, written.topic, written.ends
     entries = sum(ends.values())
     outputs = [TopicPartition(at.output, number) for number in range(PARTITIONS)]
     before = KafkaAdmin({"bootstrap.servers": bench.servers}).log_ends(outputs)
@@ -156,7 +173,7 @@ def _restored(
     producer.flush()
     options = {"ends": json.dumps(ends)} if contender.name == LOOP else {}
     with Team() as team:
-        cost = _work_off(bench, case, contender, at, team, topic, options)
+        cost = _work_off(bench, case, contender, written, team, options, watch)
         # Whoever only says that it waits has begun after the last time.
         began = team.said("restore-start")[:1] or team.said("waiting")[-1:]
         restored = team.said("restored")
