@@ -60,11 +60,15 @@ def run_profile(bench: Bench, case: Case, target: Path, *, native: bool) -> Path
     if reason is not None:
         raise ConfigError(reason)
     target.parent.mkdir(parents=True, exist_ok=True)
+
+    def record(member: Running) -> subprocess.Popen[bytes]:
+        return _record(program, member, target, native)
+
     match case.workload.kind:
         case "throughput":
-            errors = _throughput(bench, case, contender, lambda member: _record(program, member, target, native))
+            errors = _throughput(bench, case, contender, record)
         case "restore":
-            errors = _restore(bench, case, contender, lambda member: _record(program, member, target, native))
+            errors = _restore(bench, case, contender, record)
         case _:
             raise ConfigError(f"workload {case.workload.name} has nothing to profile; see --list")
     if not target.exists():

@@ -140,7 +140,7 @@ class GlobalState:
             self._consumer = None
             consumer.close()
             return
-        for partition, group in by_partition(messages, len(self._tables) == 1) if messages else ():
+        for partition, group in by_partition(messages, len(self._tables) == 1):
             self._apply(partition, group)
         if not self.complete:
             positions = consumer.positions()

@@ -15,10 +15,11 @@ def by_partition(messages: Sequence[Message], one_topic: bool) -> list[tuple[Top
     """Runs of the same partition, in order.
 
     Args:
-        messages: at least one.
         one_topic: true when they cannot be of several topics: then only the first one of a run is asked for its own,
             which is half of what this costs.
     """
+    if not messages:
+        return []
     runs: list[tuple[TopicPartition, Sequence[Message]]] = []
     for partition, group in _runs(messages, [message.partition() for message in messages]):
         if one_topic:

@@ -175,7 +175,7 @@ class Restorer:
         """Replay one batch; return the tasks of which every store is complete now."""
         assert self._consumer is not None, "polled without anything to restore"
         messages = self._consumer.poll(self._batch, timeout_ms)
-        for changelog, group in by_partition(messages, len(self._topics) == 1) if messages else ():
+        for changelog, group in by_partition(messages, len(self._topics) == 1):
             restoration = self._active.get(changelog)
             if restoration is not None:
                 self._apply(restoration, group)

@@ -102,7 +102,7 @@ def _any(folding: Folding, aggregator: Aggregator, windows: TimeWindows, close: 
                 raise OperatorFailed(name) from error
             if not closing:
                 forward(Windowed(key, start, start + size), new, old, newest)
-        if now != before:
+        if closing and now != before:
             close(before, now)
 
     return run
