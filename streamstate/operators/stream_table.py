@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Any
 
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext
-from streamstate.operators.stateless import Forward
+from streamstate.operators.stateless import Forward, with_encoded_key
 from streamstate.operators.table import Getter, GetterAsOf
 from streamstate.state import StagedStore
 from streamstate.topology import table_specs
@@ -28,6 +28,9 @@ def join(
     forward: Forward,
 ) -> Forward:
     """With the row as it is now."""
+    store: StagedStore | None = getattr(row, "store", None)
+    if store is not None:
+        return _join_stored(name, joiner, left, store, context, forward)
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if value is None or (key is None and not left):
@@ -41,6 +44,42 @@ def join(
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(key, joined, timestamp)
+
+    return run
+
+
+def _join_stored(
+    name: str,
+    joiner: Callable[[Any, Any], Any],
+    left: bool,
+    store: StagedStore,
+    context: TaskContext,
+    forward: Forward,
+) -> Forward:
+    """The same where the row is what a store has. Written out: three calls less per record, and one encoding of the
+    key for the store and for the topic that results go to."""
+    serialize_key, row = store.spec.key.serialize, store.value
+    keyed = with_encoded_key(forward, serialize_key)
+    as_encoded, send = keyed is not None, keyed or forward
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        encoded = found = None
+        if value is None or (key is None and not left):
+            context.dropped += 1
+            return
+        if key is not None:
+            try:
+                encoded = serialize_key(key)
+            except Exception as error:
+                raise OperatorFailed(name, "encoding the key") from error
+            found = row(encoded)
+            if found is None and not left:
+                return
+        try:
+            joined = joiner(value, found)
+        except Exception as error:
+            raise OperatorFailed(name) from error
+        send(encoded if as_encoded else key, joined, timestamp)
 
     return run
 

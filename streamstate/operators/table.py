@@ -269,7 +269,10 @@ def rows_kept(name: str, store: StagedStore, forward: Change, *, needs_old: bool
 
 
 def rows_in(name: str, store: StagedStore, result: Callable[[Any], Any] | None = None) -> Getter:
-    """Looks rows up in a store, for the operator ``name``; ``result`` makes of the stored value what is shown."""
+    """Looks rows up in a store, for the operator ``name``; ``result`` makes of the stored value what is shown.
+
+    Where rows are what is stored, the getter says so by its attribute ``store``.
+    """
     serialize_key, get = store.spec.key.serialize, store.get
 
     def row(key: Any) -> tuple[Any, int] | None:
@@ -280,6 +283,7 @@ def rows_in(name: str, store: StagedStore, result: Callable[[Any], Any] | None =
         return get(encoded)
 
     if result is None:
+        row.store = store  # type: ignore[attr-defined]
         return row
     show = result
 

@@ -22,7 +22,7 @@ from typing import Any, Final
 from streamstate.state.backend import Backend
 from streamstate.state.entries import MISSING, Entry, UndoLog
 from streamstate.state.format import VERSION, pack_header, unpack_header
-from streamstate.state.staging import ENTRY_BYTES, EncodedStore
+from streamstate.state.staging import ENTRY_BYTES, EncodedStore, StagedStore
 from streamstate.store_spec import StoreSpec
 from streamstate.window_keys import pack_time, unpack_time
 
@@ -66,6 +66,9 @@ class ExpiringStore(EncodedStore):
         if stored is None or unpack_header(stored)[1] + self._ttl <= self._stream_time():
             return None
         return self._to_entry(stored)
+
+    def value(self, key: bytes) -> Any:
+        return StagedStore.value(self, key)
 
     def put(self, key: bytes, value: Any, timestamp: int) -> None:
         at = ENTRY + key

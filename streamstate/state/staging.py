@@ -86,6 +86,11 @@ class StagedStore:
         """The newest entry of ``key``, its value decoded."""
         raise AssertionError("abstract")
 
+    def value(self, key: bytes) -> Any:
+        """The value alone, for who has no use for its timestamp; None where there is no entry."""
+        entry = self.get(key)
+        return None if entry is None else entry[0]
+
     def put(self, key: bytes, value: Any, timestamp: int) -> None:
         """Stage an entry; a None value deletes."""
         raise AssertionError("abstract")
@@ -351,6 +356,12 @@ class EncodedStore(StagedStore):
         if stored is MISSING:
             stored = self.load(key)
         return None if stored is None else self._to_entry(stored)
+
+    def value(self, key: bytes) -> Any:
+        stored = self.staged.get(key, MISSING)
+        if stored is MISSING:
+            stored = self.load(key)
+        return None if stored is None else self._deserialize(stored[HEADER_BYTES:])
 
     def put(self, key: bytes, value: Any, timestamp: int) -> None:
         stored = None if value is None else pack_header(VERSION, timestamp) + self._serialize(value)

@@ -71,6 +71,7 @@ def test_what_lives_is_shown_and_nothing_else(undo: bool, swept_per_commit: int,
                     kept.time += by
             live = {key: entry for key, entry in kept.model.items() if entry[1] + TTL_MS > kept.time}
             assert all(kept.store.get(key) == live.get(key) for key in KEYS)
+            assert all(kept.store.value(key) == live.get(key, (None,))[0] for key in KEYS)
             assert list(kept.store.scan(None, None)) == sorted(live.items())
             assert list(kept.store.scan(b"a", b"b", reverse=True)) == sorted(
                 ((key, entry) for key, entry in live.items() if b"a" <= key < b"b"), reverse=True

@@ -95,7 +95,9 @@ class StagingMachine(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def get(self, key: bytes) -> None:
-        assert self.store.get(key) == self.model().get(key)
+        entry = self.model().get(key)
+        assert self.store.get(key) == entry
+        assert self.store.value(key) == (None if entry is None else entry[0])
 
     @rule(data=st.data(), key=KEYS, timestamp=TIMES)
     def put(self, data: st.DataObject, key: bytes, timestamp: int) -> None:
