@@ -76,7 +76,15 @@ class Turns:
             lane, until = self._next(lanes, may_go_on_without)
             if lane is None:
                 break
-            done += (self._slow_run if self.one_by_one else self._run)(lane, until, limit - done, pace)
+            if self.one_by_one:
+                done += self._slow_run(lane, until, limit - done, pace)
+                continue
+            other: _Lane | None = None
+            if len(lanes) == 2:
+                other = lanes[1] if lane is lanes[0] else lanes[0]
+                if other[0].head is None:
+                    other = None
+            done += self._run(lane, until, limit - done, pace, other, lanes[0])
         return done
 
     def _next(self, lanes: Sequence[_Lane], may_go_on_without: MayGoOnWithout) -> tuple[_Lane | None, int]:
@@ -104,8 +112,18 @@ class Turns:
                 until = time
         return best, until
 
-    def _run(self, lane: _Lane, until: int, most: int, pace: Pace) -> int:
-        """Process records of one input up to a time; return how many. ``Task.process`` does it for an only input."""
+    def _run(self, lane: _Lane, until: int, most: int, pace: Pace, other: _Lane | None, first: _Lane) -> int:
+        """Process records of one input up to a time; return how many. ``Task.process`` does it for an only input.
+
+        Args:
+            lane: whose turn it is.
+            until: see above.
+            most: records to process.
+            pace: ends it early.
+            other: whose turn it is behind that time; None to end there. Of two inputs that both have records: their
+                turns are short, and there is nobody else to ask.
+            first: the lane whose turn it is at equal times.
+        """
         input_, entry, decode_key, decode_value, extract, forward = lane
         context, undo, buffer = self._context, self._undo, input_.buffer
         assert input_.head is not None, "no head"
@@ -154,7 +172,17 @@ class Turns:
                     key, value, timestamp, failure = decoded_head(input_, context)
                 if timestamp > until:
                     input_.head = key, value, timestamp, failure
-                    return done
+                    if other is None:
+                        return done
+                    input_.next_offset = last.offset() + 1
+                    last = None
+                    until = timestamp if other is first else timestamp - 1
+                    lane, other = other, lane
+                    input_, entry, decode_key, decode_value, extract, forward = lane
+                    buffer = input_.buffer
+                    assert input_.head is not None, "no head"
+                    key, value, timestamp, failure = input_.head
+                    input_.head = None
         finally:
             if last is not None:
                 input_.next_offset = last.offset() + 1

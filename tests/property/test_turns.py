@@ -22,6 +22,8 @@ from streamstate.testing import ManualClock
 from streamstate.topology.specs import CONTINUE, FAIL, ErrorPolicy
 
 TOPICS = ("a", "b", "c")
+# Two that both have records take turns in a way of their own.
+TWO = TOPICS[:2]
 # Those of a record's value that fail: in its decoder, in the operator, or by having no time.
 UNDECODABLE, FAILING, TIMELESS = b"undecodable", b"failing", b"timeless"
 
@@ -63,6 +65,7 @@ class Side:
 
     one_by_one: bool
     policy: ErrorPolicy
+    topics: tuple[str, ...] = TOPICS
     inputs: dict[str, Input] = field(default_factory=dict)
     seen: list[tuple[Any, ...]] = field(default_factory=list)
 
@@ -74,7 +77,7 @@ class Side:
         self.pace = Pace(ManualClock(), 1_000, 100)
         self.halt_at: tuple[str, int] | None = None
         self.turns = Turns(self.context, self.failures, self.undo, None, self.punctuate, self.one_by_one)
-        for number, topic in enumerate(TOPICS):
+        for number, topic in enumerate(self.topics):
             self.inputs[topic] = Input(TopicPartition(topic, 0), self.entry(topic, number), next_offset=0)
 
     def entry(self, topic: str, number: int) -> SourceEntry:
@@ -126,25 +129,29 @@ VALUES = st.sampled_from([b"v", b"v", b"v", b"v", b"v", None, UNDECODABLE, FAILI
 
 
 @st.composite
-def scripts(draw: st.DrawFn) -> list[tuple[Any, ...]]:
+def scripts(draw: st.DrawFn, topics: tuple[str, ...]) -> list[tuple[Any, ...]]:
     """By turns, records that come and batches that are processed."""
-    offsets, times = dict.fromkeys(TOPICS, 0), dict.fromkeys(TOPICS, 0)
+    offsets, times = dict.fromkeys(topics, 0), dict.fromkeys(topics, 0)
     steps: list[tuple[Any, ...]] = []
     for _ in range(draw(st.integers(1, 6))):
         come = []
-        for topic in draw(st.lists(st.sampled_from(TOPICS), max_size=25)):
+        for topic in draw(st.lists(st.sampled_from(topics), max_size=25)):
             times[topic] += draw(st.integers(-3, 6))
             come.append(Record(topic, offsets[topic], draw(VALUES), times[topic]))
             offsets[topic] += 1
         halt_at = draw(st.sampled_from([None, *((record.of, record.at) for record in come)]))
-        empty = draw(st.frozensets(st.sampled_from(TOPICS)))
+        empty = draw(st.frozensets(st.sampled_from(topics)))
         steps.append((come, draw(st.integers(1, 30)), halt_at, empty))
     return steps
 
 
-@given(script=scripts(), policy=st.sampled_from([CONTINUE, FAIL]))
-def test_runs_are_what_records_one_by_one_are(script: list[tuple[Any, ...]], policy: ErrorPolicy) -> None:
-    sides = [Side(one_by_one, policy) for one_by_one in (False, True)]
+@pytest.mark.parametrize("topics", [TWO, TOPICS], ids=len)
+@given(data=st.data(), policy=st.sampled_from([CONTINUE, FAIL]))
+def test_runs_are_what_records_one_by_one_are(
+    topics: tuple[str, ...], data: st.DataObject, policy: ErrorPolicy
+) -> None:
+    script = data.draw(scripts(topics))
+    sides = [Side(one_by_one, policy, topics) for one_by_one in (False, True)]
     for side in sides:
         side.context.schedules.next_stream_ms = 5
     for come, size, halt_at, empty in script:
@@ -168,19 +175,21 @@ def merged(records: dict[str, list[int]]) -> Iterator[tuple[str, int]]:
     """By time, and by the order of the topics where times are equal; each topic in its own order."""
     left = {topic: list(times) for topic, times in records.items()}
     while any(left.values()):
-        topic = min((t for t in TOPICS if left[t]), key=lambda t: (left[t][0], TOPICS.index(t)))
+        topic = min((t for t in left if left[t]), key=lambda t: (left[t][0], TOPICS.index(t)))
         yield topic, left[topic].pop(0)
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
-@given(records=st.fixed_dictionaries({t: st.lists(st.integers(0, 30), max_size=20) for t in TOPICS}))
-def test_the_smallest_time_goes_first(one_by_one: bool, records: dict[str, list[int]]) -> None:
-    side = Side(one_by_one, FAIL)
+@pytest.mark.parametrize("topics", [TWO, TOPICS], ids=len)
+@given(data=st.data())
+def test_the_smallest_time_goes_first(one_by_one: bool, topics: tuple[str, ...], data: st.DataObject) -> None:
+    records = data.draw(st.fixed_dictionaries({t: st.lists(st.integers(0, 30), max_size=20) for t in topics}))
+    side = Side(one_by_one, FAIL, topics)
     for topic, times in records.items():
         side.come([Record(topic, number, b"v", time) for number, time in enumerate(times)])
     side.process(1_000, None, frozenset(TOPICS))
     assert [(seen[0], seen[3]) for seen in side.seen if seen[0] != "punctuated"] == list(merged(records))
-    assert side.positions() == [len(records[topic]) for topic in TOPICS]
+    assert side.positions() == [len(records[topic]) for topic in topics]
 
 
 def test_nobody_goes_on_without_an_input_that_is_waited_for() -> None:
