@@ -3,6 +3,9 @@
 Rule of this module: every change is one WriteBatch over all column families, with the write-ahead log on and not
 synced. A killed process loses nothing it applied; a machine that loses power loses the newest batches whole, and the
 changelog has them.
+
+Entries that are restored go past the log, and their position stays in memory until they are in files: a position on
+disk never says more than the files have. What a crash leaves of them is replayed over, from the position before.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rocksdict import (
     BlockBasedIndexType,
@@ -24,6 +27,7 @@ from rocksdict import (
     Rdict,
     WriteBatch,
     WriteBufferManager,
+    WriteOptions,
 )
 
 from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted
@@ -38,6 +42,8 @@ OFFSET = b"offset:"
 FACT = b"fact:"
 # When (seconds since 1970) the state last was what Kafka had: at its newest commit, or when its replay began.
 CURRENT_KEY = b"current"
+# A crash makes at most this long a part of a restore, in seconds, be done again.
+KEEP_EVERY_S: Final = 30
 # Column families of stores are prefixed, so that a store may be called "default".
 FAMILY = "store:"
 
@@ -117,6 +123,12 @@ class RocksBackend:
         self._release = release
         self._written = written
         self._damaged = False
+        self._past_log = WriteOptions()
+        # An attribute, whatever its stub says.
+        self._past_log.disable_wal = True  # type: ignore[assignment, method-assign]
+        # Positions of what was restored and may be in memory only, and since when.
+        self._restored: dict[str, int] = {}
+        self._restored_since_s = 0.0
         self._families: dict[str, Any] = {}
         self._db: Any = _open(path, stores, memory)
         try:
@@ -228,6 +240,9 @@ class RocksBackend:
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
     ) -> None:
+        if self._restored:
+            # Before anything that builds on it: a log that is read again would have a hole below.
+            self._keep_restored()
         batch = WriteBatch(raw_mode=True)
         put = batch.put
         for store, bound in expired_below.items():
@@ -248,16 +263,39 @@ class RocksBackend:
             self._written()
 
     def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
-        batch = WriteBatch(raw_mode=True)
-        _fill(batch, self._handles[store], records)
-        batch.put(POSITION + store.encode(), b"%d" % position)
+        now_s = time.monotonic()
         if self.current_s is None:
             self.current_s = time.time()
-            batch.put(CURRENT_KEY, b"%d" % self.current_s)
+        if not self._restored:
+            self._restored_since_s = now_s
+        if records:
+            batch = WriteBatch(raw_mode=True)
+            _fill(batch, self._handles[store], records)
+            with self._explained():
+                self._db.write(batch, self._past_log)
+                self._written()
+        else:
+            # Complete: on its way into files while others are restored, and while records are processed.
+            with self._explained():
+                self._families[store].flush(False)
+        self._restored[store] = position
+        if now_s - self._restored_since_s >= KEEP_EVERY_S:
+            self._keep_restored()
+
+    def _keep_restored(self) -> None:
+        """Entries first, then the positions that speak of them."""
+        batch = WriteBatch(raw_mode=True)
+        with self._explained():
+            for store, position in self._restored.items():
+                self._families[store].flush()
+                batch.put(POSITION + store.encode(), b"%d" % position)
+        assert self.current_s is not None, "restored at no time"
+        batch.put(CURRENT_KEY, b"%d" % self.current_s)
         self._write(batch)
+        self._restored.clear()
 
     def positions(self) -> dict[str, int]:
-        return {name: int(value) for name, value in self._meta(POSITION)}
+        return {name: int(value) for name, value in self._meta(POSITION)} | self._restored
 
     def offsets(self) -> dict[InputPartition, int]:
         found = {}
@@ -293,9 +331,15 @@ class RocksBackend:
             batch.delete(key, handle)
         batch.delete(POSITION + store.encode())
         self._write(batch)
+        self._restored.pop(store, None)
 
     def close(self) -> None:
         try:
+            if self._restored and not self._damaged:
+                try:
+                    self._keep_restored()
+                except StreamStateError as error:
+                    log.warning("what was restored last will be restored again: %s", error)
             self._handles.clear()
             self._close_files()
             if self._damaged:

@@ -63,7 +63,16 @@ class Backend(Protocol):
         ...
 
     def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
-        """Apply the newest of some changelog records by key, and move the store's position, all or nothing."""
+        """Apply the newest of some changelog records by key, and move the store's position.
+
+        Kept at the latest by the next ``apply`` or by ``close``. A crash before leaves an earlier position, and any of
+        the entries: they are replayed from there.
+
+        Args:
+            store: its name.
+            records: entries by key; None deletes. None at all: the store is complete.
+            position: behind the last of them.
+        """
         ...
 
     def positions(self) -> dict[str, int]:

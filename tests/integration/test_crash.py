@@ -189,7 +189,7 @@ def test_restore_after_a_kill_in_a_transaction(application: Application) -> None
 
 
 def test_kill_while_restoring(application: Application) -> None:
-    """What was restored before the kill is kept, and the rest follows."""
+    """Of what was restored before the kill, what is not in files yet is restored again, and the rest follows."""
     lines, counts = application.create("lines", 4), application.create("counts", 3)
     feeder, reader = application.feeder(lines, seed=15), application.reader(counts)
     arguments = {"lines": lines, "counts": counts}
@@ -205,7 +205,7 @@ def test_kill_while_restoring(application: Application) -> None:
     restored = second.of_kind("restoring")[0]["records"]
     third = application.start("word_count", arguments, state="fresh")
     third.wait_tasks(TASKS)
-    assert third.status["restored"] == present - restored
+    assert present - restored <= third.status["restored"] <= present
     feeder.feed(200)
     reader.until(feeder.words.total())
     third.stop()

@@ -177,6 +177,25 @@ def test_a_disk_loses_whole_writes_newest_first() -> None:
     assert (contents(backend), backend.positions(), backend.facts()) == ({}, {}, {})
 
 
+@pytest.mark.parametrize("entries", [False, True])
+def test_a_crash_takes_what_was_restored_and_not_kept(entries: bool) -> None:
+    backend = SimulatedBackend(["s", "t"], ManualClock().monotonic_ms, lambda call, phase: None)
+    backend.restore("s", {b"a": b"1"}, 1)
+    backend.restore("s", {b"a": None, b"b": b"1"}, 3)
+    backend.lose_restored(entries)
+    assert (contents(backend), backend.positions()) == ({} if entries else {b"b": b"1"}, {})
+    backend.restore("s", {b"a": b"1"}, 1)
+    backend.apply({"s": {b"c": b"1"}}, {"s": 5}, {("in", 0): 1})
+    backend.restore("s", {b"c": b"2"}, 6)
+    backend.lose_restored(entries)
+    assert contents(backend)[b"c"] == (b"1" if entries else b"2")
+    assert (backend.positions(), backend.offsets()) == ({"s": 5}, {("in", 0): 1})
+    backend.restore("s", {b"c": b"2"}, 6)
+    backend.close()
+    backend.lose_restored(entries)
+    assert (contents(backend)[b"c"], backend.positions()) == (b"2", {"s": 6})
+
+
 @pytest.mark.parametrize(("leaves", "values"), [("kept", 3), ("torn", 2), ("older", 1), ("lost", 0)])
 def test_what_a_crash_leaves(leaves: str, values: int) -> None:
     clock = ManualClock()

@@ -1,7 +1,8 @@
 """State directories that can lose what was written last.
 
 Rule of this module: every write is one step that is there or not, as RocksDB's write batches are; what a crash
-takes away are whole steps, newest first.
+takes away are whole steps, newest first. What was restored is kept with the next ``apply`` or when it is closed; before
+that, every crash takes its positions, and of some tasks its entries.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class SimulatedBackend(MemoryBackend):
         self._now_ms = now_ms
         self._hook = hook
         self._steps: list[Step] = []
+        # How many steps are kept, and positions of the stores that were restored since, as they were before.
+        self._kept = 0
+        self._positions_before: dict[str, int | None] = {}
 
     def apply(
         self,
@@ -53,17 +57,20 @@ class SimulatedBackend(MemoryBackend):
             touched.setdefault(store, []).extend(key for key in self._data[store] if key < bound)
         self._remember(touched)
         super().apply(writes, positions, offsets, expired_below)
+        self._keep()
         self._hook("disk.apply", "after")
 
     def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
         self._hook("disk.restore", "before")
         self._remember({store: list(records)})
+        self._positions_before.setdefault(store, self._positions.get(store))
         super().restore(store, records, position)
         self._hook("disk.restore", "after")
 
     def clear(self, store: str) -> None:
         self._remember({store: list(self._data[store])})
         super().clear(store)
+        self._positions_before.pop(store, None)
 
     def note(self, facts: Mapping[str, str]) -> None:
         self._remember({})
@@ -71,6 +78,22 @@ class SimulatedBackend(MemoryBackend):
 
     def close(self) -> None:
         """Its data is kept by the disk."""
+        self._keep()
+
+    def _keep(self) -> None:
+        self._kept = len(self._steps)
+        self._positions_before.clear()
+
+    def lose_restored(self, entries: bool) -> None:
+        """Lose what was restored and is not kept: its positions, or its entries too."""
+        if entries:
+            self.take_back(len(self._steps) - self._kept)
+        for store, position in self._positions_before.items():
+            if position is None:
+                self._positions.pop(store, None)
+            else:
+                self._positions[store] = position
+        self._keep()
 
     def _remember(self, touched: Mapping[str, Sequence[bytes]]) -> None:
         before = {store: {key: self._data[store].get(key) for key in keys} for store, keys in touched.items()}
@@ -83,6 +106,7 @@ class SimulatedBackend(MemoryBackend):
             for store, entries in before.items():
                 for key, value in entries.items():
                     self._set(store, key, value)
+        self._kept = min(self._kept, len(self._steps))
 
     def take_back_to(self, moment_ms: int) -> None:
         """Lose every write after ``moment_ms``."""
@@ -114,10 +138,11 @@ class SimulatedDisk(Disk):
 
     def crashed(self, leaves: str, moment_ms: int) -> None:
         """What is left after a crash: everything (``kept``), nothing (``lost``), a copy of ``moment_ms`` (``older``),
-        or all but the newest writes of each task (``torn``)."""
+        or all but the newest writes of each task (``torn``); and nothing of a restore that was not kept."""
         if leaves == "lost":
             self._kept.clear()
         for number, backend in enumerate(self._kept.values()):
+            backend.lose_restored(bool(number % 2))
             if leaves == "older":
                 backend.take_back_to(moment_ms)
             elif leaves == "torn":
