@@ -106,12 +106,13 @@ def starting_point(
             + ": the topic was deleted and created again, or lost records. Local state is the only copy left. To "
             "start over from the input, run 'streamstate reset' for this application"
         )
-    if topic_id and known != topic_id:
-        task.backend.note({fact: topic_id})
     if stored is None or stored < log_start:
         # Deletions between the stored position and the log's start are gone: only a full replay is right.
         task.backend.clear(store)
-        return log_start
+        stored = log_start
+    if topic_id and known != topic_id:
+        # Behind the clearing: entries of the topic before must not pass for those of this one.
+        task.backend.note({fact: topic_id})
     return stored
 
 
@@ -188,7 +189,7 @@ class Restorer:
             if restoration.rebuild is not None:
                 restoration.position = restoration.target
             assert restoration.task.backend is not None, "restoring a closed task"
-            restoration.task.backend.restore(restoration.store, {}, restoration.position)
+            restoration.task.backend.restore(restoration.store, {}, restoration.position, complete=True)
             log.info(
                 "task %s: store %r is restored: %d records, offsets %d to %d",
                 restoration.task.id,

@@ -62,7 +62,9 @@ class Backend(Protocol):
         """
         ...
 
-    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
+    def restore(
+        self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False
+    ) -> None:
         """Apply the newest of some changelog records by key, and move the store's position.
 
         Kept at the latest by the next ``apply`` or by ``close``. A crash before leaves an earlier position, and any of
@@ -70,8 +72,9 @@ class Backend(Protocol):
 
         Args:
             store: its name.
-            records: entries by key; None deletes. None at all: the store is complete.
+            records: entries by key; None deletes.
             position: behind the last of them.
+            complete: nothing more of this restore follows.
         """
         ...
 
@@ -150,7 +153,9 @@ class MemoryBackend:
         self._positions.update(positions)
         self._offsets.update(offsets)
 
-    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
+    def restore(
+        self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False
+    ) -> None:
         for key, value in records.items():
             self._set(store, key, value)
         self._positions[store] = position

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -11,6 +11,7 @@ from streamstate.engine import AtLeastOnce, Committer, TaskId, Transaction, Work
 from streamstate.engine.assignment import OpenBackend
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.state import Backend, MemoryBackend
+from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
 from streamstate.testing.adapters import MemoryAdmin
 from streamstate.testing.background import MemoryBackground
 from streamstate.testing.broker import MemoryBroker
@@ -23,8 +24,43 @@ from streamstate.topology.specs import Graph
 class KeptBackend(MemoryBackend):
     """A memory backend that outlives its task, as a directory does."""
 
+    def __init__(self, stores: Sequence[str]) -> None:
+        super().__init__(stores)
+        # Of stores that were restored since the last ``apply``: their positions before.
+        self._before: dict[str, int | None] = {}
+
+    def apply(
+        self,
+        writes: Writes,
+        positions: Mapping[str, int],
+        offsets: Mapping[InputPartition, int],
+        expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+    ) -> None:
+        super().apply(writes, positions, offsets, expired_below)
+        self._before.clear()
+
+    def restore(
+        self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False
+    ) -> None:
+        self._before.setdefault(store, self._positions.get(store))
+        super().restore(store, records, position, complete=complete)
+
+    def clear(self, store: str) -> None:
+        super().clear(store)
+        self._before.pop(store, None)
+
     def close(self) -> None:
         """Its data is kept by the ``Disk``."""
+        self._before.clear()
+
+    def killed(self) -> None:
+        """The process dies: what was restored and is not kept has its entries, and the positions before."""
+        for store, position in self._before.items():
+            if position is None:
+                self._positions.pop(store, None)
+            else:
+                self._positions[store] = position
+        self._before.clear()
 
 
 class Disk:
@@ -39,6 +75,11 @@ class Disk:
         if backend is None:
             backend = self.backends[task_id] = KeptBackend(stores)
         return backend
+
+    def killed(self) -> None:
+        """The process dies that used it."""
+        for backend in self.backends.values():
+            backend.killed()
 
     def lose(self) -> None:
         """Forget everything, as a machine does that does not come back."""

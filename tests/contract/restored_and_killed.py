@@ -14,7 +14,7 @@ from streamstate.rocksdb.backend import Memory, RocksBackend
 BATCH, BATCHES, EARLIER = 50, 40, 300
 END = BATCH * BATCHES
 # When it is killed: before the batch of this number; or, behind all of them, when the store is complete, within the
-# next apply when what was restored is in files and when its position is, behind the apply, or behind a close.
+# next apply before its positions are written and right behind that, behind the apply, or behind a close.
 MOMENTS = ("7", "25", "complete", "in files", "kept", "applied", "closed")
 
 Record = tuple[bytes, bytes | None]
@@ -40,17 +40,16 @@ def _die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _dying_at_write(number: int) -> None:
-    """Die in place of the write of this number from here on."""
-    write, left = RocksBackend._write, [number]
+def _dying_at_the_next_write(behind: bool) -> None:
+    """Die in place of it, or right behind it."""
+    write = RocksBackend._write
 
-    def counted(backend: RocksBackend, batch: Any) -> None:
-        if not left[0]:
-            _die()
-        left[0] -= 1
-        write(backend, batch)
+    def last(backend: RocksBackend, batch: Any) -> None:
+        if behind:
+            write(backend, batch)
+        _die()
 
-    RocksBackend._write = counted  # type: ignore[method-assign]
+    RocksBackend._write = last  # type: ignore[method-assign]
 
 
 def main(path: str, moment: str, earlier: str, buffer_bytes: str, keep_every_s: str) -> None:
@@ -67,14 +66,16 @@ def main(path: str, moment: str, earlier: str, buffer_bytes: str, keep_every_s: 
             _die()
         after = (number + 1) * BATCH
         backend.restore("s", newest(records[after - BATCH : after]), after)
-    backend.restore("s", {}, END)
+        backend.restore("other", {b"%d" % after: b"v" * 50}, after)
+    backend.restore("other", {}, END, complete=True)
+    backend.restore("s", {}, END, complete=True)
     if moment == "complete":
         _die()
     if moment == "closed":
         backend.close()
         _die()
     if moment != "applied":
-        _dying_at_write(("in files", "kept").index(moment))
+        _dying_at_the_next_write(behind=moment == "kept")
     backend.apply({"s": {b"applied": b"1"}}, {"s": END + 1}, {("in", 0): 2})
     _die()
 

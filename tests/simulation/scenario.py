@@ -318,6 +318,7 @@ class Scenario:
         elif self.fault.disk == "older":
             copies = self._copies.get(name, [])
             self.app.disks[name] = copies[max(0, len(copies) - 4)] if copies else Disk()
+        self.app.disks[name].killed()
 
     # -- the checker ---------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ What each step of the commit and of the restore of these leaves, when the proces
 ==========================================  ================================================================
 offsets of the table's topic are committed  rows behind the offset: replayed from the topic, up to the offset
 rows and their offset are applied           nothing to mend: the two are one batch
-the restore of rows is under way            what was replayed, and up to where: it goes on from there
+the restore of rows is under way            a position, rows behind it too: it goes on from there
 rows of a global table are applied          nothing to mend: entries and offset are one batch
 ==========================================  ================================================================
 """

@@ -95,12 +95,21 @@ def flush(backend: RocksBackend) -> None:
     backend._db.flush()
 
 
-def damage(database: Path) -> None:
-    """Turn 100 bytes around in the middle of the largest file of entries."""
+def _in_the_middle(content: bytes) -> int:
+    return len(content) // 2
+
+
+def _last_block(content: bytes) -> int:
+    # Entries come first in a file; what a key has in common with the one before is left out.
+    return content.index(key(KEYS - 1)[4:])
+
+
+def damage(database: Path, at: Callable[[bytes], int] = _in_the_middle) -> None:
+    """Turn 100 bytes around in the largest file of entries."""
     largest = max(database.glob("*.sst"), key=lambda file: file.stat().st_size)
     assert largest.stat().st_size > 10_000
     with largest.open("r+b") as file:
-        file.seek(largest.stat().st_size // 2)
+        file.seek(at(largest.read_bytes()))
         there = file.read(100)
         file.seek(-100, os.SEEK_CUR)
         file.write(bytes(byte ^ 0xFF for byte in there))
@@ -159,6 +168,20 @@ def test_every_scan_over_a_damaged_block_says_so(disk: RocksDisk, reverse: bool,
 def test_a_store_is_not_cleared_by_half(disk: RocksDisk) -> None:
     counted_once(disk)
     damage(disk.database)
+    backend = disk.open(TaskId("in", 0), ["counts"], False)
+    backend.clear("counts")
+    assert (backend.positions(), list(backend.scan("counts", None, None, False))) == ({}, [])
+    assert [backend.reader("counts")(key(number)) for number in range(KEYS)] == [None] * KEYS
+    backend.close()
+    again = disk.open(TaskId("in", 0), ["counts"], False)
+    assert (again.positions(), list(again.scan("counts", None, None, False))) == ({}, [])
+    again.close()
+
+
+def test_a_store_whose_end_is_damaged_is_not_cleared_by_half(disk: RocksDisk) -> None:
+    """Up to where it has to be cleared is not known."""
+    counted_once(disk)
+    damage(disk.database, at=_last_block)
     backend = disk.open(TaskId("in", 0), ["counts"], False)
     with pytest.raises(StateDamaged):
         backend.clear("counts")

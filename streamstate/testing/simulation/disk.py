@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from streamstate.engine import TaskId
-from streamstate.state import Backend, MemoryBackend
+from streamstate.state import Backend
 from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
-from streamstate.testing.application import Disk
+from streamstate.testing.application import Disk, KeptBackend
 
 __all__ = ["DiskFailure", "SimulatedBackend", "SimulatedDisk"]
 
@@ -26,7 +26,7 @@ class DiskFailure(OSError):
     """The simulated disk does not take a write."""
 
 
-class SimulatedBackend(MemoryBackend):
+class SimulatedBackend(KeptBackend):
     """A backend that outlives its task and can be taken back step by step.
 
     Args:
@@ -40,9 +40,8 @@ class SimulatedBackend(MemoryBackend):
         self._now_ms = now_ms
         self._hook = hook
         self._steps: list[Step] = []
-        # How many steps are kept, and positions of the stores that were restored since, as they were before.
+        # How many of them are kept, whatever was restored since.
         self._kept = 0
-        self._positions_before: dict[str, int | None] = {}
 
     def apply(
         self,
@@ -57,20 +56,20 @@ class SimulatedBackend(MemoryBackend):
             touched.setdefault(store, []).extend(key for key in self._data[store] if key < bound)
         self._remember(touched)
         super().apply(writes, positions, offsets, expired_below)
-        self._keep()
+        self._kept = len(self._steps)
         self._hook("disk.apply", "after")
 
-    def restore(self, store: str, records: Mapping[bytes, bytes | None], position: int) -> None:
+    def restore(
+        self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False
+    ) -> None:
         self._hook("disk.restore", "before")
         self._remember({store: list(records)})
-        self._positions_before.setdefault(store, self._positions.get(store))
-        super().restore(store, records, position)
+        super().restore(store, records, position, complete=complete)
         self._hook("disk.restore", "after")
 
     def clear(self, store: str) -> None:
         self._remember({store: list(self._data[store])})
         super().clear(store)
-        self._positions_before.pop(store, None)
 
     def note(self, facts: Mapping[str, str]) -> None:
         self._remember({})
@@ -78,22 +77,15 @@ class SimulatedBackend(MemoryBackend):
 
     def close(self) -> None:
         """Its data is kept by the disk."""
-        self._keep()
-
-    def _keep(self) -> None:
+        super().close()
         self._kept = len(self._steps)
-        self._positions_before.clear()
 
     def lose_restored(self, entries: bool) -> None:
         """Lose what was restored and is not kept: its positions, or its entries too."""
         if entries:
             self.take_back(len(self._steps) - self._kept)
-        for store, position in self._positions_before.items():
-            if position is None:
-                self._positions.pop(store, None)
-            else:
-                self._positions[store] = position
-        self._keep()
+        self.killed()
+        self._kept = len(self._steps)
 
     def _remember(self, touched: Mapping[str, Sequence[bytes]]) -> None:
         before = {store: {key: self._data[store].get(key) for key in keys} for store, keys in touched.items()}
@@ -106,7 +98,10 @@ class SimulatedBackend(MemoryBackend):
             for store, entries in before.items():
                 for key, value in entries.items():
                     self._set(store, key, value)
-        self._kept = min(self._kept, len(self._steps))
+        if len(self._steps) < self._kept:
+            # All that was restored behind it is gone as well.
+            self._kept = len(self._steps)
+            self._before.clear()
 
     def take_back_to(self, moment_ms: int) -> None:
         """Lose every write after ``moment_ms``."""
@@ -142,8 +137,8 @@ class SimulatedDisk(Disk):
         if leaves == "lost":
             self._kept.clear()
         for number, backend in enumerate(self._kept.values()):
-            backend.lose_restored(bool(number % 2))
             if leaves == "older":
                 backend.take_back_to(moment_ms)
             elif leaves == "torn":
                 backend.take_back(1 + number % 3)
+            backend.lose_restored(bool(number % 2))
