@@ -101,7 +101,7 @@ class RocksBackend:
         stores: names of the task's stores.
         memory: shared with the process's other databases.
         release: called after the database is closed, to unlock its directory.
-        written: called after each change.
+        written: called after each change that a killed process leaves; not for what is restored until that is in files.
 
     Attributes:
         current_s: when (seconds since 1970) the state last was what Kafka had; None when it holds nothing.

@@ -48,7 +48,7 @@ class Restore:
         needed: committed records in the changelog from the position that the copy on the machine reflects; from the
             log's start when there is none.
         kept: whether it is the copy of a killed process; its position was read from its disk then, thus ``needed`` is
-            what was committed since its last applied commit.
+            what was committed since its last applied commit, or since what a restore had kept.
     """
 
     task: str
