@@ -54,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=_positive, help="runs of each contender at most (default 3; quick: 1)")
     add("--minutes", type=float, default=0, help="begin no run of a later round after these; 0: no limit (default)")
     add("--commit-ms", type=_positive, nargs="+", default=[], help="only cases with these commit intervals")
-    add("--latency-seconds", type=float, nargs=2, metavar=("WARM_UP", "MEASURED"), help="(default 10 20; quick: 5 10)")
+    add("--latency-seconds", type=float, nargs=2, metavar=("WARM_UP", "MEASURED"), help="(default 30 20; quick: 15 10)")
     add("--output", type=Path, default=PLACE / "results", help="directory for results.json, results.md and plots")
     add("--json", type=Path, metavar="FILE", help="write the JSON document here, too")
     add("--publish", type=Path, metavar="PAGE", help="put the results into this page and the plots beside it")
@@ -88,7 +88,7 @@ def plan_of(options: argparse.Namespace) -> tuple[Plan, int, tuple[float, float]
         minutes=options.minutes,
         entries=options.entries or records,
     )
-    seconds = tuple(options.latency_seconds) if options.latency_seconds else (5.0, 10.0) if quick else (10.0, 20.0)
+    seconds = tuple(options.latency_seconds) if options.latency_seconds else (15.0, 10.0) if quick else (30.0, 20.0)
     return plan, records, (seconds[0], seconds[1])
 
 

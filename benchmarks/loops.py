@@ -7,6 +7,7 @@ state would not survive the process. There is no restore and no care for rebalan
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from bisect import bisect_left
@@ -23,6 +24,7 @@ from benchmarks.job import Job, received, say, when_told_to_stop
 __all__ = [
     "LOOPS",
     "changelog_topic",
+    "collect_rarely",
     "consumer_properties",
     "producer_properties",
     "repartition_topic",
@@ -241,6 +243,10 @@ def consumer_properties(job: Job) -> dict[str, Any]:
         "fetch.message.max.bytes": 262_144,
         "fetch.queue.backoff.ms": 10,
         "fetch.wait.max.ms": 50,
+        "enable.auto.offset.store": False,
+        "queued.max.messages.kbytes": 65_536,
+        "fetch.error.backoff.ms": 50,
+        "retry.backoff.ms": 50,
     }
 
 
@@ -260,7 +266,17 @@ def producer_properties(job: Job) -> dict[str, Any]:
         "batch.num.messages": 50_000,
         "queue.buffering.max.messages": 1_000_000,
         "queue.buffering.max.kbytes": 262_144,
+        "sticky.partitioning.linger.ms": 0,
+        "retry.backoff.ms": 10,
+        "retry.backoff.max.ms": 50,
     }
+
+
+def collect_rarely() -> None:
+    """The collector as the engine has it: most of what lives here stays."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(30_000, 70, 100)
 
 
 def subscribe(consumer: Consumer, job: Job, topics: list[str]) -> list[TopicPartition]:
@@ -345,7 +361,9 @@ def main() -> None:
     """Run until told to stop."""
     stopped = threading.Event()
     when_told_to_stop(stopped.set)
-    run(received(), stopped)
+    job = received()
+    collect_rarely()
+    run(job, stopped)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,8 @@ def main() -> None:
             if progress.records and not progress.stores:
                 told.add("restored")
                 say(f"restored {progress.records}")
-            elif not progress.records:
+            elif not progress.records and not progress.stores:
+                # The last of these is from before it connects to read.
                 say("waiting")
 
     settings = Settings(

@@ -33,9 +33,10 @@ class Observer:
         servers: the broker.
         group: the consumer group.
         inputs: topics whose offsets count as progress.
+        repartitions: every input record goes through a repartition topic: it counts when it is committed there, too.
     """
 
-    def __init__(self, servers: str, group: str, inputs: Mapping[str, str]) -> None:
+    def __init__(self, servers: str, group: str, inputs: Mapping[str, str], repartitions: bool = False) -> None:
         self._servers = servers
         self._group = group
         self._trouble = ""
@@ -45,6 +46,8 @@ class Observer:
         self._reader = Consumer({"bootstrap.servers": servers, "group.id": group, "isolation.level": "read_uncommitted",
                                  "enable.auto.commit": False, "log_level": 0})  # fmt: skip
         self._admin = KafkaAdmin({"bootstrap.servers": servers})
+        self._repartitions = repartitions
+        self._second: list[tuple[str, int]] = []
         self._inputs = [(topic, number) for topic in inputs.values() for number in range(PARTITIONS)]
         self.total = sum(self._ends(self._inputs).values())
 
@@ -79,8 +82,9 @@ class Observer:
         moved = -1
         while True:
             done = sum(self.committed().values())
-            if done and (not samples or done > samples[-1].committed):
-                samples.append(Sample(time.monotonic(), done, team.sample()))
+            through = min(done, self._through()) if self._repartitions else done
+            if through and (not samples or through > samples[-1].committed):
+                samples.append(Sample(time.monotonic(), through, team.sample()))
             behind = 0
             if done >= self.total:
                 # Committed together with the input that they came from, so no more are added from here on.
@@ -102,8 +106,16 @@ class Observer:
             time.sleep(_PAUSE_S)
         if inner:
             # The end of the work, not the end of its first stage.
-            samples[-1] = Sample(time.monotonic(), samples[-1].committed, team.sample())
+            if samples[-1].committed >= self.total:
+                samples.pop()
+            samples.append(Sample(time.monotonic(), self.total, team.sample()))
         return samples
+
+    def _through(self) -> int:
+        """Records that are committed as read from repartition topics; markers of transactions are few beside them."""
+        if not self._second:
+            self._second = [(topic, number) for topic in self._repartition_topics() for number in range(PARTITIONS)]
+        return sum(self.committed(self._second).values()) if self._second else 0
 
     def close(self) -> None:
         """Stop watching."""
@@ -111,11 +123,13 @@ class Observer:
 
     def _repartitioned(self) -> dict[tuple[str, int], int]:
         """For each partition of a repartition topic with records, the offset behind the last of them."""
+        partitions = [(topic, number) for topic in self._repartition_topics() for number in range(PARTITIONS)]
+        return {partition: end for partition in partitions if (end := self._last_record(partition)) > 0}
+
+    def _repartition_topics(self) -> list[str]:
         # The group's own name may contain the word, and so may a changelog's.
         names = {topic: topic.replace(self._group, "") for topic in internal_topics(self._client, self._group)}
-        topics = [topic for topic, rest in names.items() if "repartition" in rest and "changelog" not in rest]
-        partitions = [(topic, number) for topic in topics for number in range(PARTITIONS)]
-        return {partition: end for partition in partitions if (end := self._last_record(partition)) > 0}
+        return [topic for topic, rest in names.items() if "repartition" in rest and "changelog" not in rest]
 
     def _last_record(self, partition: tuple[str, int]) -> int:
         """Behind the last record of a log. Transaction markers follow it, which nobody commits an offset for."""

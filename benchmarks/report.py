@@ -23,6 +23,7 @@ _METRICS = (
     "cpu_s_per_million",
     "steady_cpu_s_per_million",
     "peak_bytes",
+    "outputs",
     "p50_ms",
     "p99_ms",
     "p999_ms",
@@ -206,6 +207,7 @@ _COLUMNS: Mapping[str, list[tuple[str, Any]]] = {
         ("whole", _against("rate")),
         *_COST,
         ("CPU s per million, steady half", _plain("steady_cpu_s_per_million", 1)),
+        ("records written", _plain("outputs")),
     ],
     "latency": [
         ("p50 ms", _plain("p50_ms")),

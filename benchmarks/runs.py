@@ -55,7 +55,7 @@ class Bench:
     records: int
     inputs: Inputs
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
-    latency_s: tuple[float, float] = (10.0, 20.0)
+    latency_s: tuple[float, float] = (30.0, 20.0)
 
     def name(self, case: Case, contender: Contender) -> str:
         """A new application id; no other one contains it."""
@@ -143,7 +143,7 @@ def run_throughput(bench: Bench, case: Case, contender: Contender) -> dict[str, 
     expected = expectation(workload.work, records, bench.inputs.begin_ms)
     with (
         place(bench, case, contender) as at,
-        closing(Observer(bench.servers, at.application_id, topics)) as observer,
+        closing(Observer(bench.servers, at.application_id, topics, workload.repartitions)) as observer,
         Team() as team,
     ):
         start(team, bench, case, contender, at, inputs=topics)

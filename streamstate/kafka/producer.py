@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -132,10 +133,12 @@ class KafkaProducer:
             for (topic, partition), position in offsets.items()
         ]
         producer = self._producer
+        # The records leave meanwhile: one wait for the broker after the other would be a third of a commit.
         self._bounded(
             lambda: producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000),
             timeout_ms + OVERTIME_MS,
             "sending offsets",
+            lambda: _flush_ahead(producer, timeout_ms),
         )
 
     def commit(self, timeout_ms: int) -> None:
@@ -168,7 +171,7 @@ class KafkaProducer:
         # any limit, whatever time-out it is given. Without its last reference the client is destroyed at once.
         del self._producer
 
-    def _bounded(self, call: Callable[[], Any], limit_ms: int, doing: str) -> None:
+    def _bounded(self, call: Callable[[], Any], limit_ms: int, doing: str, meanwhile: Callable[[], None]) -> None:
         """For calls that can outlast their time-out: librdkafka (2.16) looks for the group's coordinator without
         any limit, and for ever when that broker was missing from the cluster's metadata for a moment, as during a
         restart. Such a client is of no more use; it is left behind with its thread."""
@@ -182,8 +185,10 @@ class KafkaProducer:
                 failures.append(error)
             ended.set()
 
+        until = time.monotonic() + limit_ms / 1000
         threading.Thread(target=run, name=f"streamstate {doing}", daemon=True).start()
-        if not ended.wait(limit_ms / 1000):
+        meanwhile()
+        if not ended.wait(max(0.0, until - time.monotonic())):
             raise ProducerFatal(f"{doing}: the client does not return, {OVERTIME_MS} ms after its time-out")
         if failures:
             self._call(lambda: _raise(failures[0]))
@@ -209,6 +214,15 @@ class KafkaProducer:
         if error is not None:
             kind = Refused if error.code() in RECORD_REFUSED else AbortRequired
             self._refused = kind(f"topic {message.topic()!r}: {text(error)}")
+
+
+def _flush_ahead(producer: Producer, timeout_ms: int) -> None:
+    """Begin what ``flush`` ends."""
+    try:
+        producer.flush(timeout_ms / 1000)
+    except SystemError as error:
+        # As in ``flush``, which comes next and tells, unless the call beside this one does.
+        log.debug("the client failed in flush: %s", error)
 
 
 def _of_topic(topic: str, error: KafkaException) -> PortError:

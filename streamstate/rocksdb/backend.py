@@ -40,8 +40,9 @@ FORMAT_KEY = b"format"
 POSITION = b"position:"
 OFFSET = b"offset:"
 FACT = b"fact:"
-# When (seconds since 1970) the state last was what Kafka had: at its newest commit, or when its replay began.
-CURRENT_KEY = b"current"
+# When (seconds since 1970) a store last was what Kafka had: at the task's newest commit, or when its replay began. Each
+# store has its own: one that is out of the topology for a while ages, while the others' commits go on.
+CURRENT = b"current:"
 # A crash makes at most this long a part of a restore, in seconds, be done again.
 KEEP_EVERY_S: Final = 10
 # Column families of stores are prefixed, so that a store may be called "default".
@@ -104,7 +105,7 @@ class RocksBackend:
         written: called after each change that a killed process leaves; not for what is restored until that is in files.
 
     Attributes:
-        current_s: when (seconds since 1970) the state last was what Kafka had; None when it holds nothing.
+        current_s: when (seconds since 1970) a store last was what Kafka had, of the task's stores that hold anything.
 
     Raises:
         TaskCorrupted: it was written by a newer version.
@@ -134,11 +135,11 @@ class RocksBackend:
         try:
             with self._explained():
                 self._check_format()
-                known = self._db.get(CURRENT_KEY)
+                known = self._meta(CURRENT)
         except BaseException:
             self._close_files()
             raise
-        self.current_s = None if known is None else float(known)
+        self.current_s = {store: float(seconds) for store, seconds in known if store in stores}
         self._families.update({store: self._db.get_column_family(FAMILY + store) for store in stores})
         self._handles: dict[str, Any] = {store: self._db.get_column_family_handle(FAMILY + store) for store in stores}
 
@@ -253,8 +254,10 @@ class RocksBackend:
             put(POSITION + store.encode(), b"%d" % position)
         for (topic, partition), offset in offsets.items():
             put(OFFSET + f"{topic}:{partition}".encode(), b"%d" % offset)
-        self.current_s = time.time()
-        put(CURRENT_KEY, b"%d" % self.current_s)
+        now_s = time.time()
+        for store in self._handles:
+            self.current_s[store] = now_s
+            put(CURRENT + store.encode(), b"%d" % now_s)
         self._write(batch)
 
     def _write(self, batch: WriteBatch) -> None:
@@ -266,8 +269,7 @@ class RocksBackend:
         self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False
     ) -> None:
         now_s = time.monotonic()
-        if self.current_s is None:
-            self.current_s = time.time()
+        self.current_s.setdefault(store, time.time())
         if not self._restored:
             self._restored_since_s = now_s
         if records:
@@ -293,8 +295,7 @@ class RocksBackend:
             for store, position in self._restored.items():
                 self._families[store].flush()
                 batch.put(POSITION + store.encode(), b"%d" % position)
-        assert self.current_s is not None, "restored at no time"
-        batch.put(CURRENT_KEY, b"%d" % self.current_s)
+                batch.put(CURRENT + store.encode(), b"%d" % self.current_s[store])
         self._write(batch)
         self._restored.clear()
 
@@ -335,8 +336,10 @@ class RocksBackend:
         if last is not None:
             batch.delete_range(b"", last[0] + b"\x00", self._handles[store])
         batch.delete(POSITION + store.encode())
+        batch.delete(CURRENT + store.encode())
         self._write(batch)
         self._restored.pop(store, None)
+        self.current_s.pop(store, None)
 
     def close(self) -> None:
         try:

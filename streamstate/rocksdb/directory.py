@@ -183,20 +183,25 @@ class StateDirectory:
 
         try:
             backend = self._opened(mine / "db", stores, release, written)
-            if backend.current_s is not None and time.time() - backend.current_s > self._usable_s:
-                log.warning(
-                    "the state in %s is older than %.0f hours, within which deletions stay in its changelogs: it is "
-                    "restored from the start",
-                    mine,
-                    self._usable_s / 3_600,
-                )
-                for store in stores:
-                    backend.clear(store)
-                backend.current_s = None
+            self._clear_stale(backend, stores, mine)
             return backend
         except BaseException:
             os.close(held)
             raise
+
+    def _clear_stale(self, backend: RocksBackend, stores: Sequence[str], path: Path) -> None:
+        oldest_s = time.time() - self._usable_s
+        # A store that has left the topology is seen to when it is back.
+        for store in backend.positions().keys() & set(stores):
+            if backend.current_s.get(store, 0.0) < oldest_s:
+                log.warning(
+                    "store %r in %s is older than %.0f hours, within which deletions stay in its changelog: it is "
+                    "restored from the start",
+                    store,
+                    path,
+                    self._usable_s / 3_600,
+                )
+                backend.clear(store)
 
     def _newest(self, mine: Path, task: str, fresh: bool) -> tuple[Path | None, int | None]:
         """The copy that was changed last and its lock; (None, None) when there is none."""

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import time
 
+import pytest
+from rocksdict import Rdict
+
 from streamstate.engine.task import TaskId
-from streamstate.rocksdb import StateDirectory, directory
+from streamstate.rocksdb import Memory, RocksBackend, StateDirectory, directory
 
 TASK = TaskId("counts", 0)
 DAY_S = 24 * 60 * 60
@@ -37,15 +40,87 @@ def test_a_copy_of_seven_days_is_replayed_from_the_start(tmp_path, monkeypatch):
 def test_a_replay_is_as_old_as_its_beginning(tmp_path):
     place = StateDirectory(tmp_path, "app")
     backend = place.open_task(TASK, ["s"], False)
-    assert backend.current_s is None
+    assert backend.current_s == {}
     backend.restore("s", {b"k": b"v"}, 1)
-    began = backend.current_s
+    began = backend.current_s["s"]
     backend.restore("s", {b"l": b"v"}, 2)
-    assert backend.current_s == began
+    assert backend.current_s == {"s": began}
     backend.close()
     backend = place.open_task(TASK, ["s"], False)
-    assert backend.current_s == int(began)
+    assert backend.current_s == {"s": int(began)}
     backend.apply({}, {}, {("in", 0): 1})
-    assert backend.current_s >= began
+    assert backend.current_s["s"] >= began
+    backend.close()
+    place.close()
+
+
+class Days:
+    """The clock of the directory and of its databases."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now_s = time.time()
+        monkeypatch.setattr(time, "time", lambda: self.now_s)
+
+    def pass_by(self, days: float) -> None:
+        self.now_s += days * DAY_S
+
+
+def opened(place: StateDirectory, *stores: str) -> RocksBackend:
+    backend = place.open_task(TASK, stores, False)
+    assert {store for store in backend.positions() if store in stores} == {
+        store for store in stores if list(backend.scan(store, None, None, False))
+    }, "entries and position go together"
+    return backend
+
+
+@pytest.mark.parametrize(("away_days", "there"), [(5, True), (7, False)])
+def test_a_store_ages_while_it_is_out_of_the_topology(away_days, there, tmp_path, monkeypatch):
+    days = Days(monkeypatch)
+    place = StateDirectory(tmp_path, "app")
+    backend = opened(place, "stays", "leaves")
+    backend.apply({"stays": {b"k": b"v"}, "leaves": {b"k": b"v"}}, {"stays": 5, "leaves": 5}, {})
+    backend.close()
+    days.pass_by(1)
+    for day in range(1, away_days):
+        backend = opened(place, "stays")
+        backend.apply({"stays": {b"k": b"%d" % day}}, {"stays": 5 + day}, {})
+        backend.close()
+        days.pass_by(1)
+    backend = opened(place, "stays", "leaves")
+    assert ("leaves" in backend.positions()) is there
+    assert list(backend.scan("stays", None, None, False)) == [(b"k", b"%d" % (away_days - 1))]
+    backend.close()
+    place.close()
+
+
+def test_a_store_that_is_restored_anew_is_as_new_as_that(tmp_path, monkeypatch):
+    days = Days(monkeypatch)
+    place = StateDirectory(tmp_path, "app")
+    backend = opened(place, "s")
+    backend.apply({"s": {b"k": b"old"}}, {"s": 5}, {})
+    backend.close()
+    days.pass_by(7)
+    backend = opened(place, "s")
+    backend.restore("s", {b"k": b"new"}, 6, complete=True)
+    backend.close()
+    days.pass_by(5)
+    backend = opened(place, "s")
+    assert backend.positions() == {"s": 6}
+    backend.close()
+    place.close()
+
+
+def test_a_position_of_unknown_age_is_not_relied_on(tmp_path):
+    place = StateDirectory(tmp_path, "app")
+    backend = opened(place, "s")
+    backend.apply({"s": {b"k": b"v"}}, {"s": 5}, {})
+    backend.close()
+    path = place.path / "tasks" / str(TASK) / "db"
+    options = Memory().options()
+    db = Rdict(str(path), options=options, column_families={"store:s": Memory().options()})
+    del db[b"current:s"]
+    db.close()
+    backend = opened(place, "s")
+    assert backend.positions() == {}
     backend.close()
     place.close()
