@@ -2,9 +2,8 @@
 
 Rule of this module: the interface of a contender's process, whatever it is written in. It gets one argument, a job
 as JSON. It writes lines to standard output: ``first`` when it has its first input record; when restoring,
-``restore-start`` as it begins (or ``waiting`` again and again until it has begun) and ``restored N``, once or per
-partition; for limits ``rate COUNT SECONDS``. It ends in order when its standard input does, so that it cannot outlive
-the suite.
+``restore-start`` as it begins to read and ``restored N``, once or per partition; for limits ``rate COUNT SECONDS``. It
+ends in order when its standard input does, so that it cannot outlive the suite.
 """
 
 from __future__ import annotations

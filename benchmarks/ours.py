@@ -6,6 +6,7 @@ interval. Every record's value is decoded as JSON.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -124,9 +125,21 @@ def missing(work: str) -> str | None:
     return None if work in TOPOLOGIES else f"streamstate has no operators for {work} yet"
 
 
+class _Restoring(logging.Handler):
+    """Tells when the engine begins to restore: it logs that before it connects."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "restoring store" in record.msg:
+            say("restore-start")
+
+
 def main() -> None:
     """Run until told to stop."""
     job = received()
+    if job.work == "restore":
+        restoring = logging.getLogger("streamstate.restore")
+        restoring.setLevel(logging.INFO)
+        restoring.addHandler(_Restoring())
     told: set[str] = set()
     newest: list[Any] = []
 
@@ -140,9 +153,6 @@ def main() -> None:
             if progress.records and not progress.stores:
                 told.add("restored")
                 say(f"restored {progress.records}")
-            elif not progress.records and not progress.stores:
-                # The last of these is from before it connects to read.
-                say("waiting")
 
     settings = Settings(
         bootstrap_servers=job.servers,

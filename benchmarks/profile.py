@@ -100,7 +100,7 @@ def _restore(bench: Bench, case: Case, contender: Contender, record: Recording) 
     recordings: list[subprocess.Popen[bytes]] = []
 
     def watch(team: Team) -> None:
-        team.wait(lambda: bool(team.said("waiting") or team.said("restored")), bench.limit_s(0), "the restore")
+        team.wait(lambda: bool(team.said("restore-start")), bench.limit_s(0), "the restore")
         recordings.append(record(team.members[0]))
 
     with Restores(bench, bench.records) as restores:

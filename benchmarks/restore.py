@@ -174,8 +174,7 @@ def _restored(
     options = {"ends": json.dumps(ends)} if contender.name == LOOP else {}
     with Team() as team:
         cost = _work_off(bench, case, contender, written, team, options, watch)
-        # Whoever only says that it waits has begun after the last time.
-        began = team.said("restore-start")[:1] or team.said("waiting")[-1:]
+        began = team.said("restore-start")
         restored = team.said("restored")
         launched = min(member.started for member in team.members)
     # The restored entry, not the value that it was asked with.
@@ -184,8 +183,9 @@ def _restored(
     total = sum(int(count) for _, count in restored)
     if total < entries:
         raise ValueError(f"{total:,} of {entries:,} entries were restored")
-    # Few entries may be there before it could say that it waits for them: then its start counts, too.
-    seconds = restored[-1][0] - (began[0][0] if began else launched)
+    if not began:
+        raise ValueError("it never said that it began to restore")
+    seconds = restored[-1][0] - began[0][0]
     millions = entries / 1_000_000
     return {
         "records": entries,
