@@ -106,7 +106,7 @@ class Observer:
             time.sleep(_PAUSE_S)
         if inner:
             # The end of the work, not the end of its first stage.
-            if samples[-1].committed >= self.total:
+            if samples and samples[-1].committed >= self.total:
                 samples.pop()
             samples.append(Sample(time.monotonic(), self.total, team.sample()))
         return samples

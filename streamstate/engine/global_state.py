@@ -97,22 +97,28 @@ class GlobalState:
         missing += [str(partition) for partition in partitions if partition not in ends or partition not in starts]
         if missing:
             raise Unavailable(f"topics of global tables do not exist: {', '.join(missing)}")
-        facts, known = backend.facts(), backend.offsets()
+        # A store that was cleared because it was old has no position any more; its offsets are still there.
+        facts, known, filled = backend.facts(), backend.offsets(), backend.positions()
         points: dict[TopicPartition, int] = {}
         for topic, name in self._store_of.items():
             mine = [partition for partition in partitions if partition.topic == topic]
             fact, topic_id = f"topic_id:{name}", infos[topic].topic_id
             positions = {partition: known.get((partition.topic, partition.partition)) for partition in mine}
-            usable = facts.get(fact, "") == topic_id and all(
-                position is not None and starts[partition] <= position <= ends[partition]
-                for partition, position in positions.items()
+            usable = (
+                name in filled
+                and facts.get(fact, "") == topic_id
+                and all(
+                    position is not None and starts[partition] <= position <= ends[partition]
+                    for partition, position in positions.items()
+                )
             )
             if not usable:
                 # Rows that were deleted meanwhile would stay: read it from the start.
                 backend.clear(name)
                 self.stores[name].forget()
                 positions = dict(starts)
-                backend.apply({}, {}, {(p.topic, p.partition): starts[p] for p in mine})
+                offsets = {(p.topic, p.partition): starts[p] for p in mine}
+                backend.apply({}, {name: 0}, offsets, current=False)
                 backend.note({fact: topic_id})
             for partition in mine:
                 position = positions[partition]
@@ -146,6 +152,8 @@ class GlobalState:
             positions = consumer.positions()
             self.complete = all(positions.get(p, 0) >= target for p, target in self._targets.items())
             if self.complete:
+                assert self._backend is not None, "read before it was opened"
+                self._backend.apply({}, {}, {})
                 log.info("global tables are complete: %s", ", ".join(self._tables))
 
     def _apply(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
@@ -170,7 +178,9 @@ class GlobalState:
                 ) from error
             entries[encoded] = stored
         after = messages[-1].offset() + 1
-        self._backend.apply({name: entries}, {}, {(partition.topic, partition.partition): after})
+        # Its position only says that there are rows: offsets say of which records.
+        offsets = {(partition.topic, partition.partition): after}
+        self._backend.apply({name: entries}, {name: 0}, offsets, current=self.complete)
         self.stores[name].outdated(entries)
 
     def behind(self) -> bool:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from confluent_kafka import KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as ClientPartition
 
 from streamstate.engine.ports import (
@@ -23,12 +23,14 @@ from streamstate.engine.ports import (
     Retriable,
     TopicPartition,
 )
-from streamstate.kafka.errors import RECORD_REFUSED, text, transactional
+from streamstate.kafka.errors import RECORD_REFUSED, kafka_error, text, transactional
 from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
 
 FULL_QUEUE_WAIT_S = 0.05
+# How long a flush goes on at most when the call that it goes on beside has failed.
+FLUSH_AHEAD_S = 0.2
 # How much longer than asked a call may take before the client counts as stuck.
 OVERTIME_MS = 5_000
 
@@ -102,8 +104,8 @@ class KafkaProducer:
     def _send_late(self, topic: str, *arguments: Any) -> None:
         """Send a record for which the client's queue has no room yet."""
         while True:
-            self._producer.poll(FULL_QUEUE_WAIT_S)
             try:
+                self._producer.poll(FULL_QUEUE_WAIT_S)
                 self._producer.produce(topic, *arguments)
                 return
             except BufferError:
@@ -115,6 +117,9 @@ class KafkaProducer:
         """See the port."""
         try:
             left = self._producer.flush(timeout_ms / 1000)
+        except KafkaException as error:
+            # A fatal error of the client is raised by whatever call is the next to serve its events.
+            raise transactional(error) from error
         except SystemError as error:
             # Seen when the producer is fenced within this very call.
             raise ProducerFatal(f"the client failed in flush: {error}") from error
@@ -133,12 +138,22 @@ class KafkaProducer:
             for (topic, partition), position in offsets.items()
         ]
         producer = self._producer
+
+        def send() -> None:
+            try:
+                producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000)
+            except KafkaException as error:
+                if kafka_error(error).code() != KafkaError._STATE:
+                    raise
+                # The transaction has failed meanwhile, of a record perhaps. Asked again, the client says of what.
+                producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000)
+
         # The records leave meanwhile: one wait for the broker after the other would be a third of a commit.
         self._bounded(
-            lambda: producer.send_offsets_to_transaction(positions, metadata.token, timeout_ms / 1000),
+            send,
             timeout_ms + OVERTIME_MS,
             "sending offsets",
-            lambda: _flush_ahead(producer, timeout_ms),
+            lambda: _flushed(producer),
         )
 
     def commit(self, timeout_ms: int) -> None:
@@ -171,10 +186,17 @@ class KafkaProducer:
         # any limit, whatever time-out it is given. Without its last reference the client is destroyed at once.
         del self._producer
 
-    def _bounded(self, call: Callable[[], Any], limit_ms: int, doing: str, meanwhile: Callable[[], None]) -> None:
+    def _bounded(self, call: Callable[[], Any], limit_ms: int, doing: str, meanwhile: Callable[[], bool]) -> None:
         """For calls that can outlast their time-out: librdkafka (2.16) looks for the group's coordinator without
         any limit, and for ever when that broker was missing from the cluster's metadata for a moment, as during a
-        restart. Such a client is of no more use; it is left behind with its thread."""
+        restart. Such a client is of no more use; it is left behind with its thread.
+
+        Args:
+            call: runs in a thread of its own.
+            limit_ms: how long it may take.
+            doing: what it does, for the error.
+            meanwhile: called here, until it says that it is done or the call has ended.
+        """
         failures: list[Exception] = []
         ended = threading.Event()
 
@@ -187,7 +209,8 @@ class KafkaProducer:
 
         until = time.monotonic() + limit_ms / 1000
         threading.Thread(target=run, name=f"streamstate {doing}", daemon=True).start()
-        meanwhile()
+        while not ended.is_set() and time.monotonic() < until and not meanwhile():
+            pass
         if not ended.wait(max(0.0, until - time.monotonic())):
             raise ProducerFatal(f"{doing}: the client does not return, {OVERTIME_MS} ms after its time-out")
         if failures:
@@ -216,13 +239,14 @@ class KafkaProducer:
             self._refused = kind(f"topic {message.topic()!r}: {text(error)}")
 
 
-def _flush_ahead(producer: Producer, timeout_ms: int) -> None:
-    """Begin what ``flush`` ends."""
+def _flushed(producer: Producer) -> bool:
+    """Flush a little; whether nothing is left that waiting could help."""
     try:
-        producer.flush(timeout_ms / 1000)
-    except SystemError as error:
-        # As in ``flush``, which comes next and tells, unless the call beside this one does.
-        log.debug("the client failed in flush: %s", error)
+        return not producer.flush(FLUSH_AHEAD_S)
+    except (KafkaException, SystemError) as error:
+        # A fatal error of the client, which the call beside this one tells, or the next.
+        log.debug("the client failed while it flushed: %s", error)
+        return True
 
 
 def _of_topic(topic: str, error: KafkaException) -> PortError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,6 +104,7 @@ class RocksBackend:
         memory: shared with the process's other databases.
         release: called after the database is closed, to unlock its directory.
         written: called after each change that a killed process leaves; not for what is restored until that is in files.
+        usable_s: how long after it was current a store may be used; one that is older, or of unknown age, is cleared.
 
     Attributes:
         current_s: when (seconds since 1970) a store last was what Kafka had, of the task's stores that hold anything.
@@ -118,6 +120,7 @@ class RocksBackend:
         memory: Memory,
         release: Callable[[], None] = lambda: None,
         written: Callable[[], None] = lambda: None,
+        usable_s: float = math.inf,
     ) -> None:
         self._path = path
         self._memory = memory
@@ -130,18 +133,41 @@ class RocksBackend:
         # Positions of what was restored and may be in memory only, and since when.
         self._restored: dict[str, int] = {}
         self._restored_since_s = 0.0
+        # By store, when the restore under way began.
+        self._restoring_since_s: dict[str, float] = {}
+        self.current_s: dict[str, float] = {}
         self._families: dict[str, Any] = {}
+        self._handles: dict[str, Any] = {}
         self._db: Any = _open(path, stores, memory)
         try:
             with self._explained():
                 self._check_format()
-                known = self._meta(CURRENT)
+                for store in stores:
+                    self._families[store] = self._db.get_column_family(FAMILY + store)
+                    self._handles[store] = self._db.get_column_family_handle(FAMILY + store)
+            self._clear_stale(usable_s)
         except BaseException:
+            self._handles.clear()
             self._close_files()
             raise
-        self.current_s = {store: float(seconds) for store, seconds in known if store in stores}
-        self._families.update({store: self._db.get_column_family(FAMILY + store) for store in stores})
-        self._handles: dict[str, Any] = {store: self._db.get_column_family_handle(FAMILY + store) for store in stores}
+
+    def _clear_stale(self, usable_s: float) -> None:
+        """A store that is older than the tombstones of its changelog may hold keys whose deletion is gone."""
+        known = {store: float(seconds) for store, seconds in self._meta(CURRENT)}
+        # A store that has left the topology is seen to when it is back.
+        self.current_s.update((store, known[store]) for store in self._handles if store in known)
+        oldest_s = time.time() - usable_s
+        for store in sorted(self.positions().keys() & self._handles.keys()):
+            if self.current_s.get(store, -math.inf) < oldest_s:
+                log.warning(
+                    "store %r in %s is %s: it is restored from the start",
+                    store,
+                    self._path,
+                    f"older than {usable_s / 3_600:.0f} hours, within which deletions stay in its changelog"
+                    if store in known
+                    else "of unknown age",
+                )
+                self.clear(store)
 
     def _check_format(self) -> None:
         found = self._db.get(FORMAT_KEY)
@@ -240,6 +266,8 @@ class RocksBackend:
         positions: Mapping[str, int],
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+        *,
+        current: bool = True,
     ) -> None:
         if self._restored:
             # Before anything that builds on it: a log that is read again would have a hole below.
@@ -256,8 +284,9 @@ class RocksBackend:
             put(OFFSET + f"{topic}:{partition}".encode(), b"%d" % offset)
         now_s = time.time()
         for store in self._handles:
-            self.current_s[store] = now_s
-            put(CURRENT + store.encode(), b"%d" % now_s)
+            if current or store not in self.current_s:
+                self.current_s[store] = now_s
+            put(CURRENT + store.encode(), b"%d" % self.current_s[store])
         self._write(batch)
 
     def _write(self, batch: WriteBatch) -> None:
@@ -269,7 +298,8 @@ class RocksBackend:
         self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False
     ) -> None:
         now_s = time.monotonic()
-        self.current_s.setdefault(store, time.time())
+        began_s = self._restoring_since_s.setdefault(store, time.time())
+        self.current_s.setdefault(store, began_s)
         if not self._restored:
             self._restored_since_s = now_s
         if records:
@@ -279,6 +309,8 @@ class RocksBackend:
                 self._db.write(batch, self._past_log)
         self._restored[store] = position
         if complete:
+            # Up to what there was when this replay began, tombstones included.
+            self.current_s[store] = self._restoring_since_s.pop(store)
             try:
                 # Into files while others are restored, and while records are processed.
                 self._families[store].flush(False)
@@ -339,6 +371,7 @@ class RocksBackend:
         batch.delete(CURRENT + store.encode())
         self._write(batch)
         self._restored.pop(store, None)
+        self._restoring_since_s.pop(store, None)
         self.current_s.pop(store, None)
 
     def close(self) -> None:

@@ -182,26 +182,10 @@ class StateDirectory:
                 mark.touch()
 
         try:
-            backend = self._opened(mine / "db", stores, release, written)
-            self._clear_stale(backend, stores, mine)
-            return backend
+            return self._opened(mine / "db", stores, release, written)
         except BaseException:
             os.close(held)
             raise
-
-    def _clear_stale(self, backend: RocksBackend, stores: Sequence[str], path: Path) -> None:
-        oldest_s = time.time() - self._usable_s
-        # A store that has left the topology is seen to when it is back.
-        for store in backend.positions().keys() & set(stores):
-            if backend.current_s.get(store, 0.0) < oldest_s:
-                log.warning(
-                    "store %r in %s is older than %.0f hours, within which deletions stay in its changelog: it is "
-                    "restored from the start",
-                    store,
-                    path,
-                    self._usable_s / 3_600,
-                )
-                backend.clear(store)
 
     def _newest(self, mine: Path, task: str, fresh: bool) -> tuple[Path | None, int | None]:
         """The copy that was changed last and its lock; (None, None) when there is none."""
@@ -229,11 +213,11 @@ class StateDirectory:
         self, path: Path, stores: Sequence[str], release: Callable[[], None], written: Callable[[], None]
     ) -> RocksBackend:
         try:
-            return RocksBackend(path, stores, self._memory, release, written)
+            return RocksBackend(path, stores, self._memory, release, written, self._usable_s)
         except StateDamaged as damage:
             log.warning("%s", damage)
             set_aside(path)
-            return RocksBackend(path, stores, self._memory, release, written)
+            return RocksBackend(path, stores, self._memory, release, written, self._usable_s)
 
     def clean(self, delay_s: float) -> list[Path]:
         """Delete the state of tasks that nobody on this machine has held for a while: they live on other machines now,

@@ -50,6 +50,8 @@ class Backend(Protocol):
         positions: Mapping[str, int],
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+        *,
+        current: bool = True,
     ) -> None:
         """Write all stores, changelog positions and input offsets, all or nothing.
 
@@ -59,6 +61,7 @@ class Backend(Protocol):
             offsets: by input partition.
             expired_below: by store, the key below which everything is deleted, before ``writes``, as one range.
                 ``writes`` has nothing but deletions there.
+            current: all stores are now what Kafka has, as after a commit; False while they are being read.
         """
         ...
 
@@ -137,6 +140,8 @@ class MemoryBackend:
         positions: Mapping[str, int],
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+        *,
+        current: bool = True,
     ) -> None:
         unknown = (writes.keys() | expired_below.keys()) - self._data.keys()
         if unknown:

@@ -35,8 +35,10 @@ class KeptBackend(MemoryBackend):
         positions: Mapping[str, int],
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+        *,
+        current: bool = True,
     ) -> None:
-        super().apply(writes, positions, offsets, expired_below)
+        super().apply(writes, positions, offsets, expired_below, current=current)
         self._before.clear()
 
     def restore(

@@ -282,6 +282,26 @@ def test_a_refused_record_fails_the_transaction_only(side: Side, fault: str) -> 
     assert values(restored(side, at)) == [b"well again"]
 
 
+def test_a_record_refused_while_offsets_are_sent_is_the_reason(side: Side) -> None:
+    at, group = TopicPartition(new_topic(side), 0), side.unique("group")
+    member = Member(side, side.consumer(group), [at.topic])
+    poll_until(side, [member], lambda: member.assigned, "the assignment")
+    metadata = member.consumer.group_metadata()
+    # What hears of it first is a matter of microseconds.
+    for _ in range(10):
+        # A new one each time: the refused batch leaves a gap in the sequence numbers of the other.
+        producer = open_producer(side)
+        producer.begin()
+        with pytest.raises(Refused):  # noqa: PT012 - whichever call hears of it first
+            producer.send([(at.topic, b"v", b"k", 0, None, side.now_ms() + TWO_HOURS_MS, None)])
+            producer.send_offsets({at: Position(1)}, metadata, CALL_MS)
+            flush(side, producer)
+            commit(side, producer)
+        abort(side, producer)
+        producer.close()
+    assert restored(side, at) == []
+
+
 def test_a_refused_record_without_transaction(side: Side) -> None:
     at = TopicPartition(new_topic(side), 0)
     producer = side.producer()

@@ -89,6 +89,45 @@ def test_a_restarted_process_goes_on_from_what_it_has() -> None:
     assert sum(backend.offsets().values()) == 3
 
 
+def test_rows_that_were_cleared_for_their_age_are_read_anew() -> None:
+    run = Run(topology(), TOPICS)
+    put(run, "a", "1")
+    run.ticks(8)
+    run.workers.pop("w").close()
+    backend = run.app.disks["w"].backends[GLOBAL_TASK]
+    backend.clear("names")
+    assert sum(backend.offsets().values()) == 1
+    run.start()
+    ask(run, "a")
+    run.ticks(14)
+    assert answers(run) == ["a+1"]
+    assert "names" in backend.positions()
+
+
+def test_rows_are_current_when_all_are_read() -> None:
+    run = Run(topology(), TOPICS)
+    put(run, "a", "1")
+    put(run, "b", "2")
+    run.ticks(2)
+    backend = run.app.disks["w"].backends[GLOBAL_TASK]
+    told: list[tuple[bool, bool]] = []
+    apply = backend.apply
+
+    def noted(*arguments: Any, current: bool = True) -> None:
+        told.append((run.workers["w"].global_state.complete, current))
+        apply(*arguments, current=current)
+
+    backend.apply = noted  # type: ignore[method-assign]
+    run.workers.pop("w").close()
+    backend.clear("names")
+    run.start()
+    run.ticks(8)
+    put(run, "a", "3")
+    run.ticks(8)
+    assert [current for _, current in told] == [complete for complete, _ in told]
+    assert {current for _, current in told} == {True, False}
+
+
 def test_a_topic_that_was_created_again_is_read_anew() -> None:
     run = Run(topology(), TOPICS)
     put(run, "a", "1")

@@ -8,7 +8,8 @@ import pytest
 from rocksdict import Rdict
 
 from streamstate.engine.task import TaskId
-from streamstate.rocksdb import Memory, RocksBackend, StateDirectory, directory
+from streamstate.rocksdb import Memory, RocksBackend, StateDirectory
+from streamstate.state import StateDamaged
 
 TASK = TaskId("counts", 0)
 DAY_S = 24 * 60 * 60
@@ -20,7 +21,7 @@ def reopened(tmp_path, monkeypatch, days: float) -> list[tuple[bytes, bytes]]:
     backend.apply({"s": {b"k": b"v"}}, {"s": 5}, {})
     backend.close()
     later = time.time() + days * DAY_S
-    monkeypatch.setattr(directory.time, "time", lambda: later)
+    monkeypatch.setattr(time, "time", lambda: later)
     backend = place.open_task(TASK, ["s"], False)
     found = list(backend.scan("s", None, None, False))
     assert bool(backend.positions()) is bool(found), "entries and position go together"
@@ -106,6 +107,74 @@ def test_a_store_that_is_restored_anew_is_as_new_as_that(tmp_path, monkeypatch):
     days.pass_by(5)
     backend = opened(place, "s")
     assert backend.positions() == {"s": 6}
+    backend.close()
+    place.close()
+
+
+def test_a_store_that_was_restored_to_the_end_is_as_new_as_the_restore(tmp_path, monkeypatch):
+    days = Days(monkeypatch)
+    place = StateDirectory(tmp_path, "app")
+    backend = opened(place, "whole", "half")
+    backend.restore("whole", {b"k": b"1"}, 1)
+    backend.restore("half", {b"k": b"1"}, 1)
+    backend.close()
+    days.pass_by(4)
+    backend = opened(place, "whole", "half")
+    began_s = days.now_s
+    backend.restore("whole", {b"k": b"2"}, 2)
+    backend.restore("half", {b"k": b"2"}, 2)
+    days.pass_by(0.5)
+    backend.restore("whole", {b"l": b"2"}, 3)
+    backend.restore("whole", {}, 4, complete=True)
+    assert backend.current_s["whole"] == began_s
+    backend.close()
+    days.pass_by(3)
+    backend = opened(place, "whole", "half")
+    assert backend.positions() == {"whole": 4}
+    backend.close()
+    place.close()
+
+
+def test_what_is_being_read_is_as_old_as_when_it_was_whole(tmp_path, monkeypatch):
+    days = Days(monkeypatch)
+    place = StateDirectory(tmp_path, "app")
+    backend = opened(place, "rows")
+    backend.apply({"rows": {b"k": b"1"}}, {"rows": 0}, {("topic", 0): 1}, current=False)
+    began_s = backend.current_s["rows"]
+    days.pass_by(1)
+    backend.apply({}, {}, {})
+    assert backend.current_s["rows"] == began_s + DAY_S
+    backend.close()
+    days.pass_by(4)
+    backend = opened(place, "rows")
+    backend.apply({"rows": {b"k": b"2"}}, {"rows": 0}, {("topic", 0): 2}, current=False)
+    backend.close()
+    days.pass_by(3)
+    backend = opened(place, "rows")
+    assert backend.positions() == {}, "which says that its offsets count for nothing"
+    assert backend.offsets() == {("topic", 0): 2}
+    backend.close()
+    place.close()
+
+
+def test_damage_that_shows_when_the_age_is_asked_for_sets_the_state_aside(tmp_path, monkeypatch):
+    place = StateDirectory(tmp_path, "app")
+    backend = opened(place, "s")
+    backend.apply({"s": {b"k": b"v"}}, {"s": 5}, {})
+    backend.close()
+    meta = RocksBackend._meta
+    asked: list[bytes] = []
+
+    def damaged(self, prefix):
+        asked.append(prefix)
+        if len(asked) == 1:
+            raise StateDamaged("the state is damaged", self)
+        return meta(self, prefix)
+
+    monkeypatch.setattr(RocksBackend, "_meta", damaged)
+    backend = opened(place, "s")
+    assert backend.positions() == {}
+    assert (place.path / "tasks" / str(TASK) / "db.corrupt").exists()
     backend.close()
     place.close()
 

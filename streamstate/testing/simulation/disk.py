@@ -49,13 +49,15 @@ class SimulatedBackend(KeptBackend):
         positions: Mapping[str, int],
         offsets: Mapping[InputPartition, int],
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
+        *,
+        current: bool = True,
     ) -> None:
         self._hook("disk.apply", "before")
         touched = {store: list(entries) for store, entries in writes.items()}
         for store, bound in expired_below.items():
             touched.setdefault(store, []).extend(key for key in self._data[store] if key < bound)
         self._remember(touched)
-        super().apply(writes, positions, offsets, expired_below)
+        super().apply(writes, positions, offsets, expired_below, current=current)
         self._kept = len(self._steps)
         self._hook("disk.apply", "after")
 
