@@ -15,8 +15,14 @@ TASK = TaskId("counts", 0)
 DAY_S = 24 * 60 * 60
 
 
-def reopened(tmp_path, monkeypatch, days: float) -> list[tuple[bytes, bytes]]:
-    place = StateDirectory(tmp_path, "app")
+@pytest.fixture
+def place(tmp_path):
+    directory = StateDirectory(tmp_path, "app")
+    yield directory
+    directory.close()
+
+
+def reopened(place, monkeypatch, days: float) -> list[tuple[bytes, bytes]]:
     backend = place.open_task(TASK, ["s"], False)
     backend.apply({"s": {b"k": b"v"}}, {"s": 5}, {})
     backend.close()
@@ -26,20 +32,18 @@ def reopened(tmp_path, monkeypatch, days: float) -> list[tuple[bytes, bytes]]:
     found = list(backend.scan("s", None, None, False))
     assert bool(backend.positions()) is bool(found), "entries and position go together"
     backend.close()
-    place.close()
     return found
 
 
-def test_a_copy_of_five_days_is_used(tmp_path, monkeypatch):
-    assert reopened(tmp_path, monkeypatch, 5) == [(b"k", b"v")]
+def test_a_copy_of_five_days_is_used(place, monkeypatch):
+    assert reopened(place, monkeypatch, 5) == [(b"k", b"v")]
 
 
-def test_a_copy_of_seven_days_is_replayed_from_the_start(tmp_path, monkeypatch):
-    assert reopened(tmp_path, monkeypatch, 7) == []
+def test_a_copy_of_seven_days_is_replayed_from_the_start(place, monkeypatch):
+    assert reopened(place, monkeypatch, 7) == []
 
 
-def test_a_replay_is_as_old_as_its_beginning(tmp_path):
-    place = StateDirectory(tmp_path, "app")
+def test_a_replay_is_as_old_as_its_beginning(place):
     backend = place.open_task(TASK, ["s"], False)
     assert backend.current_s == {}
     backend.restore("s", {b"k": b"v"}, 1)
@@ -52,7 +56,6 @@ def test_a_replay_is_as_old_as_its_beginning(tmp_path):
     backend.apply({}, {}, {("in", 0): 1})
     assert backend.current_s["s"] >= began
     backend.close()
-    place.close()
 
 
 class Days:
@@ -75,9 +78,8 @@ def opened(place: StateDirectory, *stores: str) -> RocksBackend:
 
 
 @pytest.mark.parametrize(("away_days", "there"), [(5, True), (7, False)])
-def test_a_store_ages_while_it_is_out_of_the_topology(away_days, there, tmp_path, monkeypatch):
+def test_a_store_ages_while_it_is_out_of_the_topology(away_days, there, place, monkeypatch):
     days = Days(monkeypatch)
-    place = StateDirectory(tmp_path, "app")
     backend = opened(place, "stays", "leaves")
     backend.apply({"stays": {b"k": b"v"}, "leaves": {b"k": b"v"}}, {"stays": 5, "leaves": 5}, {})
     backend.close()
@@ -91,12 +93,10 @@ def test_a_store_ages_while_it_is_out_of_the_topology(away_days, there, tmp_path
     assert ("leaves" in backend.positions()) is there
     assert list(backend.scan("stays", None, None, False)) == [(b"k", b"%d" % (away_days - 1))]
     backend.close()
-    place.close()
 
 
-def test_a_store_that_is_restored_anew_is_as_new_as_that(tmp_path, monkeypatch):
+def test_a_store_that_is_restored_anew_is_as_new_as_that(place, monkeypatch):
     days = Days(monkeypatch)
-    place = StateDirectory(tmp_path, "app")
     backend = opened(place, "s")
     backend.apply({"s": {b"k": b"old"}}, {"s": 5}, {})
     backend.close()
@@ -108,12 +108,10 @@ def test_a_store_that_is_restored_anew_is_as_new_as_that(tmp_path, monkeypatch):
     backend = opened(place, "s")
     assert backend.positions() == {"s": 6}
     backend.close()
-    place.close()
 
 
-def test_a_store_that_was_restored_to_the_end_is_as_new_as_the_restore(tmp_path, monkeypatch):
+def test_a_store_that_was_restored_to_the_end_is_as_new_as_the_restore(place, monkeypatch):
     days = Days(monkeypatch)
-    place = StateDirectory(tmp_path, "app")
     backend = opened(place, "whole", "half")
     backend.restore("whole", {b"k": b"1"}, 1)
     backend.restore("half", {b"k": b"1"}, 1)
@@ -132,12 +130,10 @@ def test_a_store_that_was_restored_to_the_end_is_as_new_as_the_restore(tmp_path,
     backend = opened(place, "whole", "half")
     assert backend.positions() == {"whole": 4}
     backend.close()
-    place.close()
 
 
-def test_what_is_being_read_is_as_old_as_when_it_was_whole(tmp_path, monkeypatch):
+def test_what_is_being_read_is_as_old_as_when_it_was_whole(place, monkeypatch):
     days = Days(monkeypatch)
-    place = StateDirectory(tmp_path, "app")
     backend = opened(place, "rows")
     backend.apply({"rows": {b"k": b"1"}}, {"rows": 0}, {("topic", 0): 1}, current=False)
     began_s = backend.current_s["rows"]
@@ -154,11 +150,9 @@ def test_what_is_being_read_is_as_old_as_when_it_was_whole(tmp_path, monkeypatch
     assert backend.positions() == {}, "which says that its offsets count for nothing"
     assert backend.offsets() == {("topic", 0): 2}
     backend.close()
-    place.close()
 
 
-def test_damage_that_shows_when_the_age_is_asked_for_sets_the_state_aside(tmp_path, monkeypatch):
-    place = StateDirectory(tmp_path, "app")
+def test_damage_that_shows_when_the_age_is_asked_for_sets_the_state_aside(place, monkeypatch):
     backend = opened(place, "s")
     backend.apply({"s": {b"k": b"v"}}, {"s": 5}, {})
     backend.close()
@@ -176,11 +170,9 @@ def test_damage_that_shows_when_the_age_is_asked_for_sets_the_state_aside(tmp_pa
     assert backend.positions() == {}
     assert (place.path / "tasks" / str(TASK) / "db.corrupt").exists()
     backend.close()
-    place.close()
 
 
-def test_a_position_of_unknown_age_is_not_relied_on(tmp_path):
-    place = StateDirectory(tmp_path, "app")
+def test_a_position_of_unknown_age_is_not_relied_on(place):
     backend = opened(place, "s")
     backend.apply({"s": {b"k": b"v"}}, {"s": 5}, {})
     backend.close()
@@ -192,4 +184,3 @@ def test_a_position_of_unknown_age_is_not_relied_on(tmp_path):
     backend = opened(place, "s")
     assert backend.positions() == {}
     backend.close()
-    place.close()
