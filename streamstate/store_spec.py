@@ -65,10 +65,25 @@ class StoreSpec:
 
         Raises:
             ValueError: it is null.
+            SerdeError: the key's serde does not take it.
         """
         if key is None:
             raise ValueError(f"store {self.name!r} has no null keys")
-        return self.key.serialize(key)
+        try:
+            return self.key.serialize(key)
+        except Exception as error:
+            raise self.key.refusal(key, error) from error
+
+    def encoded_value(self, value: Any) -> bytes:
+        """The bytes of a value that a processor gives, or an operator.
+
+        Raises:
+            SerdeError: the value's serde does not take it.
+        """
+        try:
+            return self.value.serialize(value)
+        except Exception as error:
+            raise self.value.refusal(value, error) from error
 
     @property
     def own_changelog(self) -> bool:

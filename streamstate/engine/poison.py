@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
+from streamstate.engine.origin import raised_at
 from streamstate.engine.ports import Message
 from streamstate.errors import ProcessingError, SerdeError
 from streamstate.operators import (
@@ -99,8 +100,10 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
             f"key {_shown(message.key())}"
         )
     # Some errors quote the data they could not decode, all of it.
-    cause = repr(failure.__cause__)
-    return f"{where}: {cause if len(cause) <= 600 else f'{cause[:300]} ... {cause[-300:]}'}"
+    cause = repr(failure.reason)
+    said = f"{where}: {cause if len(cause) <= 600 else f'{cause[:300]} ... {cause[-300:]}'}"
+    line = raised_at(failure.__cause__)
+    return said if line is None else f"{said}, {line}"
 
 
 def processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
@@ -125,7 +128,7 @@ def too_far_ahead(failure: TooFarAhead, message: Message, task: str) -> Processi
 
 def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext, topic: str) -> TaskOutput:
     """The output that takes a failed record to its dead-letter topic: original bytes and headers, and what failed."""
-    cause = failure.__cause__
+    cause = failure.reason
     facts = {
         "application": context.application_id,
         "task": context.task_id,
@@ -144,7 +147,7 @@ def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext,
 def dead_result(failure: OperatorFailed, key: bytes, timestamp: int, context: TaskContext, topic: str) -> TaskOutput:
     """The same for a result that was held back for the commit: of many records, so that no one record stands for it.
     Its value goes along where it could be encoded."""
-    cause = failure.__cause__
+    cause = failure.reason
     facts = {
         "application": context.application_id,
         "task": context.task_id,

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.context import OperatorFailed, TaskContext, not_encoded
 from streamstate.operators.stateless import Forward, with_encoded_key
 from streamstate.state import MISSING, Slot, SlotStore, StagedStore, UndoLog
 from streamstate.state.staging import ENTRY_BYTES
@@ -54,7 +54,7 @@ def count(name: str, store: StagedStore, context: TaskContext, forward: Change) 
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         entry = get(encoded)
         if entry is None:
             put(encoded, 1, timestamp)
@@ -86,7 +86,7 @@ def _count_in_place(name: str, store: SlotStore, context: TaskContext, forward: 
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         slot = lookup(encoded)
         if slot is None:
             slot = load(encoded)
@@ -121,7 +121,7 @@ def _count_per_commit(name: str, store: SlotStore, context: TaskContext, newest:
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         slot = lookup(encoded)
         if slot is None:
             slot = load(encoded)
@@ -158,7 +158,7 @@ def reduce(
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         entry = get(encoded)
         again = get(encoded) if needs_old else None
         try:
@@ -200,7 +200,7 @@ def aggregate(
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         entry = get(encoded)
         again = get(encoded) if needs_old else None
         try:

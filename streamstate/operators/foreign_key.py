@@ -20,7 +20,7 @@ from struct import Struct
 from typing import Any
 
 from streamstate.operators.aggregate import Change
-from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.context import OperatorFailed, TaskContext, not_encoded
 from streamstate.operators.stateless import Forward
 from streamstate.operators.table import Getter
 from streamstate.state import StagedStore
@@ -53,9 +53,12 @@ def send(name: str, spec: table_specs.ForeignKeySend, context: TaskContext, ask:
             return None, None
         try:
             foreign = function(key, value)
-            return foreign, None if foreign is None else serialize_foreign(foreign)
         except Exception as error:
             raise OperatorFailed(name, "in the foreign key") from error
+        try:
+            return foreign, None if foreign is None else serialize_foreign(foreign)
+        except Exception as error:
+            raise not_encoded(name, "encoding the foreign key", (spec.foreign, foreign)) from error
 
     def run(key: Any, new: Any, old: Any, timestamp: int) -> None:
         if new is None and old is None:
@@ -66,7 +69,8 @@ def send(name: str, spec: table_specs.ForeignKeySend, context: TaskContext, ask:
             mine = serialize_key(key)
             now = value_hash(serialize_value, new)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the row") from error
+            given = (spec.key, key), (spec.value, new)
+            raise not_encoded(name, "encoding the row", *given) from error
         moved = before_bytes is not None and before_bytes != after_bytes
         if after_bytes is not None:
             if moved:
@@ -133,7 +137,7 @@ def change(name: str, spec: table_specs.ForeignKeyChange, store: StagedStore, fo
         try:
             foreign = serialize_foreign(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (spec.foreign, key)) from error
         prefix = _LENGTH(len(foreign)) + foreign
         # Read whole first: what follows may write to this store.
         for _, (data, since) in list(store.scan(prefix, after_prefix(prefix))):
@@ -159,7 +163,7 @@ def result(
         try:
             now = value_hash(serialize, mine)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the row") from error
+            raise not_encoded(name, "encoding the row", (spec.asked, mine)) from error
         if now != asked:
             # Nothing is lost: the row has changed since, and has asked again.
             return

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from streamstate.operators.context import OperatorFailed
+from streamstate.operators.context import OperatorFailed, not_encoded
 from streamstate.operators.stateless import Forward
 from streamstate.operators.windowed import Close, Folding, nothing_closes
 from streamstate.state import NO_TIME
@@ -103,7 +103,7 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
             try:
                 encoded = serialize_key(key)
             except Exception as error:
-                raise OperatorFailed(name, "encoding the key") from error
+                raise not_encoded(name, "encoding the key", (folding.spec.key, key)) from error
             before = now = clock[TIME_KEY]
             if timestamp > now:
                 now = timestamp

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from streamstate.operators.context import OperatorFailed, Output, TaskContext, output_bytes
+from streamstate.operators.context import OperatorFailed, Output, TaskContext, not_encoded, output_bytes
 from streamstate.topology import specs
 
 Forward = Callable[[Any, Any, int], None]
@@ -239,7 +239,8 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
                 encoded_key = None if key is None else serialize_key(key)
                 encoded = None if value is None else serialize_value(value)
             except Exception as error:
-                raise OperatorFailed(name, doing) from error
+                given = ((spec.key, key), (spec.value, value)) if doing.startswith("encoding") else ()
+                raise not_encoded(name, doing, *given) from error
             limit = limits(chosen)
             if not 0 <= timestamp <= limit[0]:
                 raise _bad_timestamp(name, chosen, timestamp, limit[0], encoded)
@@ -249,6 +250,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
         return dynamic
 
     limit = limits(topic)
+    doing = f"encoding for topic {topic!r}"
     if spec.partition_of is not None:
         partition_of = spec.partition_of
 
@@ -256,7 +258,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
             try:
                 encoded_key, encoded = serialize_key(key), serialize_value(value)
             except Exception as error:
-                raise OperatorFailed(name, f"encoding for topic {topic!r}") from error
+                raise not_encoded(name, doing, (spec.key, key), (spec.value, value)) from error
             if not 0 <= timestamp <= limit[0]:
                 raise _bad_timestamp(name, topic, timestamp, limit[0], encoded)
             record = context.record
@@ -270,7 +272,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
             encoded_key = None if key is None else serialize_key(key)
             encoded = None if value is None else serialize_value(value)
         except Exception as error:
-            raise OperatorFailed(name, f"encoding for topic {topic!r}") from error
+            raise not_encoded(name, doing, (spec.key, key), (spec.value, value)) from error
         if not 0 <= timestamp <= limit[0]:
             raise _bad_timestamp(name, topic, timestamp, limit[0], encoded)
         record = context.record
@@ -280,7 +282,7 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
         try:
             encoded = None if value is None else serialize_value(value)
         except Exception as error:
-            raise OperatorFailed(name, f"encoding for topic {topic!r}") from error
+            raise not_encoded(name, doing, (spec.value, value)) from error
         if not 0 <= timestamp <= limit[0]:
             raise _bad_timestamp(name, topic, timestamp, limit[0], encoded)
         record = context.record

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Any
 
-from streamstate.operators.context import NEVER_MS, OperatorFailed, TaskContext
+from streamstate.operators.context import NEVER_MS, OperatorFailed, TaskContext, not_encoded
 from streamstate.operators.stateless import Forward
 from streamstate.state import MISSING, Segments, StagedStore
 from streamstate.topology.window_specs import StreamJoin
@@ -308,7 +308,7 @@ def stream_join(
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (spec.key, key)) from error
         if waiting is not None and timestamp == waiting.now:
             waiting.release()
         found = find(encoded, timestamp - before, timestamp + after)
@@ -382,7 +382,7 @@ def inner_join(
             prefix = _pack_prefix(segment + BIAS, len(encoded)) + encoded
             own_at = prefix + pack_sequenced(timestamp, 0)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (spec.key, key)) from error
         first, last = timestamp - before, timestamp + after
         if last > their_clock[TIME_KEY]:
             last = their_clock[TIME_KEY]
@@ -442,7 +442,7 @@ def self_join(name: str, spec: StreamJoin, own: TimedRecords, context: TaskConte
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (spec.key, key)) from error
         for at in own.find(encoded, timestamp - before, timestamp + after):
             send(key, value, own.value(at), max(unpack_sequenced(at, len(at) - _SUFFIX)[0], timestamp))
         try:

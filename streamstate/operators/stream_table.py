@@ -11,7 +11,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
-from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext
+from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext, not_encoded
 from streamstate.operators.stateless import Forward, with_encoded_key
 from streamstate.operators.table import Getter, GetterAsOf
 from streamstate.state import StagedStore
@@ -71,7 +71,7 @@ def _join_stored(
             try:
                 encoded = serialize_key(key)
             except Exception as error:
-                raise OperatorFailed(name, "encoding the key") from error
+                raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
             found = row(encoded)
             if found is None and not left:
                 return
@@ -206,7 +206,8 @@ class Waiting:
         try:
             parts: list[bytes | None] = [self._key.serialize(key), self._value.serialize(value)]
         except Exception as error:
-            raise OperatorFailed(self._name, "encoding a record that waits") from error
+            given = (self._key, key), (self._value, value)
+            raise not_encoded(self._name, "encoding a record that waits", *given) from error
         for header, data in (None if record is None else record.headers()) or ():
             parts += [header.encode(), data]
         of_time = _WAITING + pack_time(timestamp)

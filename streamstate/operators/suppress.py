@@ -12,7 +12,7 @@ from typing import Any
 
 from streamstate.errors import ProcessingError
 from streamstate.operators.aggregate import Change, no_change
-from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext
+from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext, not_encoded
 from streamstate.state import MISSING, Segments, StagedStore, UndoLog
 from streamstate.topology.window_specs import Suppress
 from streamstate.window_keys import TIME_KEY, pack_time, unpack_time
@@ -83,7 +83,7 @@ class Suppressor:
         try:
             return self._spec.key.serialize(key)
         except Exception as error:
-            raise OperatorFailed(self._name, "encoding the key") from error
+            raise not_encoded(self._name, "encoding the key", (self._spec.key, key)) from error
 
     def change(self, key: Any, new: Any, old: Any, timestamp: int) -> None:
         """Take one change, and let go what is due."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamstate.operators.aggregate import Change
-from streamstate.operators.context import OperatorFailed, TaskContext
+from streamstate.operators.context import OperatorFailed, TaskContext, not_encoded
 from streamstate.operators.event_time import unbounded
 from streamstate.operators.stateless import Forward
 from streamstate.state import StagedStore, Versions
@@ -49,7 +49,7 @@ def source(name: str, store: StagedStore, context: TaskContext, forward: Change,
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         old = None
         if needs_old:
             entry = get(encoded)
@@ -86,7 +86,8 @@ def versioned_source(
             encoded = serialize_key(key)
             row = None if value is None else serialize(value)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the row") from error
+            given = (spec.key, key), (spec.value, value)
+            raise not_encoded(name, "encoding the row", *given) from error
         before = newest(encoded) if needs_old else None
         latest = put(encoded, row, timestamp)
         if latest is None:
@@ -251,7 +252,7 @@ def rows_kept(name: str, store: StagedStore, forward: Change, *, needs_old: bool
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         old = None
         if needs_old:
             entry = get(encoded)
@@ -279,7 +280,7 @@ def rows_in(name: str, store: StagedStore, result: Callable[[Any], Any] | None =
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (store.spec.key, key)) from error
         return get(encoded)
 
     if result is None:
@@ -307,7 +308,7 @@ def versions_in(name: str, versions: Versions, spec: StoreSpec) -> GetterAsOf:
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (spec.key, key)) from error
         entry = versions.newest(encoded) if as_of is None else versions.at(encoded, as_of)
         return None if entry is None else (deserialize(entry[0]), entry[1])
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamstate.operators.aggregate import Change
-from streamstate.operators.context import OperatorFailed
+from streamstate.operators.context import OperatorFailed, not_encoded
 from streamstate.operators.stateless import Forward
 from streamstate.state import StagedStore
 from streamstate.topology import table_specs
@@ -38,7 +38,8 @@ def group_by(name: str, spec: table_specs.TableGroupBy, forward: Forward) -> Cha
             try:
                 same = serialize_key(left) == serialize_key(entered)
             except Exception as error:
-                raise OperatorFailed(name, "encoding the group's key") from error
+                given = (spec.key, left), (spec.key, entered)
+                raise not_encoded(name, "encoding the group's key", *given) from error
             if same:
                 forward(entered, (after, before), timestamp)
                 return
@@ -95,7 +96,7 @@ def folded(
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the group's key") from error
+            raise not_encoded(name, "encoding the group's key", (store.spec.key, key)) from error
         entry = get(encoded)
         state = before = None
         if entry is not None:

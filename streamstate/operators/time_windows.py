@@ -11,7 +11,7 @@ from math import gcd
 from struct import Struct
 from typing import Any
 
-from streamstate.operators.context import OperatorFailed
+from streamstate.operators.context import OperatorFailed, not_encoded
 from streamstate.operators.stateless import Forward
 from streamstate.operators.windowed import Close, Folding, nothing_closes
 from streamstate.state import MISSING, NO_TIME, DecodedStore
@@ -70,7 +70,7 @@ def _any(folding: Folding, aggregator: Aggregator, windows: TimeWindows, close: 
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (folding.spec.key, key)) from error
         before = now = clock[TIME_KEY]
         if timestamp > now:
             now = timestamp
@@ -131,7 +131,7 @@ def _decoded(
         try:
             encoded = serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(name, "encoding the key") from error
+            raise not_encoded(name, "encoding the key", (folding.spec.key, key)) from error
         before = now = clock[TIME_KEY]
         if timestamp > now:
             clock[TIME_KEY] = now = timestamp

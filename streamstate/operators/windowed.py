@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from streamstate.operators.aggregate import Change
-from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext
+from streamstate.operators.context import OperatorFailed, RecordWithHeaders, TaskContext, not_encoded
 from streamstate.operators.stateless import Forward
 from streamstate.state import NO_TIME, Segments, StagedStore
 from streamstate.topology.window_specs import Aggregator, WindowedAggregate
@@ -129,7 +129,7 @@ class Folding:
         try:
             return self.serialize_key(key)
         except Exception as error:
-            raise OperatorFailed(self.name, "encoding the key") from error
+            raise not_encoded(self.name, "encoding the key", (self.spec.key, key)) from error
 
     def goes_idle(self, idle_ms: int, close: Close) -> Callable[[], None]:
         """Let the windows of an idle partition close by the wall clock.

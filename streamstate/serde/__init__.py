@@ -7,6 +7,24 @@ a null key or value is null on the wire.
 
 from streamstate.serde._avro import avro
 from streamstate.serde._base import Serde
-from streamstate.serde._builtin import bytes_, double, float_, integer, json, long, string
+from streamstate.serde._builtin import bytes_, double, float_, integer, json, long, short, string
+from streamstate.serde._types import boolean, date_, datetime_, list_, time_, uuid
 
-__all__ = ["Serde", "avro", "bytes_", "double", "float_", "integer", "json", "long", "string"]
+__all__ = [
+    "Serde",
+    "avro",
+    "boolean",
+    "bytes_",
+    "date_",
+    "datetime_",
+    "double",
+    "float_",
+    "integer",
+    "json",
+    "list_",
+    "long",
+    "short",
+    "string",
+    "time_",
+    "uuid",
+]

@@ -1,12 +1,17 @@
-"""What a serde is."""
+"""What a serde is, and what is said of a value that it cannot encode."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from streamstate.errors import SerdeError
 
 T = TypeVar("T")
+
+# Longer values are cut in errors.
+_SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +33,52 @@ class Serde(Generic[T]):
         immutable: true when no decoded value can be changed in place (numbers, strings, bytes) and a value that
             was encoded decodes to an equal one. Stores keep decoded values only of such serdes; of all others they
             keep bytes, so that changing a dict that a store handed out cannot reach the store.
+        takes: the types it encodes, for errors; empty where the type alone does not decide.
     """
 
     name: str
     serialize: Callable[[T], bytes]
     deserialize: Callable[[bytes], T]
     immutable: bool = False
+    takes: tuple[type, ...] = ()
+
+    def encode(self, value: T | None) -> bytes | None:
+        """As ``serialize``, for everything that is not done for each record: its errors say what was expected.
+
+        Args:
+            value: to encode; None stays None.
+
+        Raises:
+            SerdeError: the value cannot be encoded; the message names the serde, the expected and the given type.
+
+        >>> from streamstate import serde
+        >>> serde.string().encode("a"), serde.string().encode(None)
+        (b'a', None)
+        >>> serde.string().encode(5)
+        Traceback (most recent call last):
+        streamstate.errors.SerdeError: the string serde takes str, not int: 5
+        """
+        if value is None:
+            return None
+        try:
+            return self.serialize(value)
+        except Exception as error:
+            raise self.refusal(value, error) from error
+
+    def refusal(self, value: Any, error: BaseException) -> SerdeError:
+        """What to raise where ``serialize`` raised ``error`` on a value.
+
+        Functions that encode each record call ``serialize`` itself, in a ``try``, and ask for the words only when
+        it has failed.
+        """
+        if isinstance(error, SerdeError):
+            # Of a part of the value, by the serde of that part.
+            return SerdeError(*error.args)
+        shown = repr(value)
+        if len(shown) > _SHOWN:
+            shown = f"{shown[:_SHOWN]}..."
+        given = f"{type(value).__name__}: {shown}"
+        if self.takes and not isinstance(value, self.takes):
+            names = " or ".join(kind.__name__ for kind in self.takes)
+            return SerdeError(f"the {self.name} serde takes {names}, not {given}")
+        return SerdeError(f"the {self.name} serde cannot encode this {given} ({error})")

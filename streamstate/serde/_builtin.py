@@ -9,7 +9,7 @@ import orjson
 
 from streamstate.serde._base import Serde
 
-__all__ = ["bytes_", "double", "float_", "integer", "json", "long", "string"]
+__all__ = ["bytes_", "double", "float_", "integer", "json", "long", "short", "string"]
 
 
 def _bytes(value: bytes) -> bytes:
@@ -17,12 +17,12 @@ def _bytes(value: bytes) -> bytes:
         return value
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
-    raise TypeError(f"the bytes serde takes bytes, not {type(value).__name__}")
+    raise TypeError(f"not {type(value).__name__}")
 
 
 # Given bytes, the type itself returns the same object.
-_BYTES: Serde[bytes] = Serde("bytes", _bytes, bytes, immutable=True)
-_STRING: Serde[str] = Serde("string", str.encode, bytes.decode, immutable=True)
+_BYTES: Serde[bytes] = Serde("bytes", _bytes, bytes, immutable=True, takes=(bytes, bytearray, memoryview))
+_STRING: Serde[str] = Serde("string", str.encode, bytes.decode, immutable=True, takes=(str,))
 
 
 def bytes_() -> Serde[bytes]:
@@ -43,7 +43,7 @@ def string() -> Serde[str]:
     return _STRING
 
 
-def _number(name: str, layout: str, *, exact: bool = True) -> Serde[Any]:
+def _number(name: str, layout: str, *takes: type, exact: bool = True) -> Serde[Any]:
     packer = struct.Struct(layout)
     unpack, size = packer.unpack, packer.size
 
@@ -52,15 +52,15 @@ def _number(name: str, layout: str, *, exact: bool = True) -> Serde[Any]:
             raise ValueError(f"the {name} serde takes {size} bytes, got {len(data)}")
         return unpack(data)[0]
 
-    # Its refusals are struct.error with a clear text ("required argument is not an integer").
-    return Serde(name, packer.pack, deserialize, immutable=exact)
+    return Serde(name, packer.pack, deserialize, immutable=exact, takes=takes)
 
 
-_LONG = _number("long", ">q")
-_INTEGER = _number("integer", ">i")
-_DOUBLE = _number("double", ">d")
+_LONG = _number("long", ">q", int)
+_INTEGER = _number("integer", ">i", int)
+_SHORT = _number("short", ">h", int)
+_DOUBLE = _number("double", ">d", float, int)
 # Encoding rounds: a store that kept the decoded value would show it unrounded until it left the cache.
-_FLOAT = _number("float", ">f", exact=False)
+_FLOAT = _number("float", ">f", float, int, exact=False)
 
 
 def long() -> Serde[int]:
@@ -80,6 +80,16 @@ def integer() -> Serde[int]:
     -2
     """
     serde: Serde[int] = _INTEGER
+    return serde
+
+
+def short() -> Serde[int]:
+    """A signed 16-bit integer, as Kafka's ShortSerializer writes it.
+
+    >>> short().serialize(258)
+    b'\\x01\\x02'
+    """
+    serde: Serde[int] = _SHORT
     return serde
 
 

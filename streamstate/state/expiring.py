@@ -73,7 +73,10 @@ class ExpiringStore(EncodedStore):
     def put(self, key: bytes, value: Any, timestamp: int) -> None:
         at = ENTRY + key
         # Encoded first: if that fails, nothing was written.
-        stored = None if value is None else pack_header(VERSION, timestamp) + self._serialize(value)
+        try:
+            stored = None if value is None else pack_header(VERSION, timestamp) + self._serialize(value)
+        except Exception as error:
+            raise self.spec.value.refusal(value, error) from error
         if timestamp + self._ttl <= self._stream_time():
             stored = None
         before = self._newest(at)

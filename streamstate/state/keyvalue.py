@@ -142,7 +142,7 @@ class VersionedStore:
     def put(self, key: Any, value: Any, timestamp: int | None = None) -> bool | None:
         if self._spec.source is not None:
             raise TypeError(f"store {self._spec.name!r} cannot be written: it is the table of {self._spec.source!r}")
-        encoded = None if value is None else self._spec.value.serialize(value)
+        encoded = None if value is None else self._spec.encoded_value(value)
         return self._versions.put(self._key(key), encoded, self._timestamp() if timestamp is None else timestamp)
 
     def delete(self, key: Any, timestamp: int | None = None) -> bool | None:

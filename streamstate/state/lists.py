@@ -43,7 +43,7 @@ class ListStore:
     def _encoded(self, value: Any) -> bytes:
         if value is None:
             raise ValueError(f"lists of store {self._spec.name!r} have no null elements")
-        return self._spec.value.serialize(value)
+        return self._spec.encoded_value(value)
 
     def _bounds(self, key: bytes) -> tuple[int, int]:
         entry = self._staging.get(BOUNDS + key)

@@ -320,7 +320,10 @@ class DecodedStore(StagedStore):
     def _as_read(self, value: Any) -> Any:
         """What reading the value back would give. A bytearray for bytes could change in place, a whole number for a
         double would show as one until it left the cache; what a crash leaves must read as what it interrupted."""
-        read = self._deserialize(self._serialize(value))
+        try:
+            read = self._deserialize(self._serialize(value))
+        except Exception as error:
+            raise self.spec.value.refusal(value, error) from error
         if type(read) is type(value):
             self._kind = type(value)
             self.plain_kind = None if self._kind in (str, bytes) else self._kind
@@ -364,7 +367,10 @@ class EncodedStore(StagedStore):
         return None if stored is None else self._deserialize(stored[HEADER_BYTES:])
 
     def put(self, key: bytes, value: Any, timestamp: int) -> None:
-        stored = None if value is None else pack_header(VERSION, timestamp) + self._serialize(value)
+        try:
+            stored = None if value is None else pack_header(VERSION, timestamp) + self._serialize(value)
+        except Exception as error:
+            raise self.spec.value.refusal(value, error) from error
         staged = self.staged
         if self.undo is not None:
             self.undo.append((staged, key, staged.get(key, MISSING)))

@@ -68,7 +68,7 @@ class _TimeStore:
                 self._segments.delete(at)
                 self._segments.remove(prefix, at)
             return
-        encoded = self._spec.value.serialize(value)
+        encoded = self._spec.encoded_value(value)
         if not there:
             self._segments.created(at)
             self._segments.insert(prefix, at)

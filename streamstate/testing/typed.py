@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from streamstate.engine.ports import Clock, TopicPartition
+from streamstate.errors import SerdeError
 from streamstate.serde import Serde
 from streamstate.testing.broker import MemoryBroker
 from streamstate.testing.log import Headers, MemoryMessage
@@ -53,6 +54,28 @@ class Record(Generic[K, V]):
     timestamp: int
     headers: tuple[tuple[str, bytes | None], ...] = ()
     partition: int = 0
+
+
+def _encoded(topic: str, part: str, serde: Serde[Any], given: Any) -> bytes | None:
+    try:
+        return serde.encode(given)
+    except SerdeError as error:
+        raise SerdeError(
+            f"topic {topic!r}, {part}: {error}. Pipe what the topology reads there, or name another serde: "
+            f"driver.input({topic!r}, {part}=...)"
+        ) from error
+
+
+def _decoded(message: MemoryMessage, part: str, serde: Serde[Any], data: bytes) -> Any:
+    try:
+        return serde.deserialize(data)
+    except Exception as error:
+        shown = data if len(data) <= 80 else data[:80] + b"..."
+        raise SerdeError(
+            f"topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, {part}: the "
+            f"{serde.name} serde cannot decode {shown!r} ({error}). Name the serde by which it was written: "
+            f"driver.output({message.topic()!r}, {part}=...)"
+        ) from error
 
 
 class RecordingBroker(MemoryBroker):
@@ -133,14 +156,16 @@ class InputTopic(Generic[K, V]):
             partition: None: by the key, as producers do it; in turns without a key.
 
         Raises:
+            SerdeError: the key or the value is not what its serde takes. Nothing was put in.
             StreamStateError: what ends the process in production.
             RecordRefused: the broker would not take the record.
         """
+        # Both before the time: a record that is refused takes none of the times.
+        encoded = _encoded(self.topic, "key", self._key, key), _encoded(self.topic, "value", self._value, value)
         at_ms = self._time() if timestamp is None else milliseconds(timestamp)
         self._append(
             self.topic,
-            None if key is None else self._key.serialize(key),
-            None if value is None else self._value.serialize(value),
+            *encoded,
             -1 if partition is None else partition,
             at_ms,
             list(headers) or None,
@@ -201,8 +226,8 @@ class OutputTopic(Generic[K, V]):
     def _decode(self, message: MemoryMessage) -> Record[K, V]:
         key, value = message.key(), message.value()
         return Record(
-            None if key is None else self._key.deserialize(key),
-            None if value is None else self._value.deserialize(value),
+            None if key is None else _decoded(message, "key", self._key, key),
+            None if value is None else _decoded(message, "value", self._value, value),
             message.timestamp()[1],
             tuple(message.headers() or ()),
             message.partition(),

@@ -108,7 +108,7 @@ def answer_serde(value: Serde[Any]) -> Serde[tuple[int, bytes | None, Any]]:
     def serialize(answer: tuple[int, bytes | None, Any]) -> bytes:
         partition, value_hash, row = answer
         there = 0 if row is None else 1
-        encoded = b"" if row is None else value.serialize(row)
+        encoded = value.encode(row) or b""
         return _ASK.pack(there, partition) + (value_hash or _NO_HASH) + encoded
 
     def deserialize(data: bytes) -> tuple[int, bytes | None, Any]:

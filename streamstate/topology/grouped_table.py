@@ -167,8 +167,7 @@ def change_serde(value: Serde[Any]) -> Serde[tuple[Any, Any]]:
 
     def serialize(change: tuple[Any, Any]) -> bytes:
         new, old = change
-        after = b"" if new is None else value.serialize(new)
-        before = b"" if old is None else value.serialize(old)
+        after, before = value.encode(new) or b"", value.encode(old) or b""
         there = (0 if new is None else _NEW) | (0 if old is None else _OLD)
         return _HEAD.pack(there, len(after)) + after + before
 

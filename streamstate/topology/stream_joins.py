@@ -93,7 +93,11 @@ def _either(left: Serde[Any], right: Serde[Any]) -> Serde[tuple[bool, Any]]:
     """(is left, value), each side by its own serde."""
 
     def serialize(pair: tuple[bool, Any]) -> bytes:
-        return b"\x01" + left.serialize(pair[1]) if pair[0] else b"\x00" + right.serialize(pair[1])
+        side = left if pair[0] else right
+        try:
+            return (b"\x01" if pair[0] else b"\x00") + side.serialize(pair[1])
+        except Exception as error:
+            raise side.refusal(pair[1], error) from error
 
     def deserialize(data: bytes) -> tuple[bool, Any]:
         return (True, left.deserialize(data[1:])) if data[0] else (False, right.deserialize(data[1:]))

@@ -115,12 +115,11 @@ def suppress_spec(
 
 def _held(value: Serde[Any]) -> Serde[tuple[Any, Any, Any]]:
     """(newest value, the one before the first one held, headers)."""
-    encode, decode = value.serialize, value.deserialize
+    decode = value.deserialize
 
     def serialize(held: tuple[Any, Any, Any]) -> bytes:
         new, before, headers = held
-        first = None if new is None else encode(new)
-        second = None if before is None else encode(before)
+        first, second = value.encode(new), value.encode(before)
         third = b"" if not headers else orjson.dumps([(name, None if v is None else v.hex()) for name, v in headers])
         lengths = (-1 if first is None else len(first), -1 if second is None else len(second), len(third))
         return _LENGTHS.pack(*lengths) + (first or b"") + (second or b"") + third

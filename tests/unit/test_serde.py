@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import resource
 import struct
+from datetime import UTC, date, datetime, time
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamstate import serde
+from streamstate import Serde, SerdeError, serde
+
+NAMED = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
 
 
 @pytest.mark.parametrize(
@@ -32,6 +36,124 @@ from streamstate import serde
 def test_wire_format(made, value, wire):
     assert made.serialize(value) == wire
     assert made.deserialize(wire) == value
+
+
+# Written by the serializers of Kafka's Java client, version 4.2.2: BooleanSerializer, ShortSerializer, UUIDSerializer
+# and the ListSerializer of Serdes.ListSerde(ArrayList.class, ...).
+@pytest.mark.parametrize(
+    ("made", "value", "wire"),
+    [
+        (serde.boolean(), True, "01"),
+        (serde.boolean(), False, "00"),
+        (serde.short(), -2, "fffe"),
+        (serde.uuid(), NAMED, "30663866616435622d643963622d343639662d613136352d373038363737323839353065"),
+        (
+            serde.list_(serde.string()),
+            ["a", None, "žluť", ""],
+            "01000000040000000161ffffffff00000006c5be6c75c5a500000000",
+        ),
+        (serde.list_(serde.string()), [], "0100000000"),
+        (
+            serde.list_(serde.long()),
+            [1, None, -1],
+            "000000000100000001000000030000000000000001ffffffffffffffff",
+        ),
+        (serde.list_(serde.long()), [], "000000000000000000"),
+        (serde.list_(serde.integer()), [258], "00000000000000000100000102"),
+        (serde.list_(serde.short()), [5, -2], "0000000000000000020005fffe"),
+        (serde.list_(serde.double()), [1.0, None], "000000000100000001000000023ff0000000000000"),
+        (serde.list_(serde.float_()), [-2.5], "000000000000000001c0200000"),
+        (
+            serde.list_(serde.uuid()),
+            [NAMED, None],
+            "0000000001000000010000000230663866616435622d643963622d343639662d613136352d373038363737323839353065",
+        ),
+        (serde.list_(serde.boolean()), [True, None], "01000000020000000101ffffffff"),
+        (serde.list_(serde.bytes_()), [b"\x00\xff"], "01000000010000000200ff"),
+    ],
+)
+def test_wire_format_of_the_java_client(made, value, wire):
+    assert made.serialize(value).hex() == wire
+    assert made.deserialize(bytes.fromhex(wire)) == value
+
+
+@pytest.mark.parametrize(
+    ("made", "value", "wire"),
+    [
+        (serde.date_(), date(1970, 1, 3), serde.integer().serialize(2)),
+        (serde.date_(), date(1969, 12, 31), serde.integer().serialize(-1)),
+        (serde.time_(), time(0, 0, 1, 7), serde.long().serialize(1_000_007)),
+        (serde.datetime_(), datetime(1970, 1, 1, 0, 0, 1, 7, tzinfo=UTC), serde.long().serialize(1_000_007)),
+        (serde.datetime_(), datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC), serde.long().serialize(-1_000_000)),
+    ],
+)
+def test_dates_and_times_are_integers_of_the_java_client(made, value, wire):
+    assert made.serialize(value) == wire
+    assert made.deserialize(wire) == value
+
+
+@given(st.datetimes(timezones=st.timezones()))
+def test_points_in_time_come_back(value):
+    made = serde.datetime_()
+    assert made.deserialize(made.serialize(value)) == value.astimezone(UTC)
+
+
+@given(st.dates(), st.times())
+def test_dates_and_times_of_day_come_back(day, clock):
+    assert serde.date_().deserialize(serde.date_().serialize(day)) == day
+    assert serde.time_().deserialize(serde.time_().serialize(clock)) == clock
+
+
+@given(st.lists(st.none() | st.integers(-(2**63), 2**63 - 1)), st.lists(st.none() | st.binary()))
+def test_lists_come_back(numbers, blobs):
+    made = serde.list_(serde.long())
+    assert made.deserialize(made.serialize(numbers)) == numbers
+    nested = serde.list_(serde.list_(serde.bytes_()))
+    assert nested.deserialize(nested.serialize([blobs, None])) == [blobs, None]
+
+
+def test_a_serde_that_only_has_the_name_of_one_of_constant_size_has_lengths():
+    text = Serde("long", lambda number: str(number).encode(), int)
+    assert serde.list_(text).serialize([5]).hex() == "01000000010000000135"
+
+
+@pytest.mark.parametrize(
+    ("made", "value", "text"),
+    [
+        (serde.string(), 5, "the string serde takes str, not int: 5"),
+        (serde.bytes_(), "text", "the bytes serde takes bytes or bytearray or memoryview, not str: 'text'"),
+        (serde.long(), "5", "the long serde takes int, not str: '5'"),
+        (serde.long(), 2**63, "the long serde cannot encode this int: 9223372036854775808 ("),
+        (serde.double(), "1.0", "the double serde takes float or int, not str: '1.0'"),
+        (serde.json(), {1, 2}, "the json serde cannot encode this set: {1, 2} ("),
+        (serde.boolean(), 1, "the boolean serde takes bool, not int: 1"),
+        (serde.short(), 2**15, "the short serde cannot encode this int: 32768 ("),
+        (serde.uuid(), str(NAMED), "the uuid serde takes UUID, not str: '0f8fad5b-"),
+        (serde.date_(), "1970-01-01", "the date serde takes date, not str: '1970-01-01'"),
+        (serde.date_(), datetime(1970, 1, 1), "the date serde cannot encode this datetime: "),
+        (serde.time_(), time(5, tzinfo=UTC), "a time with a zone"),
+        (serde.datetime_(), datetime(1970, 1, 1), "a datetime without a zone"),
+        (serde.datetime_(), date(1970, 1, 1), "the datetime serde takes datetime, not date: "),
+        (serde.list_(serde.string()), "text", "the list(string) serde takes list or tuple, not str: 'text'"),
+        (serde.list_(serde.string()), ["a", 5], "the string serde takes str, not int: 5"),
+        (serde.string(), "\ud800", "the string serde cannot encode this str: '\\ud800' ("),
+    ],
+)
+def test_refusals_name_the_serde_and_both_types(made, value, text):
+    with pytest.raises(SerdeError) as refusal:
+        made.encode(value)
+    assert text in str(refusal.value)
+
+
+def test_long_values_are_cut_in_refusals():
+    with pytest.raises(SerdeError) as refusal:
+        serde.long().encode("x" * 1_000)
+    assert len(str(refusal.value)) < 200
+
+
+def test_encode_does_what_serialize_does():
+    assert serde.long().encode(1) == serde.long().serialize(1)
+    assert serde.long().encode(None) is None
 
 
 @pytest.mark.parametrize(
@@ -62,6 +184,19 @@ def test_values_of_another_type_are_refused(made, value):
         (serde.json(), b"{"),
         (serde.avro("long"), b"\x80\x01\x00"),
         (serde.avro("long", schema_id=3), b"\x00\x00\x00\x00\x04\x02"),
+        (serde.boolean(), b"\x02"),
+        (serde.boolean(), b"\x01\x01"),
+        (serde.short(), b"\x00"),
+        (serde.uuid(), b"0f8fad5b"),
+        (serde.date_(), b"\x00" * 8),
+        (serde.time_(), b"\xff" * 8),
+        (serde.datetime_(), b"\x00" * 4),
+        (serde.list_(serde.long()), b"\x01\x00\x00\x00\x00"),
+        (serde.list_(serde.long()), b"\x00\x00\x00\x00\x00\x00\x00\x00\x01"),
+        (serde.list_(serde.string()), b"\x01\x00\x00\x00\x02\x00\x00\x00\x00"),
+        (serde.list_(serde.string()), b"\x01\x00\x00\x00\x01\x00\x00\x00\x05ab"),
+        (serde.list_(serde.string()), b"\x01\x00\x00\x00\x00?"),
+        (serde.list_(serde.string()), b""),
     ],
 )
 def test_bytes_of_another_format_are_refused(made, wire):
@@ -103,6 +238,8 @@ def test_json_comes_back(value):
 def test_only_serdes_whose_values_cannot_change_say_so():
     assert serde.string().immutable
     assert serde.long().immutable
+    assert serde.uuid().immutable
+    assert not serde.list_(serde.long()).immutable
     assert not serde.json().immutable
     assert not serde.avro("long").immutable
 
