@@ -6,43 +6,16 @@ which they are written does not matter to a store that exists.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from streamstate.aggregates import Aggregate
 from streamstate.errors import ProcessingError, TopologyError
 from streamstate.serde import Serde
+from streamstate.serde._tagged import decode, list_encoder
 
 __all__ = ["NamedFold", "named_fold"]
-
-BYTES = "base64"
-
-
-def _tagged(state: Any) -> Any:
-    if isinstance(state, bytes):
-        return {BYTES: b64encode(state).decode()}
-    raise TypeError(f"an aggregate's state holds {type(state).__name__}, which JSON does not have")
-
-
-def _encode(states: list[Any]) -> bytes:
-    return orjson.dumps(states, default=_tagged)
-
-
-def _decode(data: bytes) -> Any:
-    states = orjson.loads(data)
-    for index, state in enumerate(states):
-        if type(state) is dict and state.keys() == {BYTES}:
-            states[index] = b64decode(state[BYTES])
-    return states
-
-
-# Stores may keep states decoded that nobody else holds and that are never changed in place.
-PLAIN_STATES: Serde[Any] = Serde("aggregates", _encode, _decode, immutable=True)
-STATES: Serde[Any] = Serde("aggregates", _encode, _decode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +99,13 @@ def named_fold(node: str, store: str, named: Mapping[str, Aggregate]) -> NamedFo
         aggregator=fold,
         merger=None if unmergeable else merger,
         result=_shown(shown),
-        kept=PLAIN_STATES if all(aggregate.plain for aggregate in named.values()) else STATES,
+        kept=Serde(
+            "aggregates",
+            list_encoder(lambda index: f"the state of the aggregate {order[index]!r} in store {store!r}"),
+            decode,
+            # Stores may keep states decoded that nobody else holds and that are never changed in place.
+            immutable=all(aggregate.plain for aggregate in named.values()),
+        ),
         timed=timed,
         unmergeable=unmergeable,
     )
