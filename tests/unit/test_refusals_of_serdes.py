@@ -135,9 +135,8 @@ def test_a_record_that_cannot_be_encoded(case: str) -> None:
     topology = Topology("t")
     build(topology)
     with TopologyTestDriver(topology, topics=["out"]) as driver, pytest.raises(ProcessingError) as failure:
-        # A reduce calls its function with the second record.
-        for _ in range(2):
-            driver.input("in", key=TEXT, value=LONG).pipe("a", 1, timestamp=5)
+        # Two, because a reduce calls its function with the second one.
+        driver.input("in", key=TEXT, value=LONG).pipe_all([("a", 1), ("a", 1)])
     assert said in str(failure.value)
     assert "topic 'in'" in str(failure.value) or "repartition" in str(failure.value)
     assert "descriptor" not in str(failure.value)
