@@ -111,6 +111,13 @@ def _table_join(topology: Topology) -> None:
     stream.join(table, lambda event, row: {"id": event["id"], "name": row["name"]}).for_each(_ignored)
 
 
+def _map_values(topology: Topology) -> None:
+    stream = topology.stream("events", key=_TEXT, value=_JSON)
+    for _ in range(5):
+        stream = stream.map_values(lambda event: event)
+    stream.for_each(_ignored)
+
+
 _MINUTE, _SECONDS = timedelta(minutes=1), timedelta(seconds=5)
 
 CASES: Mapping[str, Callable[[Topology], None]] = {
@@ -126,6 +133,7 @@ CASES: Mapping[str, Callable[[Topology], None]] = {
     "left-join": _left_join,
     "self-join": _self_join,
     "table-join": _table_join,
+    "map-values-x5": _map_values,
 }
 
 

@@ -13,6 +13,7 @@ from operator import itemgetter
 from typing import Any
 
 from streamstate.errors import TopologyError
+from streamstate.functions import checked_function
 from streamstate.sketches import HyperLogLog
 
 __all__ = [
@@ -61,9 +62,10 @@ class Aggregate:
 def _select(selector: Selector) -> Callable[[Any], Any]:
     if selector is None:
         return lambda value: value
-    if callable(selector):
-        return selector
-    return itemgetter(selector)
+    if isinstance(selector, str):
+        return itemgetter(selector)
+    checked_function(selector, "a selector of aggregates", "value")
+    return selector
 
 
 def _same(state: Any) -> Any:

@@ -412,9 +412,11 @@ def _check_calls(graph: Graph, settings: Settings) -> None:
     if settings.processing_guarantee != "exactly_once":
         return
     for node in graph.nodes.values():
-        if isinstance(node.spec, MapAsync) and node.spec.longest_ms >= _ms(settings.transaction_timeout):
+        longest_ms = node.spec.longest_ms if isinstance(node.spec, MapAsync) else None
+        # A call without a time-out has been asked for in so many words.
+        if longest_ms is not None and longest_ms >= _ms(settings.transaction_timeout):
             raise ConfigError(
-                f"operator {node.name!r} may wait for {node.spec.longest_ms} ms for one record (timeout, retries and "
+                f"operator {node.name!r} may wait for {longest_ms} ms for one record (timeout, retries and "
                 f"backoff of map_async), and a commit waits for it: that must be shorter than the transaction time-out "
                 f"({settings.transaction_timeout}), after which brokers abort. Shorten them, or lengthen "
                 f"--transaction-timeout"

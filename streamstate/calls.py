@@ -26,10 +26,17 @@ class AsyncioCalls:
         self._thread: threading.Thread | None = None
 
     def start(
-        self, function: Callable[..., Any], arguments: Sequence[Any], *, timeout_ms: int, retries: int, backoff_ms: int
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        *,
+        timeout_ms: int | None,
+        retries: int,
+        backoff_ms: int,
     ) -> Future[Any]:
         """See the port."""
-        attempts = _attempts(function, arguments, timeout_ms / 1_000, retries, backoff_ms / 1_000)
+        timeout_s = None if timeout_ms is None else timeout_ms / 1_000
+        attempts = _attempts(function, arguments, timeout_s, retries, backoff_ms / 1_000)
         return asyncio.run_coroutine_threadsafe(attempts, self._running())
 
     def wait(self, calls: Iterable[Call], timeout_ms: int) -> bool:
@@ -57,7 +64,7 @@ class AsyncioCalls:
 
 
 async def _attempts(
-    function: Callable[..., Any], arguments: Sequence[Any], timeout_s: float, retries: int, backoff_s: float
+    function: Callable[..., Any], arguments: Sequence[Any], timeout_s: float | None, retries: int, backoff_s: float
 ) -> Any:
     attempt = 0
     while True:
@@ -66,7 +73,7 @@ async def _attempts(
                 return await function(*arguments)
         except Exception as error:
             if attempt == retries:
-                if isinstance(error, TimeoutError) and not error.args:
+                if isinstance(error, TimeoutError) and not error.args and timeout_s is not None:
                     raise TimeoutError(f"no answer within {timeout_s:g} s, at the {attempt + 1}. attempt") from error
                 raise
         await asyncio.sleep(backoff_s * 2**attempt)

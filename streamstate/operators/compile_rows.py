@@ -89,7 +89,13 @@ def rows(made: Compilation, name: str, by: str) -> Getter:
         case table_specs.TableJoin() as join:
             left, right = rows(made, join.left, by), rows(made, join.right, by)
             return table_join.rows_joined(
-                by, join.joiner, left, right, left_alone=join.left_alone, right_alone=join.right_alone
+                by,
+                join.joiner,
+                left,
+                right,
+                left_alone=join.left_alone,
+                right_alone=join.right_alone,
+                with_key=join.with_key,
             )
         case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
             if store is not None:
@@ -132,7 +138,7 @@ def _shown(node: specs.Node) -> Callable[[Any, Any], Any]:
     if isinstance(spec, table_specs.TableFilter):
         return table.row_predicate(node.name, spec.predicate, spec.negate)
     assert isinstance(spec, table_specs.TableMapValues), "neither a filter nor a map"
-    return table.row_function(node.name, spec.function)
+    return table.row_function(node.name, spec.function, spec.with_key)
 
 
 def _table_source(made: Compilation, node: specs.Node, spec: table_specs.TableSource) -> None:
@@ -204,15 +210,17 @@ def _table_join(made: Compilation, node: specs.Node, spec: table_specs.TableJoin
         mine_alone=spec.left_alone,
         other_alone=spec.right_alone,
         needs_old=asked,
+        with_key=spec.with_key,
     )
     right = table_join.side(
         name,
-        lambda mine, other: joiner(other, mine),
+        table_join.from_right(joiner, spec.with_key),
         rows(made, spec.left, name),
         forward,
         mine_alone=spec.right_alone,
         other_alone=spec.left_alone,
         needs_old=asked,
+        with_key=spec.with_key,
     )
     if spec.left == spec.right:
         made.tables[name] = fan_out_changes([left, right])
@@ -241,7 +249,7 @@ def _stream_table_join(made: Compilation, node: specs.Node, spec: table_specs.St
     version = versions(made, spec.table, name)
     if version is None:
         row = rows(made, spec.table, name)
-        made.streams[name] = stream_table.join(name, spec.joiner, spec.left, row, made.context, forward)
+        made.streams[name] = stream_table.join(name, spec, row, made.context, forward)
         return
     join = stream_table.join_as_of(name, spec, version, made.context, forward)
     if spec.grace is not None:

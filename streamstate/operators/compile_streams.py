@@ -8,7 +8,10 @@ from typing import Any
 from streamstate.operators import event_time, stateless
 from streamstate.operators.compilation import Compilation, CompileFunction, SourceEntry
 from streamstate.operators.process import ProcessorOperator
+from streamstate.operators.process_values import ValueProcessorOperator
 from streamstate.operators.stateless import Forward
+from streamstate.operators.transform import TransformerOperator
+from streamstate.state import StagedStore
 from streamstate.topology import specs, table_specs
 from streamstate.topology.event_time import out_of_order_ms
 from streamstate.topology.names import repartition_topic
@@ -70,13 +73,32 @@ def _split(made: Compilation, node: specs.Node, spec: specs.Split) -> None:
 
 
 def _process(made: Compilation, node: specs.Node, spec: specs.Process) -> None:
-    stores = {store: made.stores[store] for store in spec.stores}
-    stores.update({name: store for name, store in made.global_stores.items() if name not in stores})
-    operator = ProcessorOperator(node.name, spec.supplier, made.context, stores, made.forward(node))
+    kind = ValueProcessorOperator if isinstance(spec, specs.ProcessValues) else ProcessorOperator
+    operator = kind(node.name, spec.supplier, made.context, _stores_of(made, spec), made.forward(node))
+    made.streams[node.name] = operator.run
+    _lives(made, node, spec, operator)
+
+
+def _transform_values(made: Compilation, node: specs.Node, spec: specs.TransformValues) -> None:
+    operator = TransformerOperator(node.name, spec.supplier, made.context, _stores_of(made, spec))
+    transform, forward = operator.transform, made.forward(node)
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        forward(key, transform(key, value, timestamp), timestamp)
+
+    made.streams[node.name] = run
+    _lives(made, node, spec, operator)
+
+
+def _stores_of(made: Compilation, spec: specs.Process) -> dict[str, StagedStore]:
+    """What a processor may ask for: what it was given, and the global tables."""
+    return {**made.global_stores, **{store: made.stores[store] for store in spec.stores}}
+
+
+def _lives(made: Compilation, node: specs.Node, spec: specs.Process, operator: ProcessorOperator) -> None:
     made.task.processors.append(operator)
     if spec.on_error is not None:
         made.task.policies[node.name] = spec.on_error
-    made.streams[node.name] = operator.run
 
 
 STREAMS: dict[type, CompileFunction] = {
@@ -93,4 +115,6 @@ STREAMS: dict[type, CompileFunction] = {
     specs.Branch: _pass_on,
     specs.Split: _split,
     specs.Process: _process,
+    specs.ProcessValues: _process,
+    specs.TransformValues: _transform_values,
 }

@@ -155,7 +155,7 @@ def result(
     forward: Change,
 ) -> tuple[Forward, Answer]:
     """Answers, at the task of the left row: entered by those from afar, and by those that needed no question."""
-    joiner, left, serialize = spec.joiner, spec.left, spec.asked.serialize
+    joiner, left, serialize, with_key = spec.joiner, spec.left, spec.asked.serialize, spec.with_key
 
     def joined(key: Any, asked: bytes | None, right: Any, timestamp: int) -> None:
         found = row(key)
@@ -171,7 +171,7 @@ def result(
             forward(key, None, None, timestamp)
             return
         try:
-            value = joiner(mine, right)
+            value = joiner(key, mine, right) if with_key else joiner(mine, right)
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(key, value, None, timestamp)

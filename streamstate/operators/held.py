@@ -42,7 +42,13 @@ class Calls(Protocol):
     """Runs coroutines. ``streamstate.calls`` implements it."""
 
     def start(
-        self, function: Callable[..., Any], arguments: Sequence[Any], *, timeout_ms: int, retries: int, backoff_ms: int
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        *,
+        timeout_ms: int | None,
+        retries: int,
+        backoff_ms: int,
     ) -> Call:
         """Call and await ``function(*arguments)``, again where it fails and retries are left. Returns at once."""
         ...
@@ -56,7 +62,13 @@ class NoCalls:
     """Where nothing runs coroutines."""
 
     def start(
-        self, function: Callable[..., Any], arguments: Sequence[Any], *, timeout_ms: int, retries: int, backoff_ms: int
+        self,
+        function: Callable[..., Any],
+        arguments: Sequence[Any],
+        *,
+        timeout_ms: int | None,
+        retries: int,
+        backoff_ms: int,
     ) -> Call:
         raise ConfigError("this worker was made without calls=, which map_async needs: pass AsyncioCalls()")
 
@@ -152,7 +164,7 @@ class Batches(Holder):
         self._spec = spec
 
     def run(self, key: Any, value: Any, timestamp: int) -> None:
-        if not self._held:
+        if not self._held and self._spec.delay_ms is not None:
             self.due_ms = self._context.now_ms() + self._spec.delay_ms
             schedules = self._context.schedules
             schedules.hold(min(self.due_ms, schedules.release_ms))
@@ -181,7 +193,11 @@ class Batches(Holder):
         return [outcome for held in batch for outcome in self._called([held])]
 
     def _results(self, batch: list[Held]) -> list[Outcome]:
-        results = self._spec.function([held.content for held in batch])
+        values = [held.content for held in batch]
+        if self._spec.with_key:
+            results = self._spec.function([held.key for held in batch], values)
+        else:
+            results = self._spec.function(values)
         if len(results) != len(batch):
             raise ValueError(f"the function of map_batches returned {len(results)} results for {len(batch)} values")
         return [(held, value, None) for held, value in zip(batch, results, strict=True)]
@@ -208,7 +224,7 @@ class Waiting(Holder):
             self._wait_for_room()
         call = context.calls.start(
             spec.function,
-            (key, value),
+            (key, value) if spec.with_key else (value,),
             timeout_ms=spec.timeout_ms,
             retries=spec.retries,
             backoff_ms=spec.backoff_ms,
@@ -235,7 +251,13 @@ class Waiting(Holder):
             self._wait(waiting[:1] if self._spec.order == "input" else [c for c in waiting if not c.done()])
 
     def _wait(self, calls: Sequence[Call]) -> None:
-        longest_ms = self._spec.longest_ms + STUCK_MS
+        longest_ms = self._spec.longest_ms
+        if longest_ms is None:
+            ended = not calls
+            while not ended:
+                ended = self._context.calls.wait(calls, STUCK_MS)
+            return
+        longest_ms += STUCK_MS
         # None where the last of them has just ended.
         if calls and not self._context.calls.wait(calls, longest_ms):
             raise ProcessingError(

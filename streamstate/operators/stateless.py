@@ -93,6 +93,16 @@ def map_(name: str, spec: specs.Map, forward: Forward) -> Forward:
 
 def map_values(name: str, spec: specs.MapValues, forward: Forward) -> Forward:
     function = spec.function
+    if spec.with_key:
+
+        def run_with_key(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                new_value = function(key, value)
+            except Exception as error:
+                raise OperatorFailed(name) from error
+            forward(key, new_value, timestamp)
+
+        return run_with_key
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         try:
@@ -121,6 +131,19 @@ def flat_map(name: str, spec: specs.FlatMap, forward: Forward) -> Forward:
 
 def flat_map_values(name: str, spec: specs.FlatMapValues, forward: Forward) -> Forward:
     function = spec.function
+    if spec.with_key:
+
+        def run_with_key(key: Any, value: Any, timestamp: int) -> None:
+            try:
+                values = function(key, value)
+                if type(values) is not list:
+                    values = list(values)
+            except Exception as error:
+                raise OperatorFailed(name) from error
+            for new_value in values:
+                forward(key, new_value, timestamp)
+
+        return run_with_key
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from streamstate.operators.context import NEVER_MS, OperatorFailed, TaskContext, not_encoded
 from streamstate.operators.stateless import Forward
+from streamstate.operators.table_join import from_right
 from streamstate.state import MISSING, Segments, StagedStore
 from streamstate.topology.window_specs import StreamJoin
 from streamstate.window_keys import BIAS, TIME_KEY, pack_sequenced, pack_time, unpack_sequenced, unpack_time
@@ -25,7 +26,8 @@ _SUFFIX = 12
 # Waiting records that are known in memory; at most twice as many.
 _KNOWN = 1_000
 
-Joiner = Callable[[Any, Any], Any]
+# Of both values, or of the key and both values.
+Joiner = Callable[..., Any]
 
 _pack_prefix, _pack_time = Struct(">QI").pack, Struct(">Q").pack
 
@@ -249,11 +251,12 @@ class Waiting:
             return
         for _, _, at, _ in alone:
             self._segments.delete(at)
-        joiner, decode_key = self._spec.joiner, self._spec.key.deserialize
+        joiner, with_key, decode_key = self._spec.joiner, self._spec.with_key, self._spec.key.deserialize
         for time, side, at, value in sorted(alone, key=lambda item: (item[0], item[1], item[2])):
             try:
                 key = decode_key(at[9:-4])
-                joined = joiner(value, None) if side == LEFT else joiner(None, value)
+                values = (value, None) if side == LEFT else (None, value)
+                joined = joiner(key, *values) if with_key else joiner(*values)
             except Exception as error:
                 raise OperatorFailed(self._name) from error
             self._forward(key, joined, time)
@@ -286,12 +289,12 @@ def stream_join(
     before, after = (windows.before_ms, windows.after_ms) if left else (windows.after_ms, windows.before_ms)
     alone = spec.left_alone if left else spec.right_alone
     mine, others = (LEFT, RIGHT) if left else (RIGHT, LEFT)
-    joiner: Joiner = spec.joiner if left else lambda value, found: spec.joiner(found, value)
+    joiner, with_key = spec.joiner if left else from_right(spec.joiner, spec.with_key), spec.with_key
     find, value_of, keep = other.find, other.value, own.keep
 
     def send(key: Any, value: Any, found: Any, timestamp: int) -> None:
         try:
-            joined = joiner(value, found)
+            joined = joiner(key, value, found) if with_key else joiner(value, found)
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(key, joined, timestamp)
@@ -318,7 +321,7 @@ def stream_join(
                 waiting.met(others, encoded, time, number)
             other_value = value_of(at)
             try:
-                joined = joiner(value, other_value)
+                joined = joiner(key, value, other_value) if with_key else joiner(value, other_value)
             except Exception as error:
                 raise OperatorFailed(name) from error
             forward(key, joined, time if time > timestamp else timestamp)
@@ -363,7 +366,7 @@ def inner_join(
     """
     windows, serialize_key = spec.within, spec.key.serialize
     before, after = (windows.before_ms, windows.after_ms) if left else (windows.after_ms, windows.before_ms)
-    joiner: Joiner = spec.joiner if left else lambda value, found: spec.joiner(found, value)
+    joiner, with_key = spec.joiner if left else from_right(spec.joiner, spec.with_key), spec.with_key
     find, value_of, keep = other.find, other.value, own.keep
     theirs, their_bucket, their_clock = other.buckets, other.segments.bucket, other.segments.clock
     ours, our_bucket, our_clock = own.buckets, own.segments.bucket, own.segments.clock
@@ -400,7 +403,7 @@ def inner_join(
             time = unpack_time(at, len(at) - _SUFFIX)
             other_value = value_of(at)
             try:
-                joined = joiner(value, other_value)
+                joined = joiner(key, value, other_value) if with_key else joiner(value, other_value)
             except Exception as error:
                 raise OperatorFailed(name) from error
             forward(key, joined, time if time > timestamp else timestamp)
@@ -425,12 +428,12 @@ def inner_join(
 def self_join(name: str, spec: StreamJoin, own: TimedRecords, context: TaskContext, forward: Forward) -> Forward:
     """An inner join of a stream with itself: its records are kept once. Results come as if they were kept twice: those
     in which the record is the left one, then those in which it is the right one, itself included."""
-    serialize_key, joiner = spec.key.serialize, spec.joiner
+    serialize_key, joiner, with_key = spec.key.serialize, spec.joiner, spec.with_key
     before, after = spec.within.before_ms, spec.within.after_ms
 
     def send(key: Any, left: Any, right: Any, timestamp: int) -> None:
         try:
-            joined = joiner(left, right)
+            joined = joiner(key, left, right) if with_key else joiner(left, right)
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(key, joined, timestamp)

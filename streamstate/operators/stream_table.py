@@ -19,18 +19,12 @@ from streamstate.topology import table_specs
 from streamstate.window_keys import TIME_KEY, pack_time, unpack_time
 
 
-def join(
-    name: str,
-    joiner: Callable[[Any, Any], Any],
-    left: bool,
-    row: Getter,
-    context: TaskContext,
-    forward: Forward,
-) -> Forward:
+def join(name: str, spec: table_specs.StreamTableJoin, row: Getter, context: TaskContext, forward: Forward) -> Forward:
     """With the row as it is now."""
+    joiner, left, with_key = spec.joiner, spec.left, spec.with_key
     store: StagedStore | None = getattr(row, "store", None)
     if store is not None:
-        return _join_stored(name, joiner, left, store, context, forward)
+        return _join_stored(name, spec, store, context, forward)
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if value is None or (key is None and not left):
@@ -40,7 +34,8 @@ def join(
         if found is None and not left:
             return
         try:
-            joined = joiner(value, None if found is None else found[0])
+            other = None if found is None else found[0]
+            joined = joiner(key, value, other) if with_key else joiner(value, other)
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(key, joined, timestamp)
@@ -49,15 +44,11 @@ def join(
 
 
 def _join_stored(
-    name: str,
-    joiner: Callable[[Any, Any], Any],
-    left: bool,
-    store: StagedStore,
-    context: TaskContext,
-    forward: Forward,
+    name: str, spec: table_specs.StreamTableJoin, store: StagedStore, context: TaskContext, forward: Forward
 ) -> Forward:
     """The same where the row is what a store has. Written out: three calls less per record, and one encoding of the
     key for the store and for the topic that results go to."""
+    joiner, left, with_key = spec.joiner, spec.left, spec.with_key
     serialize_key, row = store.spec.key.serialize, store.value
     keyed = with_encoded_key(forward, serialize_key)
     as_encoded, send = keyed is not None, keyed or forward
@@ -76,7 +67,7 @@ def _join_stored(
             if found is None and not left:
                 return
         try:
-            joined = joiner(value, found)
+            joined = joiner(key, value, found) if with_key else joiner(value, found)
         except Exception as error:
             raise OperatorFailed(name) from error
         send(encoded if as_encoded else key, joined, timestamp)
@@ -85,16 +76,19 @@ def _join_stored(
 
 
 def _meeting(
-    name: str, joiner: Callable[[Any, Any], Any], left: bool, forward: Forward
+    name: str, spec: table_specs.StreamTableJoin | table_specs.StreamGlobalJoin, forward: Forward
 ) -> Callable[[Any, Any, Any, int], None]:
     """What is done with a record and the row that was found for it, or None. ``join``, the commonest, has it written
     out: a call less per record."""
+
+    joiner, left, with_key = spec.joiner, spec.left, spec.with_key
 
     def meet(key: Any, value: Any, found: Any, timestamp: int) -> None:
         if found is None and not left:
             return
         try:
-            joined = joiner(value, None if found is None else found[0])
+            other = None if found is None else found[0]
+            joined = joiner(key, value, other) if with_key else joiner(value, other)
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(key, joined, timestamp)
@@ -111,7 +105,7 @@ def join_global(
 ) -> Forward:
     """With the row of a global table that the record asks for. The record's own key may be null."""
     function, left = spec.function, spec.left
-    meet = _meeting(name, spec.joiner, left, forward)
+    meet = _meeting(name, spec, forward)
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if value is None:
@@ -139,7 +133,7 @@ def join_as_of(
 ) -> Forward:
     """With the row as it was at the record's time."""
     left, tolerance = spec.left, spec.tolerance_ms
-    meet = _meeting(name, spec.joiner, left, forward)
+    meet = _meeting(name, spec, forward)
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         if value is None or (key is None and not left):

@@ -186,8 +186,19 @@ def row_predicate(name: str, predicate: Callable[[Any, Any], object], negate: bo
     return kept
 
 
-def row_function(name: str, function: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-    """(key, value) to what the user's function makes of the value."""
+def row_function(name: str, function: Callable[..., Any], with_key: bool) -> Callable[[Any, Any], Any]:
+    """(key, value) to what the user's function makes of the value, or of both."""
+    if with_key:
+
+        def mapped_with_key(key: Any, value: Any) -> Any:
+            if value is None:
+                return None
+            try:
+                return function(key, value)
+            except Exception as error:
+                raise OperatorFailed(name) from error
+
+        return mapped_with_key
 
     def mapped(key: Any, value: Any) -> Any:
         if value is None:

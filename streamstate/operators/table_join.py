@@ -13,7 +13,15 @@ from streamstate.operators.aggregate import Change
 from streamstate.operators.context import OperatorFailed
 from streamstate.operators.table import Getter
 
-Joiner = Callable[[Any, Any], Any]
+# Of both values, or of the key and both values.
+Joiner = Callable[..., Any]
+
+
+def from_right(joiner: Joiner, with_key: bool) -> Joiner:
+    """The joiner as the right side calls it: with its own value first."""
+    if with_key:
+        return lambda key, mine, other: joiner(key, other, mine)
+    return lambda mine, other: joiner(other, mine)
 
 
 def side(
@@ -25,6 +33,7 @@ def side(
     mine_alone: bool,
     other_alone: bool,
     needs_old: bool,
+    with_key: bool,
 ) -> Change:
     """One side.
 
@@ -36,13 +45,14 @@ def side(
         mine_alone: a row of this side without one of the other makes a result.
         other_alone: and the other way round.
         needs_old: whether old rows are asked for.
+        with_key: the joiner takes the key too, in front.
     """
 
-    def joined(mine: Any, value: Any) -> Any:
+    def joined(key: Any, mine: Any, value: Any) -> Any:
         if mine is None and (value is None or not other_alone):
             return None
         try:
-            return joiner(mine, value)
+            return joiner(key, mine, value) if with_key else joiner(mine, value)
         except Exception as error:
             raise OperatorFailed(name) from error
 
@@ -57,13 +67,13 @@ def side(
             value, other_time = found
             if other_time > timestamp:
                 timestamp = other_time
-        forward(key, joined(new, value), joined(old, value) if needs_old else None, timestamp)
+        forward(key, joined(key, new, value), joined(key, old, value) if needs_old else None, timestamp)
 
     return run
 
 
 def rows_joined(
-    name: str, joiner: Joiner, left: Getter, right: Getter, *, left_alone: bool, right_alone: bool
+    name: str, joiner: Joiner, left: Getter, right: Getter, *, left_alone: bool, right_alone: bool, with_key: bool
 ) -> Getter:
     """Rows of a join that keeps none, made of both tables' rows."""
 
@@ -80,7 +90,7 @@ def rows_joined(
         else:
             values, timestamp = (mine[0], other[0]), max(mine[1], other[1])
         try:
-            value = joiner(*values)
+            value = joiner(key, *values) if with_key else joiner(*values)
         except Exception as error:
             raise OperatorFailed(name) from error
         return None if value is None else (value, timestamp)

@@ -18,6 +18,8 @@ from streamstate.topology.processor import (
     Headers,
     Processor,
     ProcessorContext,
+    ValueProcessor,
+    ValueProcessorContext,
     ValueTransformer,
 )
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, StoreSpec, SubTopology
@@ -60,6 +62,8 @@ __all__ = [
     "Timers",
     "TopicPlan",
     "Topology",
+    "ValueProcessor",
+    "ValueProcessorContext",
     "ValueTransformer",
     "VersionedKeyValueStore",
     "WindowStore",

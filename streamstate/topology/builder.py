@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from streamstate.errors import TopologyError
+from streamstate.functions import checked_function
 from streamstate.serde import Serde, bytes_
 from streamstate.topology.draft import Draft, Position, checked_policy
 from streamstate.topology.event_time import EventTime, edits
@@ -383,4 +384,6 @@ def _source(
         raise TopologyError(
             f"timestamp= takes a field name or a function of (key, value), or event_time(...), not {timestamp!r}"
         )
+    if callable(timestamp):
+        checked_function(timestamp, f"the source of {', '.join(topics)}", "key, value", argument="timestamp=")
     return Source(topics, key or bytes_(), value or bytes_(), timestamp, reset, checked_policy(on_error))

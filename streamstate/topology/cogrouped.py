@@ -14,7 +14,7 @@ from typing import Generic, TypeVar, overload
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
-from streamstate.topology.draft import Position, checked_function, same_draft
+from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.rows import ttl_ms
 from streamstate.topology.specs import FAIL, Aggregate, Merge, Spec, StoreSpec
@@ -77,7 +77,7 @@ class CogroupedStream(Generic[K, A]):
             raise TopologyError(f"cogroup after {first.node!r} takes a grouped stream, not {grouped!r}")
         at = grouped._at
         same_draft(first.draft, at.draft, "cogroup")
-        checked_function(aggregator, "cogroup", at.node)
+        at.check(aggregator, "cogroup", "key, value, aggregate")
         return CogroupedStream((*self._parts, (at, aggregator)))
 
     def aggregate(
@@ -101,7 +101,7 @@ class CogroupedStream(Generic[K, A]):
                 ttl is below a millisecond.
         """
         first = self._parts[0][0]
-        checked_function(initializer, "cogroup", first.node)
+        first.check(initializer, "cogroup", "", argument="initializer")
         _needs_serde(first.node, value)
         key = first.key_serde("cogroup")
         store, node = _names(first, store)
@@ -152,8 +152,9 @@ class _WindowedCogroup(Generic[K, A]):
         idle: timedelta | None,
     ) -> Table[Windowed[K], A]:
         first = self._parts[0][0]
-        for function in (initializer, *(() if merger is None else (merger,))):
-            checked_function(function, "cogroup", first.node)
+        first.check(initializer, "cogroup", "", argument="initializer")
+        if isinstance(self._windows, SessionWindows):
+            first.check(merger, "cogroup", "key, aggregate, aggregate", argument="merger")
         _needs_serde(first.node, value)
         key = first.key_serde("cogroup")
         store, node = _names(first, store)

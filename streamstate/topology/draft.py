@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamstate.errors import TopologyError
+from streamstate.functions import Kind, checked_function, takes_key
 from streamstate.serde import Serde
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.specs import FAIL, ErrorPolicy, Node, Sink, Source, Spec, StoreSpec
@@ -152,6 +153,24 @@ class Position:
         """The same, with the given serdes where not None."""
         return replace(self, key=key or self.key, value=value or self.value)
 
+    def check(self, function: object, operator: str, *forms: str, kind: Kind = "plain", argument: str = "") -> int:
+        """Which of ``forms`` a function that ``operator`` was given has; see ``checked_function``.
+
+        Raises:
+            TopologyError: it has none of them.
+        """
+        return checked_function(function, f"{operator} after {self.node!r}", *forms, kind=kind, argument=argument)
+
+    def takes_key(
+        self, function: object, operator: str, *parameters: str, key: str = "key", kind: Kind = "plain"
+    ) -> bool:
+        """Whether a function takes the key in front of these parameters; see ``streamstate.functions.takes_key``.
+
+        Raises:
+            TopologyError: it takes something else.
+        """
+        return takes_key(function, f"{operator} after {self.node!r}", *parameters, key=key, kind=kind)
+
     def key_serde(self, kind: str) -> Serde[Any]:
         """The key's serde.
 
@@ -229,13 +248,3 @@ def checked_policy(on_error: object) -> ErrorPolicy:
             checked(on_error.topic or "", "dead-letter topic")
         return on_error
     raise TopologyError(f"on_error= takes 'fail', 'continue' or dead_letter('topic'), not {on_error!r}")
-
-
-def checked_function(function: object, kind: str, node: str) -> None:
-    """Check that an operator was given something to call.
-
-    Raises:
-        TopologyError: it was not.
-    """
-    if not callable(function):
-        raise TopologyError(f"{kind} after {node!r} takes a function, not {function!r}")

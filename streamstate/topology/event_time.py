@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 
 from streamstate.errors import TopologyError
+from streamstate.functions import checked_function
 
 if TYPE_CHECKING:
     from streamstate.topology.specs import ErrorPolicy, Graph
@@ -92,6 +93,8 @@ def event_time(
     """
     if of is not None and not isinstance(of, str) and not callable(of):
         raise TopologyError(f"event_time takes a field name or a function of (key, value), not {of!r}")
+    if callable(of):
+        checked_function(of, "event_time", "key, value")
     for name, duration in (("future", future), ("out_of_order", out_of_order)):
         if duration is not None and (not isinstance(duration, timedelta) or duration < timedelta(0)):
             raise TopologyError(f"{name}= takes a timedelta that is not negative, not {duration!r}")

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamstate.aggregates import Aggregate
 from streamstate.errors import ProcessingError, TopologyError
+from streamstate.functions import checked_function
 from streamstate.serde import Serde
 from streamstate.serde._tagged import decode, list_encoder
 
@@ -58,6 +59,11 @@ def named_fold(node: str, store: str, named: Mapping[str, Aggregate]) -> NamedFo
                 f"aggregate after {node!r} got {name}={aggregate!r}: it takes ready aggregates by "
                 f"name, as in {name}=aggregates.count()"
             )
+        where = f"aggregate after {node!r}, {name}={aggregate.name}"
+        checked_function(aggregate.update, where, "state, value", argument="update=")
+        checked_function(aggregate.result, where, "state", argument="result=")
+        if aggregate.merge is not None:
+            checked_function(aggregate.merge, where, "state, state", argument="merge=")
     order = sorted(named)
     initials = [named[name].initial for name in order]
     updates = [named[name].update for name in order]

@@ -32,14 +32,20 @@ def join_by_foreign_key(
     right: Position,
     rows: tuple[tuple[str, ...], tuple[str, ...]],
     function: Callable[[Any, Any], Any],
-    joiner: Callable[[Any, Any], Any],
+    joiner: Callable[..., Any],
     *,
     kind: str,
     value: Serde[Any] | None,
     store: str | None,
     name: str | None,
+    with_key: bool,
 ) -> Position:
-    """The joined table. ``rows``: what the rows of both tables are found in; its store is claimed already."""
+    """The joined table.
+
+    Args:
+        rows: what the rows of both tables are found in. The store of the result is claimed already.
+        with_key: the joiner takes the left row's key too, in front.
+    """
     draft = left.draft
     key, asked, foreign = left.key_serde(kind), left.value_serde(kind), right.key_serde(kind)
     carried = right.value_serde(kind)
@@ -64,7 +70,7 @@ def join_by_foreign_key(
     )
     source = Source((str(answering.topic),), key, answer, on_error=policy, internal=True)
     answered = _through(draft, answering, source, (now, later))
-    result = ForeignKeyResult(left.node, send, joiner, alone, key, asked, value, rows[0], store)
+    result = ForeignKeyResult(left.node, send, joiner, alone, key, asked, value, rows[0], store, with_key)
     node = draft.add(result, (answered, send), kind, base)
     return replace(left, node=node, value=value, on_error=policy)
 

@@ -15,7 +15,7 @@ from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
 from streamstate.topology.cogrouped import CogroupedStream
-from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.draft import Position
 from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
 from streamstate.topology.rows import ttl_ms
@@ -90,7 +90,7 @@ class GroupedStream(Generic[K, V]):
         >>> bids.group_by_key().reduce(max, store="highest")
         <Table highest.reduce in store highest>
         """
-        checked_function(function, "reduce", self._at.node)
+        self._at.check(function, "reduce", "aggregate, value")
         kept = value or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: Reduce(name, function), ttl=ttl)
 
@@ -110,7 +110,7 @@ class GroupedStream(Generic[K, V]):
         >>> flights.cogroup(lambda origin, flight, seen: seen + 1).cogroup(weather, lambda origin, report, seen: seen)
         <CogroupedStream flights + weather>
         """
-        checked_function(aggregator, "cogroup", self._at.node)
+        self._at.check(aggregator, "cogroup", "key, value, aggregate")
         return CogroupedStream(((self._at, aggregator),))
 
     @overload
@@ -210,9 +210,9 @@ class GroupedStream(Generic[K, V]):
                 f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
                 "value=serde.json()"
             )
-        for function in functions:
-            checked_function(function, "aggregate", self._at.node)
         initializer, aggregator = functions
+        self._at.check(initializer, "aggregate", "", argument="initializer")
+        self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator")
         return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)
 
     def _aggregate_named(

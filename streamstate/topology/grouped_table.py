@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
 from streamstate.topology import table as _table
-from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.draft import Position
 from streamstate.topology.names import checked
 from streamstate.topology.specs import Spec, StoreSpec
 from streamstate.topology.table_specs import TableAggregate, TableReduce
@@ -81,8 +81,8 @@ class GroupedTable(Generic[K, V]):
         >>> seats.group_by(lambda tail, seats: tail[:2], key=serde.string()).reduce(add, sub, store="total")
         <Table total.reduce in store total>
         """
-        for function in (adder, subtractor):
-            checked_function(function, "reduce", self._at.node)
+        for name, function in (("adder", adder), ("subtractor", subtractor)):
+            self._at.check(function, "reduce", "aggregate, value", argument=name)
         kept = value or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: TableReduce(name, adder, subtractor))
 
@@ -119,8 +119,9 @@ class GroupedTable(Generic[K, V]):
         ... )
         <Table seats.aggregate in store seats>
         """
-        for function in (initializer, adder, subtractor):
-            checked_function(function, "aggregate", self._at.node)
+        self._at.check(initializer, "aggregate", "", argument="initializer")
+        for name, function in (("adder", adder), ("subtractor", subtractor)):
+            self._at.check(function, "aggregate", "key, value, aggregate", argument=name)
         if not isinstance(value, Serde):
             raise TopologyError(
                 f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "

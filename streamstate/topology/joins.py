@@ -51,8 +51,35 @@ class Joins(Generic[K, V]):
     @overload
     def join(
         self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[[K, V, T], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def join(
+        self,
         other: _table.Table[K, T],
         joiner: Callable[[V, T], V2],
+        *,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def join(
+        self,
+        other: _table.Table[K, T],
+        joiner: Callable[[K, V, T], V2],
         *,
         grace: timedelta | None = None,
         tolerance: timedelta | None = None,
@@ -71,10 +98,20 @@ class Joins(Generic[K, V]):
         name: str | None = None,
     ) -> _stream.Stream[K, V2]: ...
 
+    @overload
+    def join(
+        self,
+        other: GlobalTable[K2, T],
+        joiner: Callable[[K, V, T], V2],
+        *,
+        on: Callable[[K, V], K2 | None],
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
     def join(
         self,
         other: _stream.Stream[K, Any] | _table.Table[K, Any] | GlobalTable[Any, Any],
-        joiner: Callable[[Any, Any], Any],
+        joiner: Callable[..., Any],
         *,
         on: Callable[[K, V], Any] | None = None,
         within: JoinWindows | None = None,
@@ -110,7 +147,8 @@ class Joins(Generic[K, V]):
 
         Args:
             other: the other stream, the table or the global table.
-            joiner: (value of this stream, value of the other or of the table) to the value of the result.
+            joiner: (value of this stream, value of the other or of the table) to the value of the result, or (key of
+                this stream, both values): how many parameters it has decides. The key cannot be changed.
             on: with a global table: (key, value) to the key of the row, or None for none.
             within: with a stream: how far apart records may be, made by ``windows.join``.
             store: with a stream: what its stores are named after, ``{store}-left`` and ``{store}-right``.
@@ -171,8 +209,35 @@ class Joins(Generic[K, V]):
     @overload
     def left_join(
         self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[[K, V, T | None], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def left_join(
+        self,
         other: _table.Table[K, T],
         joiner: Callable[[V, T | None], V2],
+        *,
+        grace: timedelta | None = None,
+        tolerance: timedelta | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def left_join(
+        self,
+        other: _table.Table[K, T],
+        joiner: Callable[[K, V, T | None], V2],
         *,
         grace: timedelta | None = None,
         tolerance: timedelta | None = None,
@@ -191,10 +256,20 @@ class Joins(Generic[K, V]):
         name: str | None = None,
     ) -> _stream.Stream[K, V2]: ...
 
+    @overload
+    def left_join(
+        self,
+        other: GlobalTable[K2, T],
+        joiner: Callable[[K, V, T | None], V2],
+        *,
+        on: Callable[[K, V], K2 | None],
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
     def left_join(
         self,
         other: _stream.Stream[K, Any] | _table.Table[K, Any] | GlobalTable[Any, Any],
-        joiner: Callable[[Any, Any], Any],
+        joiner: Callable[..., Any],
         *,
         on: Callable[[K, V], Any] | None = None,
         within: JoinWindows | None = None,
@@ -238,10 +313,38 @@ class Joins(Generic[K, V]):
         )
         return _stream.Stream(at)
 
+    @overload
     def outer_join(
         self,
         other: _stream.Stream[K, T],
         joiner: Callable[[V | None, T | None], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    @overload
+    def outer_join(
+        self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[[K, V | None, T | None], V2],
+        *,
+        within: JoinWindows,
+        store: str | None = None,
+        key: Serde[K] | None = None,
+        value: Serde[V] | None = None,
+        other_value: Serde[T] | None = None,
+        name: str | None = None,
+    ) -> _stream.Stream[K, V2]: ...
+
+    def outer_join(
+        self,
+        other: _stream.Stream[K, T],
+        joiner: Callable[..., V2],
         *,
         within: JoinWindows,
         store: str | None = None,
@@ -271,7 +374,7 @@ class Joins(Generic[K, V]):
         self,
         kind: str,
         other: _stream.Stream[K, Any],
-        joiner: Callable[[Any, Any], Any],
+        joiner: Callable[..., Any],
         within: JoinWindows | None,
         alone: tuple[bool, bool],
         store: str | None,

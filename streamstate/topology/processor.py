@@ -26,8 +26,8 @@ class Cancellable(Protocol):
         ...
 
 
-class ProcessorContext(Protocol[KeyOut_contra, ValueOut_contra]):
-    """What a Processor knows of its task and of the record in hand.
+class TaskView(Protocol):
+    """What processors of all kinds know of their task and of the record in hand.
 
     Attributes:
         application_id: of this application.
@@ -89,6 +89,24 @@ class ProcessorContext(Protocol[KeyOut_contra, ValueOut_contra]):
         """
         ...
 
+    def schedule(
+        self,
+        interval: timedelta,
+        kind: Literal["stream_time", "wall_clock"],
+        callback: Callable[[int], object],
+    ) -> Cancellable:
+        """Call ``callback(time_ms)`` each time ``interval`` of stream time or wall-clock time has passed.
+
+        Schedules belong to the running task: they are made anew by ``init`` when a task moves.
+        As in Kafka Streams, stream time runs from the first record, a wall-clock schedule from now, and
+        intervals missed while nothing ran are called once.
+        """
+        ...
+
+
+class ProcessorContext(TaskView, Protocol[KeyOut_contra, ValueOut_contra]):
+    """What a Processor is given: what it knows, see ``TaskView``, and where its records go."""
+
     def forward(
         self,
         key: KeyOut_contra,
@@ -107,23 +125,28 @@ class ProcessorContext(Protocol[KeyOut_contra, ValueOut_contra]):
         """
         ...
 
-    def schedule(
-        self,
-        interval: timedelta,
-        kind: Literal["stream_time", "wall_clock"],
-        callback: Callable[[int], object],
-    ) -> Cancellable:
-        """Call ``callback(time_ms)`` each time ``interval`` of stream time or wall-clock time has passed.
 
-        Schedules belong to the running task: they are made anew by ``init`` when a task moves.
-        As in Kafka Streams, stream time runs from the first record, a wall-clock schedule from now, and
-        intervals missed while nothing ran are called once.
+class ValueProcessorContext(TaskView, Protocol[ValueOut_contra]):
+    """What a ValueProcessor is given: what it knows, see ``TaskView``, and where its values go."""
+
+    def forward(self, value: ValueOut_contra, *, timestamp: int | None = None, headers: Headers | None = None) -> None:
+        """Send a value on, under the key of the record in hand.
+
+        Args:
+            value: the value.
+            timestamp: ms since 1970; None: that of the record in hand.
+            headers: replace those of the record in hand; None keeps them.
+
+        Raises:
+            RuntimeError: there is no record in hand, in a punctuation or a timer.
         """
         ...
 
 
 class ValueTransformer(Generic[K, V, VOut]):
-    """What ``Table.transform_values`` calls for each change of a row. One instance serves one task.
+    """What ``Table.transform_values`` calls for each change of a row, and ``Stream.transform_values`` for each record.
+
+    One instance serves one task.
 
     >>> class Numbered(ValueTransformer[str, str, str]):
     ...     def init(self, context):
@@ -143,7 +166,7 @@ class ValueTransformer(Generic[K, V, VOut]):
         self.context = context
 
     def transform(self, key: K, value: V | None) -> VOut | None:
-        """The row's new value. ``value`` is None for a row that was deleted; returning None deletes."""
+        """The new value. Of a row, ``value`` is None where it was deleted, and returning None deletes."""
         raise TypeError(f"{type(self).__name__} must define transform(self, key, value)")
 
     def close(self) -> None:
@@ -166,6 +189,36 @@ class Processor(Generic[K, V, KOut, VOut]):
     context: ProcessorContext[KOut, VOut]
 
     def init(self, context: ProcessorContext[KOut, VOut]) -> None:
+        """Called once, after the task's state is restored and before the first record."""
+        self.context = context
+
+    def process(self, key: K, value: V) -> None:
+        """Called for each record, in the order of the task."""
+        raise TypeError(f"{type(self).__name__} must define process(self, key, value)")
+
+    def close(self) -> None:
+        """Called once, when the task leaves this process or the process ends."""
+
+
+class ValueProcessor(Generic[K, V, VOut]):
+    """A user's operator with state and schedules that leaves the key alone (Kafka Streams: ``FixedKeyProcessor``).
+
+    One instance serves one task. What it forwards has the key of the record in hand, so that records stay in their
+    partition, and what is behind it needs no repartition topic.
+
+    >>> class Deduplicate(ValueProcessor[str, str, str]):
+    ...     def init(self, context):
+    ...         super().init(context)
+    ...         self.seen = context.store("seen")
+    ...
+    ...     def process(self, key, value):
+    ...         if self.seen.put_if_absent(key, value) is None:
+    ...             self.context.forward(value)
+    """
+
+    context: ValueProcessorContext[VOut]
+
+    def init(self, context: ValueProcessorContext[VOut]) -> None:
         """Called once, after the task's state is restored and before the first record."""
         self.context = context
 

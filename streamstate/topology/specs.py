@@ -75,7 +75,10 @@ class Map:
 
 @dataclass(frozen=True, slots=True)
 class MapValues:
-    function: Callable[[Any], Any]
+    """``with_key``: the function takes the key too, in front; it may not change it."""
+
+    function: Callable[..., Any]
+    with_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +88,10 @@ class FlatMap:
 
 @dataclass(frozen=True, slots=True)
 class FlatMapValues:
-    function: Callable[[Any], Iterable[Any]]
+    """``with_key`` as in ``MapValues``."""
+
+    function: Callable[..., Iterable[Any]]
+    with_key: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +209,20 @@ class Process:
     on_error: ErrorPolicy | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessValues(Process):
+    """A user's ValueProcessor, which leaves keys alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransformValues(Process):
+    """A user's ValueTransformer on a stream."""
+
+
 Spec = (
     Source | Filter | Map | MapValues | FlatMap | FlatMapValues | SelectKey | Peek | Merge | Split | Branch
-    | Sink | Count | Reduce | Aggregate | ToStream | Process | TableSpec | WindowSpec | HeldSpec
+    | Sink | Count | Reduce | Aggregate | ToStream | Process
+    | ProcessValues | TransformValues | TableSpec | WindowSpec | HeldSpec
 )  # fmt: skip
 
 

@@ -1,27 +1,28 @@
 """Streams: every operator that takes records one by one.
 
 Rule of this module: a handle only adds nodes; it holds nothing but its position. Operators named ``*_values`` take
-functions of the value, all others of (key, value). Serdes are carried along where an operator cannot change what
-they encode.
+functions of the value, or of (key, value), and leave the key alone; all others take functions of (key, value). Serdes
+are carried along where an operator cannot change what they encode.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar, overload
 
 from streamstate.errors import TopologyError
+from streamstate.functions import Kind
 from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology import specs
 from streamstate.topology import table as _table
-from streamstate.topology.draft import Position, attached_stores, checked_function, checked_policy, same_draft
+from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.held import Holding
 from streamstate.topology.joins import Joins
 from streamstate.topology.names import checked
-from streamstate.topology.processor import Processor
-from streamstate.topology.specs import ErrorPolicy, StoreSpec
+from streamstate.topology.processing import Processing
+from streamstate.topology.specs import ErrorPolicy
 from streamstate.topology.table_specs import TableEmit
 from streamstate.topology.to_table import as_table
 
@@ -34,7 +35,7 @@ T = TypeVar("T")
 OnError = Literal["fail", "continue"] | ErrorPolicy
 
 
-class Stream(Joins[K, V], Holding[K, V]):
+class Stream(Joins[K, V], Holding[K, V], Processing[K, V]):
     """An unbounded sequence of records (Kafka Streams: ``KStream``). Made by ``Topology.stream``.
 
     Every operator takes ``name=``, its name in descriptions and errors. Without one, it is called after its parent
@@ -55,7 +56,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> numbers.filter(lambda key, number: number > 0)
         <Stream numbers.filter>
         """
-        return Stream(self._then(specs.Filter(predicate), "filter", name, predicate))
+        return Stream(self._then(specs.Filter(predicate), "filter", name, predicate, "key, value"))
 
     def filter_not(self, predicate: Callable[[K, V], object], *, name: str | None = None) -> Stream[K, V]:
         """Drop the records for which ``predicate(key, value)`` is true (Kafka Streams: ``filterNot``).
@@ -65,7 +66,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> numbers.filter_not(lambda key, number: number > 0)
         <Stream numbers.filter_not>
         """
-        return Stream(self._then(specs.Filter(predicate, negate=True), "filter_not", name, predicate))
+        return Stream(self._then(specs.Filter(predicate, negate=True), "filter_not", name, predicate, "key, value"))
 
     def map(self, function: Callable[[K, V], tuple[K2, V2]], *, name: str | None = None) -> Stream[K2, V2]:
         """Replace each record by the (key, value) that ``function(key, value)`` returns (Kafka Streams: ``map``).
@@ -77,16 +78,30 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> lines.map(lambda key, line: (line.split()[0], len(line)))
         <Stream lines.map>
         """
-        return Stream(self._then(specs.Map(function), "map", name, function).with_new_key().with_new_value())
+        at = self._then(specs.Map(function), "map", name, function, "key, value")
+        return Stream(at.with_new_key().with_new_value())
 
-    def map_values(self, function: Callable[[V], V2], *, name: str | None = None) -> Stream[K, V2]:
-        """Replace each value by ``function(value)`` (Kafka Streams: ``mapValues``).
+    @overload
+    def map_values(self, function: Callable[[V], V2], *, name: str | None = None) -> Stream[K, V2]: ...
+
+    @overload
+    def map_values(self, function: Callable[[K, V], V2], *, name: str | None = None) -> Stream[K, V2]: ...
+
+    def map_values(self, function: Callable[..., V2], *, name: str | None = None) -> Stream[K, V2]:
+        """Replace each value by ``function(value)`` or ``function(key, value)`` (Kafka Streams: ``mapValues``).
+
+        How many parameters the function has decides. It sees the key and leaves it alone, so that no grouping behind it
+        repartitions.
 
         >>> from streamstate import Topology, serde
-        >>> Topology("t").stream("lines", value=serde.string()).map_values(len)
+        >>> lines = Topology("t").stream("lines", key=serde.string(), value=serde.string())
+        >>> lines.map_values(len)
         <Stream lines.map_values>
+        >>> lines.map_values(lambda file, line: f"{file}: {line}", name="with-file")
+        <Stream with-file>
         """
-        return Stream(self._then(specs.MapValues(function), "map_values", name, function).with_new_value())
+        with_key = self._at.takes_key(function, "map_values", "value")
+        return Stream(self._at.then(specs.MapValues(function, with_key), "map_values", name).with_new_value())
 
     def flat_map(
         self, function: Callable[[K, V], Iterable[tuple[K2, V2]]], *, name: str | None = None
@@ -98,18 +113,28 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> lines.flat_map(lambda key, line: [(word, 1) for word in line.split()])
         <Stream lines.flat_map>
         """
-        at = self._then(specs.FlatMap(function), "flat_map", name, function)
+        at = self._then(specs.FlatMap(function), "flat_map", name, function, "key, value", kind="iterable")
         return Stream(at.with_new_key().with_new_value())
 
-    def flat_map_values(self, function: Callable[[V], Iterable[V2]], *, name: str | None = None) -> Stream[K, V2]:
-        """Replace each value by those of ``function(value)``, under its key (Kafka Streams: ``flatMapValues``).
+    @overload
+    def flat_map_values(self, function: Callable[[V], Iterable[V2]], *, name: str | None = None) -> Stream[K, V2]: ...
+
+    @overload
+    def flat_map_values(
+        self, function: Callable[[K, V], Iterable[V2]], *, name: str | None = None
+    ) -> Stream[K, V2]: ...
+
+    def flat_map_values(self, function: Callable[..., Iterable[V2]], *, name: str | None = None) -> Stream[K, V2]:
+        """Replace each value by those of ``function(value)`` or ``function(key, value)``, under its key.
+
+        Kafka Streams: ``flatMapValues``. How many parameters the function has decides, as for ``map_values``.
 
         >>> from streamstate import Topology, serde
         >>> Topology("t").stream("lines", value=serde.string()).flat_map_values(str.split)
         <Stream lines.flat_map_values>
         """
-        at = self._then(specs.FlatMapValues(function), "flat_map_values", name, function)
-        return Stream(at.with_new_value())
+        with_key = self._at.takes_key(function, "flat_map_values", "value", kind="iterable")
+        return Stream(self._at.then(specs.FlatMapValues(function, with_key), "flat_map_values", name).with_new_value())
 
     def select_key(self, function: Callable[[K, V], K2], *, name: str | None = None) -> Stream[K2, V]:
         """Replace each key by ``function(key, value)`` (Kafka Streams: ``selectKey``).
@@ -119,7 +144,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> lines.select_key(lambda key, line: len(line))
         <Stream lines.select_key>
         """
-        return Stream(self._then(specs.SelectKey(function), "select_key", name, function).with_new_key())
+        return Stream(self._then(specs.SelectKey(function), "select_key", name, function, "key, value").with_new_key())
 
     def peek(self, function: Callable[[K, V], object], *, name: str | None = None) -> Stream[K, V]:
         """Call ``function(key, value)`` for its effect and pass the record on (Kafka Streams: ``peek``).
@@ -130,7 +155,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> Topology("t").stream("lines").peek(print)
         <Stream lines.peek>
         """
-        return Stream(self._then(specs.Peek(function), "peek", name, function))
+        return Stream(self._then(specs.Peek(function), "peek", name, function, "key, value"))
 
     def for_each(self, function: Callable[[K, V], object], *, name: str | None = None) -> None:
         """Call ``function(key, value)`` for its effect and end the stream (Kafka Streams: ``foreach``).
@@ -140,7 +165,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> from streamstate import Topology
         >>> Topology("t").stream("lines").for_each(print)
         """
-        self._then(specs.Peek(function, forward=False), "for_each", name, function)
+        self._then(specs.Peek(function, forward=False), "for_each", name, function, "key, value")
 
     def merge(self, *others: Stream[K, V], name: str | None = None) -> Stream[K, V]:
         """The records of this stream and of ``others`` (Kafka Streams: ``merge``). There is no order between them.
@@ -194,7 +219,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         if not predicates:
             raise TopologyError(f"split after {self._at.node!r} takes at least one predicate")
         for predicate in predicates:
-            checked_function(predicate, "split", self._at.node)
+            self._at.check(predicate, "split", "key, value")
         at = self._at.then(specs.Split(predicates), "split", name)
         kinds = ["branch"] * len(predicates) + ["rest"]
         return tuple(Stream(at.then(specs.Branch(index), kind, None)) for index, kind in enumerate(kinds))
@@ -226,7 +251,7 @@ class Stream(Joins[K, V], Holding[K, V]):
         before = self._at.with_serdes(key, value)
         before.key_serde("group_by")
         before.value_serde("group_by")
-        at = self._then(specs.SelectKey(function), "group_by", name, function).with_new_key()
+        at = self._then(specs.SelectKey(function), "group_by", name, function, "key, value").with_new_key()
         return _grouped.GroupedStream(at.with_serdes(key, value))
 
     def group_by_key(
@@ -350,55 +375,18 @@ class Stream(Joins[K, V], Holding[K, V]):
         >>> lines.to("copy")
         >>> lines.to(lambda key, line: "short" if len(line) < 80 else "long")
         """
-        if not callable(topic):
+        if callable(topic):
+            self._at.check(topic, "to", "key, value")
+        else:
             checked(topic, f"topic of to after {self._at.node!r}")
         at = self._at.with_serdes(key, value)
         at.then(specs.Sink(topic, at.key_serde("to"), at.value_serde("to")), "to", name)
 
-    def process(
-        self,
-        supplier: Callable[[], Processor[K, V, K2, V2]],
-        *,
-        stores: Sequence[StoreSpec | str] = (),
-        name: str | None = None,
-        on_error: OnError | None = None,
-    ) -> Stream[K2, V2]:
-        """Send the records through a Processor of your own (Kafka Streams: ``process``).
-
-        Args:
-            supplier: a Processor subclass, or a function without arguments that makes one; it is called once for
-                each task.
-            stores: what ``context.store(name)`` may ask for: stores, or names of stores added by
-                ``Topology.add_store``. Operators that share a store run in the same task.
-            name: of the operator.
-            on_error: for errors raised by this processor; by default the policy of the source.
-
-        Raises:
-            TopologyError: the supplier is not one, or a store's name is taken by a different store.
-
-        >>> from streamstate import Processor, Topology, serde, stores
-        >>> class Latest(Processor[str, int, str, int]):
-        ...     def process(self, key, value):
-        ...         self.context.store("latest").put(key, value)
-        >>> numbers = Topology("t").stream("numbers", key=serde.string(), value=serde.long())
-        >>> latest = stores.key_value("latest", key=serde.string(), value=serde.long())
-        >>> numbers.process(Latest, stores=[latest])
-        <Stream numbers.process>
-        """
-        node = self._at.node
-        if not callable(supplier) or (isinstance(supplier, type) and not issubclass(supplier, Processor)):
-            raise TopologyError(
-                f"process after {node!r} takes a Processor subclass or a function that makes a new Processor for "
-                f"each task, not {supplier!r}"
-            )
-        names = attached_stores(self._at.draft, stores, f"process after {node!r}")
-        policy = None if on_error is None else checked_policy(on_error)
-        at = self._at.then(specs.Process(supplier, names, policy), "process", name)
-        return Stream(at.with_new_key().with_new_value())
-
-    def _then(self, spec: specs.Spec, kind: str, name: str | None, function: Any) -> Position:
-        checked_function(function, kind, self._at.node)
-        return self._at.then(spec, kind, name)
+    def _then(
+        self, spec: specs.Spec, operator: str, name: str | None, function: object, form: str, *, kind: Kind = "plain"
+    ) -> Position:
+        self._at.check(function, operator, form, kind=kind)
+        return self._at.then(spec, operator, name)
 
 
 def _common(values: Sequence[T], otherwise: T) -> T:

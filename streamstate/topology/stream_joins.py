@@ -11,7 +11,7 @@ from typing import Any
 
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde
-from streamstate.topology.draft import Position, checked_function, same_draft
+from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.names import checked
 from streamstate.topology.specs import FAIL, SegmentSpec, StoreSpec
 from streamstate.topology.window_specs import StreamJoin
@@ -23,7 +23,7 @@ def join_streams(
     kind: str,
     left: Position,
     right: Position,
-    joiner: Callable[[Any, Any], Any],
+    joiner: Callable[..., Any],
     within: object,
     *,
     left_alone: bool,
@@ -35,7 +35,7 @@ def join_streams(
     other_value: Serde[Any] | None,
 ) -> Position:
     """Records at ``left`` with those at ``right`` that are close in time; see ``Stream.join``."""
-    checked_function(joiner, kind, left.node)
+    with_key = left.takes_key(joiner, kind, "left value", "right value")
     same_draft(left.draft, right.draft, kind)
     if not isinstance(within, JoinWindows):
         raise TopologyError(
@@ -62,7 +62,15 @@ def join_streams(
     for made in stores:
         left.draft.claim_store(made)
     spec = StreamJoin(
-        left.node, right.node, within, joiner, left_alone, right_alone, key, tuple(made.name for made in stores)
+        left.node,
+        right.node,
+        within,
+        joiner,
+        left_alone,
+        right_alone,
+        key,
+        tuple(made.name for made in stores),
+        with_key,
     )
     parents = (left.node,) if same else (left.node, right.node)
     node = left.draft.add(spec, parents, kind, name)

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Generic, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, get_args, overload
 
 from streamstate.errors import TopologyError
+from streamstate.functions import checked_supplier
 from streamstate.serde import Serde
 from streamstate.topology import grouped_table as _grouped
 from streamstate.topology import stream as _stream
-from streamstate.topology.draft import Position, attached_stores, checked_function, same_draft
-from streamstate.topology.foreign_key import join_by_foreign_key
+from streamstate.topology.draft import attached_stores
+from streamstate.topology.joined_tables import TableJoins
 from streamstate.topology.names import checked
 from streamstate.topology.processor import ValueTransformer
-from streamstate.topology.rows import rows_of, store_of
-from streamstate.topology.specs import FAIL, Emit, StoreSpec, ToStream
+from streamstate.topology.rows import store_of
+from streamstate.topology.specs import Emit, StoreSpec, ToStream
 from streamstate.topology.suppressing import TimeLimit, WindowClose, buffer_store, suppress_spec
 from streamstate.topology.table_specs import (
     TableFilter,
     TableGroupBy,
-    TableJoin,
     TableMapValues,
     TableTransformValues,
 )
@@ -35,17 +35,14 @@ V2 = TypeVar("V2")
 T = TypeVar("T")
 
 
-class Table(Generic[K, V]):
+class Table(TableJoins[K, V]):
     """The newest value per key, and the stream of its changes (Kafka Streams: ``KTable``).
 
     Made by ``Topology.table`` and by aggregations. Operators on tables take ``store=``, to keep their result under
     that name, and ``name=``, their name in descriptions and errors.
     """
 
-    __slots__ = ("_at",)
-
-    def __init__(self, at: Position) -> None:
-        self._at = at
+    __slots__ = ()
 
     @property
     def store(self) -> str | None:
@@ -76,7 +73,7 @@ class Table(Generic[K, V]):
         >>> ages.filter(lambda name, age: age >= 18)
         <Table ages.table.filter>
         """
-        checked_function(predicate, "filter", self._at.node)
+        self._at.check(predicate, "filter", "key, value")
         self._claim(self._at, store, "filter")
         return Table(self._at.then(TableFilter(predicate, store=store), "filter", name))
 
@@ -92,10 +89,11 @@ class Table(Generic[K, V]):
         >>> ages.filter_not(lambda name, age: age < 18, store="adults")
         <Table ages.table.filter_not in store adults>
         """
-        checked_function(predicate, "filter_not", self._at.node)
+        self._at.check(predicate, "filter_not", "key, value")
         self._claim(self._at, store, "filter_not")
         return Table(self._at.then(TableFilter(predicate, negate=True, store=store), "filter_not", name))
 
+    @overload
     def map_values(
         self,
         function: Callable[[V], V2],
@@ -103,14 +101,34 @@ class Table(Generic[K, V]):
         value: Serde[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
+    ) -> Table[K, V2]: ...
+
+    @overload
+    def map_values(
+        self,
+        function: Callable[[K, V], V2],
+        *,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
+    ) -> Table[K, V2]: ...
+
+    def map_values(
+        self,
+        function: Callable[..., V2],
+        *,
+        value: Serde[V2] | None = None,
+        store: str | None = None,
+        name: str | None = None,
     ) -> Table[K, V2]:
-        """Replace each row's value by ``function(value)`` (Kafka Streams: ``KTable.mapValues``).
+        """Replace each row's value by ``function(value)`` or ``function(key, value)`` (Kafka Streams: ``mapValues``).
 
         The function is called again wherever a row is looked up, unless the result is kept in a store; it must not
         change the value it is given.
 
         Args:
-            function: is not called for deletions, which are passed on.
+            function: is not called for deletions, which are passed on. How many parameters it has decides whether it
+                gets the key.
             value: serde of the result, needed with ``store``.
             store: keep the result in a store of this name.
             name: of the operator.
@@ -123,10 +141,10 @@ class Table(Generic[K, V]):
         >>> planes.map_values(lambda plane: plane["seats"], value=serde.long(), store="seats")
         <Table planes.table.map_values in store seats>
         """
-        checked_function(function, "map_values", self._at.node)
+        with_key = self._at.takes_key(function, "map_values", "value")
         after = self._at.with_new_value().with_serdes(None, value)
         self._claim(after, store, "map_values")
-        at = self._at.then(TableMapValues(function, store), "map_values", name)
+        at = self._at.then(TableMapValues(function, store, with_key), "map_values", name)
         return Table(at.with_new_value().with_serdes(None, value))
 
     def transform_values(
@@ -161,13 +179,9 @@ class Table(Generic[K, V]):
         >>> Topology("t").table("lines", key=serde.string(), value=serde.string()).transform_values(Longest)
         <Table lines.table.transform_values>
         """
-        node = self._at.node
-        if not callable(supplier) or (isinstance(supplier, type) and not issubclass(supplier, ValueTransformer)):
-            raise TopologyError(
-                f"transform_values after {node!r} takes a ValueTransformer subclass or a function that makes a new "
-                f"ValueTransformer for each task, not {supplier!r}"
-            )
-        uses = attached_stores(self._at.draft, stores, f"transform_values after {node!r}")
+        where = f"transform_values after {self._at.node!r}"
+        checked_supplier(supplier, where, ValueTransformer, "transform")
+        uses = attached_stores(self._at.draft, stores, where)
         after = self._at.with_new_value().with_serdes(None, value)
         self._claim(after, store, "transform_values")
         spec = TableTransformValues(supplier, uses, self._at.key_serde("transform_values"), value, store)
@@ -201,183 +215,15 @@ class Table(Generic[K, V]):
         >>> planes.group_by(lambda tail, plane: plane["model"], key=serde.string())
         <GroupedTable planes.table.group_by>
         """
-        checked_function(function, "group_by", self._at.node)
+        self._at.check(function, "group_by", "key, value")
         if select is not None:
-            checked_function(select, "group_by", self._at.node)
+            self._at.check(select, "group_by", "key, value", argument="select=")
         known = value if select is not None else value or self._at.value
         at = replace(self._at, key=key, value=known)
         at.key_serde("group_by")
         at.value_serde("group_by")
         spec = TableGroupBy(function, select, key, self._rows("group_by"))
         return _grouped.GroupedTable(at.then(spec, "group_by", name))
-
-    @overload
-    def join(
-        self,
-        other: Table[K, T],
-        joiner: Callable[[V, T], V2],
-        *,
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]: ...
-
-    @overload
-    def join(
-        self,
-        other: Table[K2, T],
-        joiner: Callable[[V, T], V2],
-        *,
-        foreign_key: Callable[[K, V], K2 | None],
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]: ...
-
-    def join(
-        self,
-        other: Table[Any, T],
-        joiner: Callable[[V, T], V2],
-        *,
-        foreign_key: Callable[[K, V], Any] | None = None,
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]:
-        """The rows that both tables have, joined (Kafka Streams: ``KTable.join``).
-
-        A change of either table makes a change of the result, whose timestamp is the greater of the two rows'. The
-        tables must have equally many partitions.
-
-        With ``foreign_key``, a left row is joined with the right row whose key that function gives; any number of left
-        rows may want the same one, and the tables may have different numbers of partitions. Each left row asks the
-        task that has the right row through an internal topic and is answered through another, so results come a
-        little later; those of a left row that has changed meanwhile are left out. Rows of which the foreign key is
-        None have no result. Deleting a left row, or moving it to another right row, sends a deletion even where
-        there was no result.
-
-        Args:
-            other: the right table.
-            joiner: (left value, right value) to the value of the result; must not change what it is given.
-            foreign_key: (key, value) of a left row to the key of the right row, or None.
-            value: serde of the result, needed with ``store``.
-            store: keep the result in a store of this name; by default it is computed where it is looked up.
-            name: of the operator.
-
-        Raises:
-            TopologyError: ``store`` is given and a serde is not known, or the tables are of different topologies.
-
-        >>> from streamstate import Topology, serde
-        >>> topology = Topology("t")
-        >>> names = topology.table("names", key=serde.string(), value=serde.string())
-        >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
-        >>> names.join(ages, lambda name, age: f"{name}, {age}")
-        <Table names.table.join>
-        >>> flights = topology.table("latest-flights", key=serde.string(), value=serde.json())
-        >>> airlines = topology.table("airlines", key=serde.string(), value=serde.string())
-        >>> flights.join(airlines, lambda flight, name: name, foreign_key=lambda tail, flight: flight["carrier"])
-        <Table latest-flights.table.join>
-        """
-        return self._join(other, joiner, "join", (False, False), value, store, name, foreign_key)
-
-    @overload
-    def left_join(
-        self,
-        other: Table[K, T],
-        joiner: Callable[[V, T | None], V2],
-        *,
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]: ...
-
-    @overload
-    def left_join(
-        self,
-        other: Table[K2, T],
-        joiner: Callable[[V, T | None], V2],
-        *,
-        foreign_key: Callable[[K, V], K2 | None],
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]: ...
-
-    def left_join(
-        self,
-        other: Table[Any, T],
-        joiner: Callable[[V, T | None], V2],
-        *,
-        foreign_key: Callable[[K, V], Any] | None = None,
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]:
-        """As ``join``, and the left rows without a right one (Kafka Streams: ``KTable.leftJoin``).
-
-        With ``foreign_key`` that includes those of which the foreign key is None.
-
-        >>> from streamstate import Topology, serde
-        >>> topology = Topology("t")
-        >>> names = topology.table("names", key=serde.string(), value=serde.string())
-        >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
-        >>> names.left_join(ages, lambda name, age: (name, age), store="people", value=serde.json())
-        <Table names.table.left_join in store people>
-        """
-        return self._join(other, joiner, "left_join", (True, False), value, store, name, foreign_key)
-
-    def outer_join(
-        self,
-        other: Table[K, T],
-        joiner: Callable[[V | None, T | None], V2],
-        *,
-        value: Serde[V2] | None = None,
-        store: str | None = None,
-        name: str | None = None,
-    ) -> Table[K, V2]:
-        """As ``join``, and the rows that only one table has (Kafka Streams: ``KTable.outerJoin``).
-
-        >>> from streamstate import Topology, serde
-        >>> topology = Topology("t")
-        >>> names = topology.table("names", key=serde.string(), value=serde.string())
-        >>> ages = topology.table("ages", key=serde.string(), value=serde.long())
-        >>> names.outer_join(ages, lambda name, age: (name, age))
-        <Table names.table.outer_join>
-        """
-        return self._join(other, joiner, "outer_join", (True, True), value, store, name, None)
-
-    def _join(
-        self,
-        other: Table[Any, Any],
-        joiner: Callable[[Any, Any], Any],
-        kind: str,
-        alone: tuple[bool, bool],
-        value: Serde[Any] | None,
-        store: str | None,
-        name: str | None,
-        foreign_key: Callable[[Any, Any], Any] | None,
-    ) -> Table[K, Any]:
-        left = self._at
-        checked_function(joiner, kind, left.node)
-        if not isinstance(other, Table):
-            raise TopologyError(f"{kind} after {left.node!r} takes a Table, not {other!r}")
-        right = other._at
-        same_draft(left.draft, right.draft, kind)
-        mine, others = self._rows(kind), other._rows(kind)
-        after = replace(left, value=value)
-        self._claim(after, store, kind)
-        if foreign_key is not None:
-            checked_function(foreign_key, kind, left.node)
-            return Table(
-                join_by_foreign_key(
-                    left, right, (mine, others), foreign_key, joiner, kind=kind, value=value, store=store, name=name
-                )
-            )
-        rows = tuple(dict.fromkeys((*mine, *others)))
-        spec = TableJoin(left.node, right.node, rows, joiner, *alone, store)
-        node = left.draft.add(spec, tuple(dict.fromkeys((left.node, right.node))), kind, name)
-        policy = left.on_error if left.on_error == right.on_error else FAIL
-        return Table(replace(after, node=node, on_error=policy))
 
     def suppress(
         self,
@@ -448,15 +294,6 @@ class Table(Generic[K, V]):
             self._rows("to_stream")
         spec = ToStream(self._at.key_serde("to_stream"), emit, self._at.value)
         return _stream.Stream(self._at.then(spec, "to_stream", name))
-
-    def _rows(self, kind: str) -> tuple[str, ...]:
-        return rows_of(self._at.draft, self._at.node, kind)
-
-    @staticmethod
-    def _claim(at: Position, store: str | None, kind: str) -> None:
-        if store is not None:
-            key, value = at.key_serde(kind), at.value_serde(kind)
-            at.draft.claim_store(StoreSpec(checked(store, "name of a store"), key, value))
 
 
 def looked_up(table: Table[Any, Any], kind: str) -> tuple[str, tuple[str, ...]]:

@@ -12,7 +12,7 @@ from typing import Any
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, bytes_
 from streamstate.store_spec import SegmentSpec
-from streamstate.topology.draft import Position, checked_function, same_draft
+from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.global_table import GlobalTable
 from streamstate.topology.names import checked
 from streamstate.topology.rows import versioned_by
@@ -24,7 +24,7 @@ from streamstate.topology.table_specs import JoinGrace, StreamGlobalJoin, Stream
 def join_table(
     at: Position,
     table: Table[Any, Any],
-    joiner: Callable[[Any, Any], Any],
+    joiner: Callable[..., Any],
     *,
     left: bool,
     grace: timedelta | None,
@@ -35,7 +35,7 @@ def join_table(
 ) -> Position:
     """Each record at ``at`` with the table's row of its key; see ``Stream.join``."""
     kind = "left_join" if left else "join"
-    checked_function(joiner, kind, at.node)
+    with_key = at.takes_key(joiner, kind, "value", "row's value")
     same_draft(at.draft, table._at.draft, kind)
     at = at.with_serdes(key, value)
     if at.key_changed:
@@ -56,13 +56,14 @@ def join_table(
     if grace is not None:
         waits = _grace(at, kind, grace, versions, name)
     tolerance_ms = None if tolerance is None else tolerance // timedelta(milliseconds=1)
-    return at.then(StreamTableJoin(node, rows, joiner, left, tolerance_ms, waits), kind, name).with_new_value()
+    spec = StreamTableJoin(node, rows, joiner, left, tolerance_ms, waits, with_key)
+    return at.then(spec, kind, name).with_new_value()
 
 
 def join_global_table(
     at: Position,
     table: GlobalTable[Any, Any],
-    joiner: Callable[[Any, Any], Any],
+    joiner: Callable[..., Any],
     *,
     left: bool,
     on: Callable[[Any, Any], Any] | None,
@@ -70,15 +71,15 @@ def join_global_table(
 ) -> Position:
     """Each record at ``at`` with the row that ``on`` chooses; see ``Stream.join``."""
     kind = "left_join" if left else "join"
-    checked_function(joiner, kind, at.node)
+    with_key = at.takes_key(joiner, kind, "value", "row's value")
     same_draft(at.draft, table._draft, kind)
     if on is None:
         raise TopologyError(
             f"{kind} after {at.node!r} with global table {table.store!r} takes on=, a function of (key, value) that "
             f"gives the row's key, such as on=lambda key, value: key"
         )
-    checked_function(on, kind, at.node)
-    return at.then(StreamGlobalJoin(table.store, on, joiner, left), kind, name).with_new_value()
+    at.check(on, kind, "key, value", argument="on=")
+    return at.then(StreamGlobalJoin(table.store, on, joiner, left, with_key), kind, name).with_new_value()
 
 
 def _base(at: Position, kind: str, name: str | None) -> str:

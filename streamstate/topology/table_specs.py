@@ -66,10 +66,11 @@ class TableFilter:
 
 @dataclass(frozen=True, slots=True)
 class TableMapValues:
-    """Rows with their values replaced; ``store`` as in ``TableFilter``."""
+    """Rows with their values replaced; ``store`` as in ``TableFilter``, ``with_key`` as in ``MapValues``."""
 
-    function: Callable[[Any], Any]
+    function: Callable[..., Any]
     store: str | None = None
+    with_key: bool = False
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -111,15 +112,17 @@ class TableJoin:
         left_alone: a left row without a right one makes a row too.
         right_alone: and the other way round.
         store: keeps the result; None: it is computed from both.
+        with_key: ``joiner`` takes the key too, in front.
     """
 
     left: str
     right: str
     rows: tuple[str, ...]
-    joiner: Callable[[Any, Any], Any]
+    joiner: Callable[..., Any]
     left_alone: bool = False
     right_alone: bool = False
     store: str | None = None
+    with_key: bool = False
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -245,17 +248,19 @@ class ForeignKeyResult:
         value: serde of the result; unknown while there is no store.
         rows: what the left rows are found in.
         store: keeps the result; None while nothing needs its rows.
+        with_key: ``joiner`` takes the left row's key too, in front.
     """
 
     table: str
     send: str
-    joiner: Callable[[Any, Any], Any]
+    joiner: Callable[..., Any]
     left: bool
     key: Serde[Any]
     asked: Serde[Any]
     value: Serde[Any] | None
     rows: tuple[str, ...]
     store: str | None = None
+    with_key: bool = False
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -289,12 +294,14 @@ class StreamGlobalJoin:
         function: (key, value) to the row's key, or None.
         joiner: (stream's value, row's value or None) to the result.
         left: also records without a row.
+        with_key: ``joiner`` takes the record's key too, in front.
     """
 
     table: str
     function: Callable[[Any, Any], Any]
-    joiner: Callable[[Any, Any], Any]
+    joiner: Callable[..., Any]
     left: bool = False
+    with_key: bool = False
 
     @property
     def stores(self) -> tuple[str, ...]:
@@ -329,14 +336,16 @@ class StreamTableJoin:
         left: also records without a row.
         tolerance_ms: how much older than the record the row may be; None: any.
         grace: keeps records back; None: they are joined when they come.
+        with_key: ``joiner`` takes the record's key too, in front.
     """
 
     table: str
     rows: tuple[str, ...]
-    joiner: Callable[[Any, Any], Any]
+    joiner: Callable[..., Any]
     left: bool = False
     tolerance_ms: int | None = None
     grace: JoinGrace | None = None
+    with_key: bool = False
 
     @property
     def stores(self) -> tuple[str, ...]:

@@ -101,16 +101,18 @@ class StreamJoin:
         left_alone, right_alone: records of that side that meet nothing are sent too.
         key: serde of the key.
         stores: of left records, of right ones and of those that wait; a self-join that sends nothing alone has one.
+        with_key: ``joiner`` takes the key too, in front.
     """
 
     left: str
     right: str
     within: JoinWindows
-    joiner: Callable[[Any, Any], Any]
+    joiner: Callable[..., Any]
     left_alone: bool
     right_alone: bool
     key: Serde[Any]
     stores: tuple[str, ...]
+    with_key: bool = False
 
 
 WindowSpec = WindowedAggregate | Suppress | StreamJoin

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, get_args, overload
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
-from streamstate.topology.draft import Position, checked_function
+from streamstate.topology.draft import Position
 from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
 from streamstate.topology.specs import SegmentSpec, StoreSpec
@@ -136,7 +136,7 @@ class _Windowed(Generic[K, V]):
         >>> bids.windowed_by(windows.session(timedelta(minutes=5))).reduce(max, store="highest")
         <Table highest.reduce in store highest>
         """
-        checked_function(function, "reduce", self._at.node)
+        self._at.check(function, "reduce", "aggregate, value")
         kept = value or self._at.value_serde("reduce")
 
         def fold(key: Any, new: Any, old: Any) -> Any:
@@ -189,8 +189,9 @@ class _Windowed(Generic[K, V]):
                 f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
                 "value=serde.json()"
             )
-        for function in functions:
-            checked_function(function, "aggregate", self._at.node)
+        forms = "", "key, value, aggregate", "key, aggregate, aggregate"
+        for name, function, form in zip(names, functions, forms, strict=False):
+            self._at.check(function, "aggregate", form, argument=name)
         merger = functions[2] if len(functions) == 3 else None
         spec = self._spec("aggregate", functions[0], functions[1], merger, None)
         return self._fold(spec, store, value, emit, retention, idle)

@@ -13,6 +13,8 @@ from streamstate import (
     Stream,
     Table,
     Topology,
+    ValueProcessor,
+    ValueTransformer,
     Windowed,
     WindowedStream,
     aggregates,
@@ -40,6 +42,16 @@ class Configured(Lengths):
         self.limit = limit
 
 
+class Parts(ValueProcessor[str, str, int]):
+    def process(self, key: str, value: str) -> None:
+        self.context.forward(len(key + value), timestamp=5)
+
+
+class Cut(ValueTransformer[str, str, bytes]):
+    def transform(self, key: str, value: str | None) -> bytes | None:
+        return None if value is None else (key + value).encode()
+
+
 topology = Topology("t")
 raw = topology.stream("raw")
 assert_type(raw, Stream[bytes, bytes])
@@ -65,19 +77,34 @@ assert_type(lines.filter_not(lambda key, line: line.startswith(key)), Stream[str
 assert_type(lines.map(lambda key, line: (len(key), line.encode())), Stream[int, bytes])
 assert_type(lines.map_values(lambda line: len(line)), Stream[str, int])
 assert_type(lines.map_values(len), Stream[str, int])
+assert_type(lines.map_values(str.upper), Stream[str, str])
+assert_type(lines.map_values(int), Stream[str, int])
+assert_type(lines.map_values(lambda key, line: (key, len(line))), Stream[str, tuple[str, int]])
 assert_type(lines.flat_map(lambda key, line: [(len(word), word) for word in line.split()]), Stream[int, str])
 assert_type(lines.flat_map_values(lambda line: line.split()), Stream[str, str])
 assert_type(lines.flat_map_values(str.split), Stream[str, str])
+assert_type(lines.flat_map_values(lambda key, line: [len(key), len(line)]), Stream[str, int])
 assert_type(lines.select_key(lambda key, line: len(line)), Stream[int, str])
 assert_type(lines.peek(lambda key, line: print(key, line)), Stream[str, str])
 assert_type(lines.map_batches(lambda batch: [len(line) for line in batch], size=64), Stream[str, int])
+assert_type(
+    lines.map_batches(lambda keys, batch: [len(key + line) for key, line in zip(keys, batch, strict=True)], delay=None),
+    Stream[str, int],
+)
 
 
 async def answer(key: str, line: str) -> float:
     return len(key + line) / 2
 
 
+async def short_answer(line: str) -> bytes:
+    return line.encode()
+
+
 assert_type(lines.map_async(answer, order="input"), Stream[str, float])
+assert_type(lines.map_async(short_answer, timeout=None), Stream[str, bytes])
+assert_type(lines.map_async(lambda line: short_answer(line)), Stream[str, bytes])
+assert_type(lines.map_async(lambda key, line: answer(key, line)), Stream[str, float])
 assert_type(lines.merge(topology.stream("more", key=serde.string(), value=serde.string())), Stream[str, str])
 assert_type(lines.split(lambda key, line: bool(line)), tuple[Stream[str, str], ...])
 assert_type(lines.repartition(name="r", partitions=4), Stream[str, str])
@@ -85,6 +112,9 @@ lines.to(lambda key, line: key + line)
 
 assert_type(lines.process(Lengths, stores=["seen"]), Stream[str, int])
 assert_type(lines.process(lambda: Configured(5)), Stream[str, int])
+assert_type(lines.process_values(Parts), Stream[str, int])
+assert_type(lines.process_values(lambda: Parts()), Stream[str, int])
+assert_type(lines.transform_values(Cut), Stream[str, bytes])
 lines.process(Lengths, stores=[stores.key_value("seen", key=serde.string(), value=serde.long())])
 
 assert_type(lines.group_by_key(), GroupedStream[str, str])
@@ -141,6 +171,53 @@ assert_type(
 assert_type(
     lines.outer_join(words, lambda line, number: (line, number), within=within),
     Stream[str, tuple[str | None, int | None]],
+)
+assert_type(
+    lines.join(words, lambda key, line, number: (key, line, number), within=within), Stream[str, tuple[str, str, int]]
+)
+assert_type(
+    lines.left_join(words, lambda key, line, number: (key, line, number), within=within),
+    Stream[str, tuple[str, str, int | None]],
+)
+assert_type(
+    lines.outer_join(words, lambda key, line, number: (key, line, number), within=within),
+    Stream[str, tuple[str, str | None, int | None]],
+)
+
+
+# -- joins with tables, and of tables ------------------------------------------------------------------------
+
+ages = topology.table("ages", key=serde.string(), value=serde.long())
+names = topology.table("names", key=serde.string(), value=serde.string())
+planes = topology.table("planes", key=serde.long(), value=serde.string())
+airlines = topology.global_table("airlines", key=serde.long(), value=serde.string())
+assert_type(lines.join(ages, lambda line, age: (line, age)), Stream[str, tuple[str, int]])
+assert_type(lines.join(ages, lambda key, line, age: (key, line, age)), Stream[str, tuple[str, str, int]])
+assert_type(lines.left_join(ages, lambda line, age: age), Stream[str, int | None])
+assert_type(lines.left_join(ages, lambda key, line, age: (key, age)), Stream[str, tuple[str, int | None]])
+assert_type(lines.join(airlines, lambda line, name: name, on=lambda key, line: len(line)), Stream[str, str])
+assert_type(
+    lines.join(airlines, lambda key, line, name: (key, name), on=lambda key, line: len(line)),
+    Stream[str, tuple[str, str]],
+)
+assert_type(
+    lines.left_join(airlines, lambda key, line, name: (key, name), on=lambda key, line: len(line)),
+    Stream[str, tuple[str, str | None]],
+)
+assert_type(ages.map_values(lambda age: str(age)), Table[str, str])
+assert_type(ages.map_values(lambda name, age: (name, age)), Table[str, tuple[str, int]])
+assert_type(names.join(ages, lambda name, age: (name, age)), Table[str, tuple[str, int]])
+assert_type(names.join(ages, lambda key, name, age: (key, name, age)), Table[str, tuple[str, str, int]])
+assert_type(names.left_join(ages, lambda key, name, age: (key, age)), Table[str, tuple[str, int | None]])
+assert_type(names.outer_join(ages, lambda key, name, age: (name, age)), Table[str, tuple[str | None, int | None]])
+assert_type(names.join(planes, lambda name, plane: plane, foreign_key=lambda key, name: len(name)), Table[str, str])
+assert_type(
+    names.join(planes, lambda key, name, plane: (key, plane), foreign_key=lambda key, name: len(name)),
+    Table[str, tuple[str, str]],
+)
+assert_type(
+    names.left_join(planes, lambda key, name, plane: (key, plane), foreign_key=lambda key, name: len(name)),
+    Table[str, tuple[str, str | None]],
 )
 
 

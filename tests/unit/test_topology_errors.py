@@ -101,9 +101,11 @@ CASES: dict[Callable[[Any], Any], tuple[str, ...]] = {
     lambda t: keyed(t).merge(): ("merge after 'in'", "at least one other"),
     lambda t: (lambda s: s.merge(s))(keyed(t)): ("merge after 'in' got the same stream twice",),
     lambda t: keyed(t).split(): ("split after 'in'", "at least one predicate"),
-    lambda t: keyed(t).split(True): ("split after 'in' takes a function, not True",),
-    lambda t: keyed(t).filter("x > 1"): ("filter after 'in' takes a function, not 'x > 1'",),
-    lambda t: keyed(t).group_by_key().reduce(None): ("reduce after 'in' takes a function, not None",),
+    lambda t: keyed(t).split(True): ("split after 'in' takes a function of (key, value), not True",),
+    lambda t: keyed(t).filter("x > 1"): ("filter after 'in' takes a function of (key, value), not 'x > 1'",),
+    lambda t: keyed(t).group_by_key().reduce(None): (
+        "reduce after 'in' takes a function of (aggregate, value), not None",
+    ),
     lambda t: keyed(t).map_values(len).to("o"): ("to after 'in.map_values'", "serde of the value", "value= to to"),
     lambda t: keyed(t).select_key(max).to("o"): ("to after 'in.select_key'", "serde of the key", "key= to to"),
     lambda t: keyed(t).process(Processor).to("o"): ("to after 'in.process' needs the serde of the key",),
@@ -121,7 +123,7 @@ CASES: dict[Callable[[Any], Any], tuple[str, ...]] = {
     lambda t: keyed(t).group_by_key().aggregate(): ("aggregate after 'in'", "two functions and value=", "by name"),
     lambda t: keyed(t).group_by_key().aggregate(list, max): ("aggregate after 'in'", "serde of the aggregate"),
     lambda t: keyed(t).group_by_key().aggregate(0, max, value=serde.long()): (
-        "aggregate after 'in' takes a function, not 0",
+        "aggregate after 'in' takes as initializer a function without parameters, not 0",
     ),
     lambda t: keyed(t).group_by_key().aggregate(list, max, n=aggregates.count()): ("either two functions",),
     lambda t: keyed(t).group_by_key().aggregate(n=len): ("got n=", "n=aggregates.count()"),
