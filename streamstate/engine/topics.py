@@ -7,6 +7,7 @@ committed as processed, whatever their timestamps.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from streamstate.engine.ports import Admin, NewTopic
@@ -41,10 +42,15 @@ REPARTITION_CONFIG = {
 }
 # What Kafka's topics take by default.
 DEFAULT_BATCH_BYTES = 1_048_588
-# Settings without which data would be lost; others are the operator's business.
-REQUIRED = {
-    "changelog": {"cleanup.policy": "compact"},
-    "repartition": {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"},
+# Settings without which data would be lost or changed; others are the operator's business. The value wanted, and why.
+REQUIRED: dict[str, dict[str, tuple[str, str]]] = {
+    "changelog": {"cleanup.policy": ("compact", "it would lose state")},
+    "repartition": {
+        "cleanup.policy": ("delete", "it would lose records"),
+        "retention.ms": ("-1", "it would lose records"),
+        "retention.bytes": ("-1", "it would lose records"),
+        "message.timestamp.type": ("CreateTime", "records would lose their event times"),
+    },
 }
 
 
@@ -93,7 +99,9 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
     plan = plan_topics(graph, application_id, sources)
     existing = {name: info.partitions for name, info in admin.topics([t.name for t in plan.internal]).items()}
     check_existing(plan, existing)
-    _check_settings([topic for topic in plan.internal if topic.name in existing], admin)
+    refused = refused_settings([topic for topic in plan.internal if topic.name in existing], admin)
+    if refused:
+        raise TopologyError("\n".join(refused))
     missing = [
         NewTopic(
             topic.name,
@@ -188,23 +196,51 @@ def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[G
     return replace(graph, stores=decided), kept_ms
 
 
-def _check_settings(topics: list[InternalTopic], admin: Admin) -> None:
-    configs = admin.config([topic.name for topic in topics]) if topics else {}
-    for topic in topics:
-        config = configs.get(topic.name, {})
-        kept_ms = int(config.get("delete.retention.ms", TOMBSTONES_KEPT_MS))
-        if topic.kind == "changelog" and kept_ms < TOMBSTONES_KEPT_MS:
-            raise TopologyError(
-                f"changelog {topic.name!r} has delete.retention.ms={kept_ms}: deleted keys could come back from an "
-                f"older local copy. It must be at least {TOMBSTONES_KEPT_MS}: kafka-configs.sh --alter --entity-type "
-                f"topics --entity-name {topic.name} --add-config delete.retention.ms={TOMBSTONES_KEPT_MS}"
-            )
-        for setting, wanted in REQUIRED[topic.kind].items():
-            found = config.get(setting)
-            if found is not None and found != wanted:
-                raise TopologyError(
-                    f"internal topic {topic.name!r} has {setting}={found}, which would lose "
-                    f"{'state' if topic.kind == 'changelog' else 'records'}; it must be {setting}={wanted}. Set it: "
-                    f"kafka-configs.sh --alter --entity-type topics --entity-name {topic.name} "
-                    f"--add-config {setting}={wanted}"
-                )
+def refused_settings(topics: Iterable[InternalTopic], admin: Admin) -> list[str]:
+    """What internal topics that exist are set to that loses data, each with the command that mends it.
+
+    Args:
+        topics: those that exist.
+        admin: the cluster.
+    """
+    kinds = {topic.name: topic.kind for topic in topics}
+    configs = admin.config(list(kinds)) if kinds else {}
+    hidden = sorted(set(kinds) - set(configs))
+    if hidden:
+        log.warning(
+            "the settings of topics %s cannot be read, so that nobody sees whether they lose data: allow this "
+            "principal DESCRIBE_CONFIGS on them",
+            ", ".join(hidden),
+        )
+    return [text for name, config in configs.items() for text in _refused(name, kinds[name], config)]
+
+
+def _refused(name: str, kind: str, config: Mapping[str, str]) -> Iterator[str]:
+    for setting, (wanted, why) in REQUIRED[kind].items():
+        found = config.get(setting)
+        if found is not None and found != wanted:
+            yield _to_mend(f"internal topic {name!r} has {setting}={found}: {why}", name, setting, wanted)
+    kept_ms = int(config.get("delete.retention.ms", TOMBSTONES_KEPT_MS))
+    if kind == "changelog" and kept_ms < TOMBSTONES_KEPT_MS:
+        yield _to_mend(
+            f"changelog {name!r} has delete.retention.ms={kept_ms}: deleted keys could come back from an older local "
+            f"copy. It must be at least {TOMBSTONES_KEPT_MS}",
+            name,
+            "delete.retention.ms",
+            str(TOMBSTONES_KEPT_MS),
+        )
+    if config.get("unclean.leader.election.enable") == "true":
+        log.warning(
+            "internal topic %r has unclean.leader.election.enable=true: after a failure of brokers it may lose what is "
+            "committed. Set it to false: kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config "
+            "unclean.leader.election.enable=false",
+            name,
+            name,
+        )
+
+
+def _to_mend(what: str, name: str, setting: str, wanted: str) -> str:
+    return (
+        f"{what}. Set it: kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config "
+        f"{setting}={wanted}"
+    )

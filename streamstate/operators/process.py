@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from streamstate.errors import TaskCorrupted, TopologyError
+from streamstate.operators import given
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
 from streamstate.operators.timers import TimerService
@@ -185,7 +186,7 @@ class ProcessorOperator:
     def init(self) -> None:
         """Make the Processor and call its ``init``."""
         try:
-            processor = self._supplier()
+            processor = self._made()
             processor.init(self._context)
         except (TopologyError, TaskInterrupted, TaskCorrupted):
             raise
@@ -193,6 +194,12 @@ class ProcessorOperator:
             raise OperatorFailed(self._name, "in init") from error
         self._processor = processor
         self._process = processor.process
+
+    def _made(self) -> Any:
+        """A new instance, from the supplier."""
+        instance = self._supplier()
+        given.once(instance, self._name, self._task.task_id)
+        return instance
 
     def close(self) -> None:
         """Call its ``close``, once."""

@@ -36,7 +36,10 @@ class TransformerOperator(ProcessorOperator):
         def refuse(key: Any, value: Any, timestamp: int) -> None:
             raise TypeError("a ValueTransformer cannot forward: it returns the row's value")
 
-        super().__init__(name, lambda: _AsProcessor(supplier()), context, stores, refuse)
+        super().__init__(name, supplier, context, stores, refuse)
+
+    def _made(self) -> _AsProcessor:
+        return _AsProcessor(super()._made())
 
     def transform(self, key: Any, value: Any, timestamp: int) -> Any:
         """The row's new value."""
