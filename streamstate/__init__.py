@@ -21,6 +21,7 @@ from streamstate.errors import (
 )
 from streamstate.serde import Serde
 from streamstate.topology import (
+    Branches,
     CogroupedStream,
     ErrorPolicy,
     EventTime,
@@ -57,6 +58,7 @@ except _PackageNotFoundError:  # a source tree that was not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Branches",
     "BrokerUnavailable",
     "CogroupedStream",
     "ConfigError",

@@ -16,6 +16,7 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 
 __all__ = [
+    "DEFAULT_GRACE_MS",
     "FOREVER_MS",
     "JoinWindows",
     "SessionWindows",
@@ -41,6 +42,8 @@ FOREVER_MS = (1 << 63) - 1
 _TIME = Struct(">q")
 _TWO_TIMES = Struct(">qq")
 _ZERO = timedelta(0)
+# Of all windows here and of joins. Kafka Streams has 24 hours where an old method without a grace is called.
+DEFAULT_GRACE_MS = 0
 _MILLISECOND = timedelta(milliseconds=1)
 
 

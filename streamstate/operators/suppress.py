@@ -98,9 +98,11 @@ class Suppressor:
                     heappush(self._order, held)
             self._let_go.clear()
         self._hold(key, new, old, timestamp)
-        due = now - self._spec.wait_ms
-        while (first := self._first()) is not None and first[0] <= due:
-            self._release(first)
+        wait_ms = self._spec.wait_ms
+        if wait_ms is not None:
+            due = now - wait_ms
+            while (first := self._first()) is not None and first[0] <= due:
+                self._release(first)
         if self._over():
             self._make_room()
 

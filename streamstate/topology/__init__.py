@@ -4,6 +4,7 @@ Rule of this package: descriptions only. Nothing here runs a record, knows a bro
 """
 
 from streamstate.topology import stores
+from streamstate.topology.branches import Branches
 from streamstate.topology.builder import Topology
 from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.describe import describe_json, describe_mermaid, describe_text
@@ -38,6 +39,7 @@ from streamstate.topology.table import Table
 from streamstate.topology.windowed import SessionWindowedStream, WindowedStream
 
 __all__ = [
+    "Branches",
     "Cancellable",
     "CogroupedStream",
     "ErrorPolicy",

@@ -15,15 +15,17 @@ from streamstate.errors import TopologyError
 from streamstate.functions import checked_function
 from streamstate.serde import Serde, bytes_
 from streamstate.topology.draft import Draft, Position, checked_policy
+from streamstate.topology.emit import TableEmit, checked_emit
 from streamstate.topology.event_time import EventTime, edits
 from streamstate.topology.global_table import GlobalTable
 from streamstate.topology.graph import build_graph
 from streamstate.topology.names import checked, shortened
+from streamstate.topology.reading import Reading, known_reading
 from streamstate.topology.rows import rows_of, versioned_spec
 from streamstate.topology.specs import FAIL, Graph, Reset, Source, StoreSpec, Timestamp
 from streamstate.topology.stream import OnError, Stream
 from streamstate.topology.table import Table
-from streamstate.topology.table_specs import GlobalTableSpec, TableEmit, TableSource
+from streamstate.topology.table_specs import GlobalTableSpec, TableSource
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -124,7 +126,7 @@ class Topology:
         """The records of one or several topics (Kafka Streams: ``StreamsBuilder.stream``).
 
         Args:
-            topics: a topic, or several; read each topic by one source only.
+            topics: a topic, or several. A topic has one source: the same call again returns the same stream.
             key: serde of the key; by default bytes as they are.
             value: serde of the value; by default bytes as they are.
             timestamp: event time in milliseconds since 1970: a field of the value, or a function of (key, value);
@@ -137,7 +139,8 @@ class Topology:
             name: of the source; by default the topics'.
 
         Raises:
-            TopologyError: no topic, one named twice or one that cannot exist, or a setting that is none.
+            TopologyError: no topic, one named twice or one that cannot exist, one that is read in another way already,
+                or a setting that is none.
 
         >>> from streamstate import Topology, dead_letter, serde
         >>> topology = Topology("t")
@@ -152,9 +155,15 @@ class Topology:
         if len(set(names)) < len(names):
             raise TopologyError(f"stream of topology {self.name!r} names a topic twice: {', '.join(names)}")
         source = _source(names, key, value, timestamp, reset, on_error)
+        settings = _settings(source)
+        known = known_reading(self._draft.readings, "stream", names, settings, name)
+        if known is not None:
+            return Stream(known.made)
         # Sorted, because the order in which topics are written means nothing and must not rename stores.
         node = self._draft.add(source, (), "stream", name or shortened("-".join(sorted(names))))
-        return Stream(Position(self._draft, node, source.key, source.value, on_error=source.on_error))
+        at = Position(self._draft, node, source.key, source.value, on_error=source.on_error)
+        self._draft.readings.update(dict.fromkeys(names, Reading("stream", names, settings, node, at)))
+        return Stream(at)
 
     @overload
     def table(
@@ -245,7 +254,7 @@ class Topology:
         when the topic is deleted by time, with an error policy other than ``fail``, or with ``own_changelog=True``.
 
         Args:
-            topic: read it by one source only.
+            topic: it has one source: the same call again returns the same table.
             key: serde of the key; by default bytes as they are.
             value: serde of the value; by default bytes as they are.
             timestamp: event time, as for ``stream``; a record that deletes has its own timestamp.
@@ -269,10 +278,13 @@ class Topology:
         >>> Topology("t").table("planes", key=serde.string(), value=serde.json())
         <Table planes.table>
         """
-        if emit not in get_args(TableEmit):
-            raise TopologyError(f"emit= of table {topic!r} takes 'update' or 'change', not {emit!r}")
+        checked_emit(emit, f"table of {topic!r}", TableEmit)
         source = _source((topic,), key, value, timestamp, reset, on_error)
         draft = self._draft
+        settings = _settings(source, store=store, own_changelog=own_changelog, versioned=versioned, emit=emit)
+        known = known_reading(draft.readings, "table", (topic,), settings, name)
+        if known is not None:
+            return Table(known.made)
         parent = draft.add(source, (), "table", name or shortened(topic))
         # What a failed record wrote is taken back under other policies, which the topic does not show; nor does it
         # show which event times were not believed.
@@ -291,6 +303,7 @@ class Topology:
             draft.replace(at.node, replace(spec, store=kept.name))
         if emit == "change":
             rows_of(draft, at.node, "emit='change'")
+        draft.readings[topic] = Reading("table", (topic,), settings, parent, at)
         return Table(at)
 
     def global_table(
@@ -309,7 +322,7 @@ class Topology:
         the process' state directory with the offsets they reflect, outside of any transaction of the application.
 
         Args:
-            topic: read it by no other source. It should be compacted.
+            topic: no stream and no table reads it. It should be compacted.
             key: serde of the key.
             value: serde of the value.
             timestamp: event time, as for ``stream``; a record that deletes has its own timestamp.
@@ -318,7 +331,7 @@ class Topology:
                 leaves it out.
 
         Raises:
-            TopologyError: the topic is read twice, or a name is illegal or taken.
+            TopologyError: the topic is read in another way, or a name is illegal or taken.
 
         >>> from streamstate import Topology, serde
         >>> Topology("t").global_table("airlines", key=serde.string(), value=serde.json())
@@ -327,9 +340,14 @@ class Topology:
         if on_error not in ("fail", "continue"):
             raise TopologyError(f"on_error= of global table {topic!r} takes 'fail' or 'continue', not {on_error!r}")
         source = _source((topic,), key, value, timestamp, "earliest", "fail")
+        settings = {**_settings(source, store=store), "on_error": on_error}
+        known = known_reading(self._draft.readings, "global_table", (topic,), settings, None)
+        if known is not None:
+            return GlobalTable(self._draft, known.made)
         name = checked(topic if store is None else store, "name of a store")
         kept = StoreSpec(name, source.key, source.value, changelog=False, source=topic)
         self._draft.add_global_table(GlobalTableSpec(topic, kept, timestamp, skip=on_error == "continue"))
+        self._draft.readings[topic] = Reading("global_table", (topic,), settings, name, name)
         return GlobalTable(self._draft, name)
 
     def add_store(self, store: StoreSpec) -> None:
@@ -387,3 +405,15 @@ def _source(
     if callable(timestamp):
         checked_function(timestamp, f"the source of {', '.join(topics)}", "key, value", argument="timestamp=")
     return Source(topics, key or bytes_(), value or bytes_(), timestamp, reset, checked_policy(on_error))
+
+
+def _settings(source: Source, **more: object) -> dict[str, object]:
+    """What two readings of a topic must have in common to be one."""
+    return {
+        "key": source.key,
+        "value": source.value,
+        "timestamp": source.timestamp,
+        "reset": source.reset,
+        "on_error": source.on_error,
+        **more,
+    }

@@ -15,11 +15,12 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology.draft import Position, same_draft
+from streamstate.topology.emit import WindowEmit
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.rows import ttl_ms
 from streamstate.topology.specs import FAIL, Aggregate, Merge, Spec, StoreSpec
 from streamstate.topology.table import Table
-from streamstate.topology.window_specs import Aggregator, WindowedAggregate, WindowEmit, Windows
+from streamstate.topology.window_specs import Aggregator, WindowedAggregate, Windows
 from streamstate.topology.windowed import completed, window_store
 from streamstate.windows import (
     SessionWindows,

@@ -14,9 +14,9 @@ from streamstate.topology.event_time import EventTime
 from streamstate.topology.graph import stores_of
 from streamstate.topology.names import changelog_topic, repartition_topic
 from streamstate.topology.specs import ErrorPolicy, Graph, Node, Process, Sink, Source, Timestamp, ToStream
-from streamstate.topology.table_specs import StreamGlobalJoin
+from streamstate.topology.table_specs import StreamGlobalJoin, StreamTableJoin, TableFilter, TableMapValues, TableSource
 from streamstate.topology.window_specs import StreamJoin, Suppress, WindowedAggregate
-from streamstate.windows import TimeWindows
+from streamstate.windows import DEFAULT_GRACE_MS, TimeWindows
 
 __all__ = ["describe_json", "describe_mermaid", "describe_text"]
 
@@ -35,6 +35,7 @@ def describe_json(graph: Graph, application_id: str) -> dict[str, Any]:
     >>> part["name"], [node["operator"] for node in part["nodes"]]
     ('lines', ['source', 'sink'])
     """
+    versioned = _versioned(graph)
     described: dict[str, Any] = {
         "name": graph.name,
         "application_id": application_id,
@@ -46,7 +47,7 @@ def describe_json(graph: Graph, application_id: str) -> dict[str, Any]:
                 "repartition_sources": [repartition_topic(application_id, name) for name in part.repartition_sources],
                 "repartition_sinks": [repartition_topic(application_id, name) for name in part.repartition_sinks],
                 "stores": [_store(graph, name, application_id) for name in part.stores],
-                "nodes": [_node(graph.nodes[name], application_id) for name in part.nodes],
+                "nodes": [_node(graph.nodes[name], application_id, versioned) for name in part.nodes],
             }
             for part in graph.subtopologies
         ],
@@ -160,6 +161,19 @@ def describe_mermaid(graph: Graph, application_id: str) -> str:
     return "\n".join(lines + edges + touching)
 
 
+def _versioned(graph: Graph) -> set[str]:
+    """The tables of which rows are told as of a time."""
+    found: set[str] = set()
+    for node in graph.nodes.values():
+        spec = node.spec
+        if isinstance(spec, TableSource) and spec.store is not None:
+            if graph.stores[spec.store].history_ms is not None:
+                found.add(node.name)
+        elif isinstance(spec, (TableFilter, TableMapValues)) and spec.store is None and node.parents[0] in found:
+            found.add(node.name)
+    return found
+
+
 def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
     store = graph.stores[name]
     described: dict[str, Any] = {
@@ -177,7 +191,7 @@ def _store(graph: Graph, name: str, application_id: str) -> dict[str, Any]:
     return described
 
 
-def _node(node: Node, application_id: str) -> dict[str, Any]:
+def _node(node: Node, application_id: str, versioned: set[str]) -> dict[str, Any]:
     spec = node.spec
     described: dict[str, Any] = {
         "name": node.name,
@@ -212,13 +226,20 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
     elif isinstance(spec, Suppress):
         described.update(_suppress(spec))
     elif isinstance(spec, StreamJoin):
-        described.update(within=asdict(spec.within), alone=_alone(spec))
+        described.update(within=asdict(spec.within), alone=_alone(spec), grace_is_default=_default(spec.within))
+    elif isinstance(spec, StreamTableJoin):
+        if spec.grace is not None or spec.table in versioned:
+            grace_ms = 0 if spec.grace is None else spec.grace.grace_ms
+            described.update(grace_ms=grace_ms, grace_is_default=spec.grace is None, tolerance_ms=spec.tolerance_ms)
+    elif isinstance(spec, TableSource) and spec.emit != "update":
+        described["emit"] = spec.emit
     elif isinstance(spec, StreamGlobalJoin):
         described["global_table"] = spec.table
     elif isinstance(spec, WindowedAggregate):
         described.update(
             operator=f"windowed_{spec.kind}",
             windows=_fields(spec.windows),
+            grace_is_default=_default(spec.windows),
             emit=spec.emit,
             late=None if spec.late is None else spec.late.topic,
             idle_ms=spec.idle_ms,
@@ -228,6 +249,12 @@ def _node(node: Node, application_id: str) -> dict[str, Any]:
     if stores_of(spec):
         described["stores"] = list(stores_of(spec))
     return described
+
+
+def _default(windows: Any) -> bool | None:
+    """Whether windows have the grace that they get when none is given; None: they never close."""
+    grace_ms = getattr(windows, "grace_ms", None)
+    return None if grace_ms is None else grace_ms == DEFAULT_GRACE_MS
 
 
 def _alone(spec: StreamJoin) -> list[str]:
@@ -260,6 +287,12 @@ def _policy(policy: ErrorPolicy) -> str:
     return policy.action if policy.topic is None else f"{policy.action} {policy.topic}"
 
 
+def _numbers(fields: dict[str, Any], node: dict[str, Any]) -> str:
+    """Fields and their values; a grace says whether it is the default."""
+    shown = " ".join(f"{name} {value}" for name, value in fields.items())
+    return f"{shown} (the default grace)" if node["grace_is_default"] else shown
+
+
 def _summary(node: dict[str, Any]) -> str:
     parts = [node["operator"]]
     if "topics" in node:
@@ -281,16 +314,22 @@ def _summary(node: dict[str, Any]) -> str:
     if node.get("on_error", "fail") != "fail":
         parts.append(f"on error {node['on_error']}")
     if "within" in node:
-        parts.append("within " + " ".join(f"{name} {value}" for name, value in node["within"].items()))
+        parts.append("within " + _numbers(node["within"], node))
         parts += [f"{side} records alone too" for side in node["alone"]]
     if "until" in node:
-        parts.append(f"until {node['until']} and {node['wait_ms']} ms")
+        parts.append(
+            f"until {node['until']} and {node['wait_ms']} ms" if node["wait_ms"] is not None else "no time limit"
+        )
     for limit in ("max_records", "max_bytes"):
         if node.get(limit) is not None:
             parts.append(f"{limit} {node[limit]}, then {node['when_full']}")
     if "windows" in node:
         fields = dict(node["windows"])
-        parts.append(f"{fields.pop('kind')} windows " + " ".join(f"{name} {value}" for name, value in fields.items()))
+        parts.append(f"{fields.pop('kind')} windows " + _numbers(fields, node))
+    if "grace_ms" in node:
+        parts.append(_numbers({"grace_ms": node["grace_ms"]}, node))
+        if node["tolerance_ms"] is not None:
+            parts.append(f"tolerance_ms {node['tolerance_ms']}")
     if node.get("late"):
         parts.append(f"late records to {node['late']}")
     if node.get("idle_ms"):

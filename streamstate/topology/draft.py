@@ -14,6 +14,7 @@ from streamstate.errors import TopologyError
 from streamstate.functions import Kind, checked_function, takes_key
 from streamstate.serde import Serde
 from streamstate.topology.names import checked, shortened
+from streamstate.topology.reading import Reading
 from streamstate.topology.specs import FAIL, ErrorPolicy, Node, Sink, Source, Spec, StoreSpec
 from streamstate.topology.table_specs import GlobalTableSpec
 
@@ -26,6 +27,7 @@ class Draft:
         nodes: by name.
         stores: by name.
         global_tables: by name of their stores.
+        readings: how topics are read, by topic.
         version: changes with every change.
     """
 
@@ -34,6 +36,7 @@ class Draft:
         self.nodes: dict[str, Node] = {}
         self.stores: dict[str, StoreSpec] = {}
         self.global_tables: dict[str, GlobalTableSpec] = {}
+        self.readings: dict[str, Reading] = {}
         self.version = 0
         self._ordinals: dict[tuple[str, str], int] = {}
         # Nodes whose generated name depends on the order of siblings.
@@ -73,12 +76,6 @@ class Draft:
 
     def add_global_table(self, table: GlobalTableSpec) -> None:
         """Add a global table."""
-        for other in self.global_tables.values():
-            if other.topic == table.topic:
-                raise TopologyError(
-                    f"topic {table.topic!r} is read as a global table twice: call global_table() once for it and use "
-                    "the table it returns twice"
-                )
         name = table.store.name
         if name in self.stores or name in self.global_tables:
             raise TopologyError(f"two stores are named {name!r}: give one of them another name with store=")

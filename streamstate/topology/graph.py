@@ -61,7 +61,6 @@ def build_graph(
         TopologyError: the topology cannot run as written.
     """
     _validate_sources(name, nodes)
-    _validate_global_tables(nodes, global_tables)
     _validate_dead_letters(nodes)
     _validate_stores(nodes, stores)
     parts = _components(nodes)
@@ -104,29 +103,8 @@ def _policies(nodes: Mapping[str, Node]) -> list[tuple[str, ErrorPolicy]]:
 
 
 def _validate_sources(name: str, nodes: Mapping[str, Node]) -> None:
-    readers: dict[str, str] = {}
-    for node in nodes.values():
-        if not isinstance(node.spec, Source) or node.spec.internal:
-            continue
-        for topic in node.spec.topics:
-            if topic in readers:
-                raise TopologyError(
-                    f"topic {topic!r} is read by two sources, {readers[topic]!r} and {node.name!r}: call stream() "
-                    "once for it and use the Stream it returns twice"
-                )
-            readers[topic] = node.name
-    if not readers:
+    if not any(isinstance(node.spec, Source) and not node.spec.internal for node in nodes.values()):
         raise TopologyError(f"topology {name!r} reads nothing: add a source with {name}.stream('topic')")
-
-
-def _validate_global_tables(nodes: Mapping[str, Node], tables: Mapping[str, GlobalTableSpec]) -> None:
-    read = {topic for node in nodes.values() if isinstance(node.spec, Source) for topic in node.spec.topics}
-    for table in tables.values():
-        if table.topic in read:
-            raise TopologyError(
-                f"topic {table.topic!r} is read as a global table and by another source too: every process reads a "
-                "global table's topic whole, so join the global table instead, or copy the topic"
-            )
 
 
 def _validate_dead_letters(nodes: Mapping[str, Node]) -> None:

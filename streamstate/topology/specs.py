@@ -13,6 +13,7 @@ from typing import Any, Literal
 from streamstate.serde import Serde
 from streamstate.store_spec import SegmentSpec as SegmentSpec
 from streamstate.store_spec import StoreSpec as StoreSpec
+from streamstate.topology.emit import StreamEmit
 from streamstate.topology.event_time import EventTime
 from streamstate.topology.held_specs import HeldSpec
 from streamstate.topology.table_specs import GlobalTableSpec, TableSpec
@@ -20,7 +21,6 @@ from streamstate.topology.window_specs import WindowSpec
 
 Reset = Literal["earliest", "latest", "error"]
 Timestamp = str | Callable[[Any, Any], int] | EventTime[Any, Any] | None
-Emit = Literal["update", "change", "commit"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class ToStream:
     """
 
     key: Serde[Any]
-    emit: Emit = "update"
+    emit: StreamEmit = "update"
     value: Serde[Any] | None = None
 
 

@@ -17,13 +17,14 @@ from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology import specs
 from streamstate.topology import table as _table
+from streamstate.topology.branches import REST, Branches, checked_names
 from streamstate.topology.draft import Position, same_draft
+from streamstate.topology.emit import TableEmit
 from streamstate.topology.held import Holding
 from streamstate.topology.joins import Joins
 from streamstate.topology.names import checked
 from streamstate.topology.processing import Processing
 from streamstate.topology.specs import ErrorPolicy
-from streamstate.topology.table_specs import TableEmit
 from streamstate.topology.to_table import as_table
 
 K = TypeVar("K")
@@ -201,28 +202,52 @@ class Stream(Joins[K, V], Holding[K, V], Processing[K, V]):
             )
         )
 
-    def split(self, *predicates: Callable[[K, V], object], name: str | None = None) -> tuple[Stream[K, V], ...]:
+    @overload
+    def split(
+        self, predicate: Callable[[K, V], object], /, *more: Callable[[K, V], object], name: str | None = None
+    ) -> tuple[Stream[K, V], ...]: ...
+
+    @overload
+    def split(self, *, name: str | None = None, **branches: Callable[[K, V], object]) -> Branches[K, V]: ...
+
+    def split(
+        self, *predicates: Callable[[K, V], object], name: str | None = None, **branches: Callable[[K, V], object]
+    ) -> tuple[Stream[K, V], ...] | Branches[K, V]:
         """Send each record to the stream of the first predicate that holds (Kafka Streams: ``split``).
 
+        Args:
+            predicates: of (key, value).
+            name: of the operator.
+            branches: in place of ``predicates``, those of named branches, which their nodes are called after. Any name
+                but ``name`` and ``rest``.
+
         Returns:
-            One stream for each predicate and, as the last, one for the records for which none holds.
+            One stream for each predicate and, as the last, one for the records for which none holds: as a tuple, or by
+            name, see ``Branches``.
 
         Raises:
-            TopologyError: there are no predicates.
+            TopologyError: there are no predicates, both kinds of them, or a name is illegal.
 
         >>> from streamstate import Topology, serde
         >>> numbers = Topology("t").stream("numbers", value=serde.long())
         >>> small, large, rest = numbers.split(lambda key, n: n < 10, lambda key, n: n > 99)
         >>> large, rest
         (<Stream numbers.split.branch-2>, <Stream numbers.split.rest>)
+        >>> numbers.split(small=lambda key, n: n < 10, large=lambda key, n: n > 99, name="by-size").large
+        <Stream by-size.large>
         """
-        if not predicates:
-            raise TopologyError(f"split after {self._at.node!r} takes at least one predicate")
-        for predicate in predicates:
-            self._at.check(predicate, "split", "key, value")
-        at = self._at.then(specs.Split(predicates), "split", name)
-        kinds = ["branch"] * len(predicates) + ["rest"]
-        return tuple(Stream(at.then(specs.Branch(index), kind, None)) for index, kind in enumerate(kinds))
+        where = f"split after {self._at.node!r}"
+        if predicates and branches:
+            raise TopologyError(f"{where} takes predicates either in order or by the names of branches, not both")
+        if not predicates and not branches:
+            raise TopologyError(f"{where} takes at least one predicate")
+        checked_names(tuple(branches), where)
+        for branch, predicate in [*(("", each) for each in predicates), *branches.items()]:
+            self._at.check(predicate, "split", "key, value", argument=f"{branch}=" if branch else "")
+        at = self._at.then(specs.Split(predicates or tuple(branches.values())), "split", name)
+        kinds = [*(branches or ["branch"] * len(predicates)), REST]
+        streams = [Stream[K, V](at.then(specs.Branch(index), kind, None)) for index, kind in enumerate(kinds)]
+        return Branches(dict(zip(kinds, streams, strict=True))) if branches else tuple(streams)
 
     def group_by(
         self,

@@ -30,7 +30,7 @@ _LENGTHS = Struct(">iiI")
 class TimeLimit:
     """Made by ``time_limit``."""
 
-    wait_ms: int
+    wait_ms: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,12 @@ class WindowClose:
     """Made by ``window_close``."""
 
 
-def time_limit(wait: timedelta) -> TimeLimit:
+def time_limit(wait: timedelta | None) -> TimeLimit:
     """Until so much stream time has passed since the first change (Kafka Streams: ``Suppressed.untilTimeLimit``).
 
     Args:
-        wait: how long; 0 lets each change go at once.
+        wait: how long; 0 lets each change go at once; None sets no limit, so that changes go when ``max_records`` or
+            ``max_bytes`` is reached.
 
     Raises:
         TopologyError: it is negative.
@@ -50,7 +51,7 @@ def time_limit(wait: timedelta) -> TimeLimit:
     >>> time_limit(timedelta(seconds=10))
     TimeLimit(wait_ms=10000)
     """
-    return TimeLimit(milliseconds(wait, "the time limit"))
+    return TimeLimit(None if wait is None else milliseconds(wait, "the time limit"))
 
 
 def window_close() -> WindowClose:
@@ -94,7 +95,8 @@ def suppress_spec(
     """
     allowed: tuple[str, ...] = ("emit", "stop")
     if isinstance(until, WindowClose):
-        wait_ms, allowed = window_delay(at.draft, at.node), ("stop",)
+        wait_ms: int | None = window_delay(at.draft, at.node)
+        allowed = ("stop",)
     elif isinstance(until, TimeLimit):
         wait_ms = until.wait_ms
     else:
@@ -108,6 +110,11 @@ def suppress_spec(
     for limit, given in (("max_records", max_records), ("max_bytes", max_bytes)):
         if given is not None and (not isinstance(given, int) or given < 1):
             raise TopologyError(f"suppress after {at.node!r} takes {limit}=1 or more, not {given!r}")
+    if wait_ms is None and ((max_records is None and max_bytes is None) or when_full == "stop"):
+        raise TopologyError(
+            f"suppress after {at.node!r}: with time_limit(None) changes go only when there is no more room, so that it "
+            "takes max_records= or max_bytes=, and when_full='emit'"
+        )
     key = at.key_serde("suppress")
     full: Literal["emit", "stop"] = "emit" if when_full == "emit" else "stop"
     return Suppress("", key, wait_ms, isinstance(until, WindowClose), max_records, max_bytes, full)

@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import Any, Literal, TypeVar, overload
 
-from streamstate.errors import TopologyError
 from streamstate.functions import checked_supplier
 from streamstate.serde import Serde
 from streamstate.topology import grouped_table as _grouped
 from streamstate.topology import stream as _stream
 from streamstate.topology.draft import attached_stores
+from streamstate.topology.emit import StreamEmit, checked_emit
 from streamstate.topology.joined_tables import TableJoins
 from streamstate.topology.names import checked
 from streamstate.topology.processor import ValueTransformer
 from streamstate.topology.rows import store_of
-from streamstate.topology.specs import Emit, StoreSpec, ToStream
+from streamstate.topology.specs import StoreSpec, ToStream
 from streamstate.topology.suppressing import TimeLimit, WindowClose, buffer_store, suppress_spec
 from streamstate.topology.table_specs import (
     TableFilter,
@@ -270,7 +270,7 @@ class Table(TableJoins[K, V]):
         at.draft.claim_store(buffer_store(store, spec.key, at.value_serde("suppress")))
         return Table(at.then(replace(spec, store=store), "suppress", name))
 
-    def to_stream(self, *, emit: Emit = "update", name: str | None = None) -> _stream.Stream[K, V]:
+    def to_stream(self, *, emit: StreamEmit = "update", name: str | None = None) -> _stream.Stream[K, V]:
         """The table's changes as a stream (Kafka Streams: ``KTable.toStream``).
 
         Args:
@@ -286,10 +286,7 @@ class Table(TableJoins[K, V]):
         >>> counts = Topology("t").stream("words", key=serde.string()).group_by_key().count(store="counts")
         >>> counts.to_stream(emit="commit").to("word-counts")
         """
-        if emit not in get_args(Emit):
-            raise TopologyError(
-                f"to_stream after {self._at.node!r} takes emit='update', 'change' or 'commit', not {emit!r}"
-            )
+        checked_emit(emit, f"to_stream after {self._at.node!r}", StreamEmit)
         if emit == "change":
             self._rows("to_stream")
         spec = ToStream(self._at.key_serde("to_stream"), emit, self._at.value)

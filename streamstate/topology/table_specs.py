@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from streamstate.serde import Serde
 from streamstate.store_spec import StoreSpec
-
-TableEmit = Literal["update", "change"]
+from streamstate.topology.emit import TableEmit
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
-from typing import get_args
 
-from streamstate.errors import TopologyError
 from streamstate.topology.draft import Position
+from streamstate.topology.emit import TableEmit, checked_emit
 from streamstate.topology.names import checked
 from streamstate.topology.rows import rows_of, versioned_spec
 from streamstate.topology.specs import StoreSpec
-from streamstate.topology.table_specs import TableEmit, ToTable
+from streamstate.topology.table_specs import ToTable
 
 __all__ = ["as_table"]
 
@@ -23,8 +22,7 @@ def as_table(
     at: Position, store: str | None, versioned: timedelta | None, emit: TableEmit, name: str | None
 ) -> Position:
     """The table whose rows are the records at ``at``. See ``Stream.to_table``."""
-    if emit not in get_args(TableEmit):
-        raise TopologyError(f"to_table after {at.node!r} takes emit='update' or 'change', not {emit!r}")
+    checked_emit(emit, f"to_table after {at.node!r}", TableEmit)
     key, value = at.key_serde("to_table"), at.value_serde("to_table")
     if store is not None:
         name = name or f"{checked(store, 'name of a store')}.to_table"

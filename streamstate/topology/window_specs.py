@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from streamstate.serde import Serde
+from streamstate.topology.emit import WindowEmit
 from streamstate.windows import JoinWindows, SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 
-WindowEmit = Literal["update", "close", "commit"]
 Windows = TimeWindows | UnlimitedWindows | SlidingWindows | SessionWindows
 Aggregator = Callable[[Any, Any, Any], Any]
 
@@ -70,7 +70,7 @@ class Suppress:
     Attributes:
         store: what is held.
         key: serde of the table's keys.
-        wait_ms: how much stream time after its own a change is let go.
+        wait_ms: how much stream time after its own a change is let go; None: only when it is full.
         by_window: a change's own time is the end of its window, and deletions are left out; else its timestamp.
         max_records, max_bytes: None: no limit.
         when_full: ``emit`` sends the first ones early, ``stop`` stops the worker.
@@ -78,7 +78,7 @@ class Suppress:
 
     store: str
     key: Serde[Any]
-    wait_ms: int
+    wait_ms: int | None
     by_window: bool
     max_records: int | None
     max_bytes: int | None

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Generic, Literal, Self, TypeVar, get_args, overload
+from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
 from streamstate.topology.draft import Position
+from streamstate.topology.emit import WindowEmit, checked_emit
 from streamstate.topology.folds import named_fold
 from streamstate.topology.names import checked
 from streamstate.topology.specs import SegmentSpec, StoreSpec
 from streamstate.topology.table import Table
-from streamstate.topology.window_specs import Aggregator, Late, WindowedAggregate, WindowEmit, Windows
+from streamstate.topology.window_specs import Aggregator, Late, WindowedAggregate, Windows
 from streamstate.window_keys import segment_length, store_key
 from streamstate.windows import (
     SessionWindows,
@@ -393,8 +394,7 @@ def completed(
         TopologyError: it does not fit the windows.
     """
     kind = spec.kind
-    if emit not in get_args(WindowEmit):
-        raise TopologyError(f"{kind} after {node!r} takes emit='update', 'close' or 'commit', not {emit!r}")
+    checked_emit(emit, f"{kind} after {node!r}", WindowEmit)
     if emit == "close" and isinstance(spec.windows, UnlimitedWindows):
         raise TopologyError(f"{kind} after {node!r}: unlimited windows never close, so emit='close' sends nothing")
     if idle is not None and emit != "close":

@@ -26,9 +26,14 @@ def topic_read_twice(topology: Topology) -> None:
     topology.build()
 
 
-def source_made_twice(topology: Topology) -> None:
+def source_named_twice(topology: Topology) -> None:
     topology.stream("in")
+    topology.stream("in", name="again")
+
+
+def name_of_a_source_taken(topology: Topology) -> None:
     topology.stream("in")
+    topology.stream("other", name="in")
 
 
 def names_given_twice(topology: Topology) -> None:
@@ -81,8 +86,9 @@ def merged_across(topology: Topology) -> None:
 # What mypy refuses too is refused at run time as well, hence the untyped cases.
 CASES: dict[Callable[[Any], Any], tuple[str, ...]] = {
     nothing_read: ("topology 't' reads nothing", "t.stream('topic')"),
-    topic_read_twice: ("topic 'in' is read by two sources, 'in' and 'in-other'", "call stream() once"),
-    source_made_twice: ("two operators are named 'in'", "name="),
+    topic_read_twice: ("topic 'in' is read by two sources, of 'in' and of 'other' and 'in'", "merge()"),
+    source_named_twice: ("topic 'in' is read twice, by 'in' and by 'again'", "Leave out name="),
+    name_of_a_source_taken: ("two operators are named 'in'", "name="),
     names_given_twice: ("two operators are named 'same'", "name="),
     stores_named_twice: ("two stores are named 'same'", "store="),
     stores_that_differ: ("two stores are named 'seen' and differ", "share one StoreSpec"),
