@@ -17,6 +17,7 @@ from streamstate.errors import (
     StateDirectoryLocked,
     StreamStateError,
     TaskCorrupted,
+    TooManyOpenFiles,
     TopologyError,
 )
 from streamstate.serde import Serde
@@ -84,6 +85,7 @@ __all__ = [
     "Table",
     "TaskCorrupted",
     "Timers",
+    "TooManyOpenFiles",
     "Topology",
     "TopologyError",
     "ValueProcessor",

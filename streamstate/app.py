@@ -33,7 +33,7 @@ from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRes
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
 from streamstate.kafka.errors import general, kafka_error
 from streamstate.kafka.producer import DEFAULTS as PRODUCER_DEFAULTS
-from streamstate.rocksdb import Memory, StateDirectory
+from streamstate.rocksdb import Memory, OpenFiles, StateDirectory
 from streamstate.topology import Graph, Topology
 from streamstate.topology.held_specs import MapAsync
 
@@ -194,8 +194,10 @@ class Application:
         if topics is None:
             return
         memory = Memory(settings.block_cache_bytes, settings.write_buffer_bytes)
+        files = OpenFiles(sum(topics.plan.tasks.values()), max(len(part.stores) for part in topics.graph.subtopologies))
+        files.raise_limit()
         directory = StateDirectory(
-            settings.state_dir, self.application_id, settings.instance_id, memory, topics.copies_usable_s
+            settings.state_dir, self.application_id, settings.instance_id, memory, topics.copies_usable_s, files
         )
         in_order = False
         try:
@@ -267,6 +269,7 @@ class Application:
             committer=committer,
             restore_consumer=lambda: KafkaRestoreConsumer(restore_properties, self.application_id),
             open_backend=directory.open_task,
+            expect=directory.expect,
             calls=self._calls,
         )
 

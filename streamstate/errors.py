@@ -16,6 +16,7 @@ __all__ = [
     "StateDirectoryLocked",
     "StreamStateError",
     "TaskCorrupted",
+    "TooManyOpenFiles",
     "TopologyError",
 ]
 
@@ -40,6 +41,11 @@ class ConfigError(StreamStateError):
     """A setting is missing, unknown or out of range. Yours to fix before it runs."""
 
     exit_code = 2
+
+
+class TooManyOpenFiles(ConfigError):
+    """This process may not open as many files as its tasks need. Raise ``ulimit -n``, or start more processes, which
+    share the tasks."""
 
 
 class BrokerUnavailable(StreamStateError):

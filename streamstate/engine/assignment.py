@@ -31,6 +31,9 @@ COMMITTED_MS = 300
 # Opens a task's state: (task id, store names, may fall back to a fresh directory). Raises Retriable while another
 # owner still holds it.
 OpenBackend = Callable[[TaskId, Sequence[str], bool], Backend]
+# Told of what this worker is about to hold, before any of it is opened: the number of stores of each task. Raises
+# TooManyOpenFiles when the machine cannot hold it.
+Expect = Callable[[Sequence[int]], None]
 
 
 class Assignment:
@@ -43,6 +46,7 @@ class Assignment:
         consumer, admin: to ask for offsets.
         restorer: takes tasks whose stores are behind.
         open_backend: see ``OpenBackend``.
+        expect: see ``Expect``.
         make_task: makes a task of a sub-topology.
         monotonic_ms: clock.
         recount: asks for the partition counts anew and refuses those that do not fit.
@@ -57,6 +61,7 @@ class Assignment:
         admin: Admin,
         restorer: Restorer,
         open_backend: OpenBackend,
+        expect: Expect,
         make_task: Callable[[TaskId, SubTopology], Task],
         monotonic_ms: Callable[[], int],
         recount: Callable[[], Mapping[str, int]],
@@ -68,6 +73,7 @@ class Assignment:
         self._admin = admin
         self._restorer = restorer
         self._open_backend = open_backend
+        self._expect = expect
         self._make_task = make_task
         self._monotonic_ms = monotonic_ms
         self._topics: dict[SubTopology, tuple[str, ...]] = {}
@@ -103,39 +109,44 @@ class Assignment:
                 continue  # told twice
             task.add_input(partition)
             self.of_partition[partition] = task
-        for task in [task for task in self.tasks.values() if task.phase is Phase.SUSPENDED]:
-            self._close(task)
+        self._close([task for task in self.tasks.values() if task.phase is Phase.SUSPENDED])
 
     def revoked(self, partitions: Iterable[TopicPartition], *, keep_open: bool) -> None:
         """Give these up; what could be committed is. ``keep_open``: they may come back within this rebalance."""
+        gone, closing, waiting = set(partitions), [], []
         for task in self.tasks_of(partitions):
             self._restorer.remove(task)
-            kept = [partition for partition in task.inputs if partition not in set(partitions)]
+            kept = [partition for partition in task.inputs if partition not in gone]
             for partition in task.inputs:
                 self.of_partition.pop(partition, None)
             if keep_open and not kept and task.backend is not None:
                 task.suspend()
                 continue
-            self._close(task)
-            if kept:
-                # It lost one of several inputs: the rest waits, paused, for the task to be whole again.
-                self._consumer.pause(kept)
-                self.assigned(kept)
+            closing.append(task)
+            waiting += kept
+        self._close(closing)
+        if waiting:
+            # Their tasks lost one of several inputs: the rest waits, paused, for the tasks to be whole again.
+            self._consumer.pause(waiting)
+            self.assigned(waiting)
 
     def tasks_of(self, partitions: Iterable[TopicPartition]) -> list[Task]:
         """The tasks that hold any of these."""
         return list({id(task): task for p in partitions if (task := self.of_partition.get(p))}.values())
 
-    def _close(self, task: Task) -> None:
-        task.close()
-        self.tasks.pop(task.id, None)
+    def _close(self, tasks: Iterable[Task]) -> None:
+        """Each waits for the disk, so that all begin before the first is waited for."""
+        closing = list(tasks)
+        for task in closing:
+            task.begin_close()
+        for task in closing:
+            task.close()
+            self.tasks.pop(task.id, None)
 
     def reset(self) -> None:
         """Uncommitted work of every task is void: all start over from what Kafka has."""
-        for task in list(self.tasks.values()):
-            if task.phase is Phase.SUSPENDED:
-                self._close(task)
-                continue
+        self._close([task for task in self.tasks.values() if task.phase is Phase.SUSPENDED])
+        for task in self.tasks.values():
             self.reset_task(task)
 
     def reset_task(self, task: Task) -> None:
@@ -152,9 +163,9 @@ class Assignment:
 
     def close(self) -> None:
         """Release every task."""
-        for task in list(self.tasks.values()):
+        for task in self.tasks.values():
             self._restorer.remove(task)
-            self._close(task)
+        self._close(self.tasks.values())
         self.of_partition.clear()
 
     # -- from assigned to running --------------------------------------------------------------------------
@@ -180,6 +191,7 @@ class Assignment:
         """Bring waiting tasks as far as possible now: to restoring or to running.
 
         Raises:
+            TooManyOpenFiles: the machine cannot hold so many tasks.
             OffsetOutOfRange: a committed offset is not in the log any more.
             TaskCorrupted: see ``starting_point``.
             TopologyError: an input has got partitions that do not fit the state there is.
@@ -188,6 +200,8 @@ class Assignment:
         if any(p.partition >= self._counts.get(p.topic, 0) for p in self.of_partition):
             self._counts.update(self._recount())
         created = [t for t in self.tasks.values() if t.phase is Phase.CREATED and self._complete(t)]
+        if any(task.backend is None for task in created):
+            self._expect([len(task.subtopology.stores) for task in self.tasks.values()])
         ready = [task for task in created if task.backend is not None or self._open(task)]
         if not ready:
             self.unsettled = ""

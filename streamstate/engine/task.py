@@ -217,10 +217,21 @@ class Task:
         self.uncommitted = 0
         self.phase = Phase.CREATED
 
-    def drop_state(self) -> None:
-        """Drop uncommitted work and release the state; unless it is closed, the task must be reset next."""
+    def begin_close(self) -> None:
+        """Drop uncommitted work and start to release the state; ``close`` comes next, and waits for the end."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._drop_work()
+        if self.backend is not None:
+            self.backend.begin_close()
+
+    def _drop_work(self) -> None:
         self._close_processors()
         self.stores, self._compiled = {}, None
+
+    def drop_state(self) -> None:
+        """Drop uncommitted work and release the state; unless it is closed, the task must be reset next."""
+        self._drop_work()
         if self.backend is not None:
             self.backend.close()
             self.backend = None

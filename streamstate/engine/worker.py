@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from streamstate.engine.assignment import Assignment, OpenBackend
+from streamstate.engine.assignment import Assignment, Expect, OpenBackend
 from streamstate.engine.buffers import Buffers
 from streamstate.engine.committing import Commits
 from streamstate.engine.global_state import GlobalState
@@ -64,6 +64,7 @@ class Worker:
         committer: ``Transaction`` or ``AtLeastOnce``.
         restore_consumer: makes the restore consumer when it is first needed.
         open_backend: opens a task's state.
+        expect: told of the tasks that are about to be opened; may refuse them.
         calls: runs coroutines, for ``map_async``.
     """
 
@@ -79,6 +80,7 @@ class Worker:
         committer: Committer,
         restore_consumer: Callable[[], RestoreConsumer],
         open_backend: OpenBackend,
+        expect: Expect = lambda stores_of_tasks: None,
         calls: Calls | None = None,
     ) -> None:
         self._graph = graph
@@ -99,6 +101,7 @@ class Worker:
             admin,
             self._restorer,
             open_backend,
+            expect,
             self._make_task,
             clock.monotonic_ms,
             lambda: recounted(graph, settings.application_id, admin),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Literal
 
-from streamstate.errors import TaskCorrupted, TopologyError
+from streamstate.errors import StateDirectoryFailed, TaskCorrupted, TooManyOpenFiles, TopologyError
 from streamstate.operators import given
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
@@ -18,7 +18,8 @@ Headers = list[tuple[str, bytes | None]]
 TIMERS = ("timers", "wall_clock_timers")
 
 # Failures that pass through a processor: of an operator further down, of what a record needs, of the store.
-NOT_THE_RECORDS = (OperatorFailed, TaskInterrupted, TaskCorrupted)
+OF_THE_STORE = (TaskInterrupted, TaskCorrupted, StateDirectoryFailed, TooManyOpenFiles)
+NOT_THE_RECORDS = (OperatorFailed, *OF_THE_STORE)
 
 
 class ProcessorContext:
@@ -188,7 +189,7 @@ class ProcessorOperator:
         try:
             processor = self._made()
             processor.init(self._context)
-        except (TopologyError, TaskInterrupted, TaskCorrupted):
+        except (TopologyError, *OF_THE_STORE):
             raise
         except Exception as error:
             raise OperatorFailed(self._name, "in init") from error

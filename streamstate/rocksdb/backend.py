@@ -16,6 +16,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
+    Env,
     Options,
     Rdict,
     WriteBatch,
@@ -31,7 +33,8 @@ from rocksdict import (
     WriteOptions,
 )
 
-from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted
+from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted, TooManyOpenFiles
+from streamstate.rocksdb.files import MOST_TABLES, RESERVED_BY_ROCKSDB, limit_reached
 from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, StateDamaged, Writes
 
 log = logging.getLogger("streamstate.rocksdb")
@@ -48,10 +51,22 @@ CURRENT = b"current:"
 KEEP_EVERY_S: Final = 10
 # Column families of stores are prefixed, so that a store may be called "default".
 FAMILY = "store:"
+# Databases that are closed at the same time, each of which waits for the disk several times, and write buffers that
+# RocksDB writes to files at the same time.
+CLOSING: Final = 8
+FLUSHING: Final = 4
+# What a write buffer takes at a time as it grows. RocksDB's own choice, 1 MiB here, counts in full against the budget
+# from the first entry on: 300 tasks with a store would be over it for good, and every commit would write tiny files.
+MOST_ARENA_BYTES: Final = 32 << 10
+LEAST_ARENA_BYTES: Final = 4 << 10
+# Write-ahead log of a database whose entries are not all in files: read again after a kill, and its files are open.
+MOST_LOG_BYTES: Final = 128 << 20
+LEAST_LOG_BYTES: Final = 32 << 20
+ALL_LOGS_BYTES: Final = 1 << 30
 
 
 class Memory:
-    """Block cache and write buffers shared by all databases of the process.
+    """What all databases of the process share: block cache, write buffers, and the threads that close them.
 
     Args:
         block_cache_bytes: for blocks read.
@@ -61,6 +76,38 @@ class Memory:
     def __init__(self, block_cache_bytes: int = 128 << 20, write_buffer_bytes: int = 128 << 20) -> None:
         self.cache = Cache(block_cache_bytes)
         self.write_buffers = WriteBufferManager(write_buffer_bytes, False)
+        self._write_buffer_bytes = write_buffer_bytes
+        self._arena_bytes = MOST_ARENA_BYTES
+        self._log_bytes = MOST_LOG_BYTES
+        self._tables = MOST_TABLES
+        self._closers: ThreadPoolExecutor | None = None
+        # Of the process, whatever the number of databases.
+        Env().set_high_priority_background_threads(FLUSHING)
+
+    def share(self, databases: int, tables: int) -> None:
+        """Divide what is left to divide among so many; holds for databases that are opened from now on.
+
+        Args:
+            databases: how many the process is about to have.
+            tables: how many tables each may hold open.
+        """
+        databases = max(1, databases)
+        # So that a few buffers of each, begun and no more, are a part of the budget only.
+        self._arena_bytes = min(MOST_ARENA_BYTES, max(LEAST_ARENA_BYTES, self._write_buffer_bytes // (16 * databases)))
+        self._log_bytes = min(MOST_LOG_BYTES, max(LEAST_LOG_BYTES, ALL_LOGS_BYTES // databases))
+        self._tables = tables
+
+    def beside(self, close: Callable[[], None]) -> Future[None]:
+        """Close a database in one of a few threads."""
+        if self._closers is None:
+            self._closers = ThreadPoolExecutor(CLOSING, "streamstate closing")
+        return self._closers.submit(close)
+
+    def end(self) -> None:
+        """Let go of the threads; they come back when they are needed."""
+        closers, self._closers = self._closers, None
+        if closers is not None:
+            closers.shutdown()
 
     def options(self) -> Options:
         """Options of a database or column family; tuned for point lookups."""
@@ -82,14 +129,17 @@ class Memory:
         options.set_write_buffer_manager(self.write_buffers)
         options.set_write_buffer_size(32 << 20)
         options.set_max_write_buffer_number(3)
-        options.set_max_total_wal_size(128 << 20)
+        options.set_arena_block_size(self._arena_bytes)
+        options.set_max_total_wal_size(self._log_bytes)
         options.set_level_compaction_dynamic_level_bytes(True)
         # What is written now is soon written again: it is compressed where it comes to rest. A tenth of a restore.
         options.set_compression_per_level([DBCompressionType.none()] * 2 + [DBCompressionType.snappy()] * 5)
         # One thread writes. Another tenth.
         options.set_allow_concurrent_memtable_write(False)
         options.set_max_background_jobs(2)
-        options.set_max_open_files(256)
+        options.set_max_open_files(self._tables + RESERVED_BY_ROCKSDB)
+        # By default every database starts sixteen threads when it is opened.
+        options.set_max_file_opening_threads(1)
         options.set_keep_log_file_num(2)
         options.set_max_log_file_size(1 << 20)
         return options
@@ -135,6 +185,7 @@ class RocksBackend:
         self._restored_since_s = 0.0
         # By store, when the restore under way began.
         self._restoring_since_s: dict[str, float] = {}
+        self._closing: Future[None] | None = None
         self.current_s: dict[str, float] = {}
         self._families: dict[str, Any] = {}
         self._handles: dict[str, Any] = {}
@@ -374,7 +425,17 @@ class RocksBackend:
         self._restoring_since_s.pop(store, None)
         self.current_s.pop(store, None)
 
+    def begin_close(self) -> None:
+        if self._closing is None:
+            self._closing = self._memory.beside(self._close)
+
     def close(self) -> None:
+        if self._closing is None:
+            self._close()
+        else:
+            self._closing.result()
+
+    def _close(self) -> None:
         try:
             if self._restored and not self._damaged:
                 try:
@@ -441,8 +502,13 @@ def set_aside(path: Path) -> None:
     log.warning("what was in %s is kept as %s, and the state is restored from the changelog", path, aside)
 
 
-def failed(path: Path, error: Exception) -> StateDirectoryFailed:
-    """The error for a disk that does not take or give what it should."""
+def failed(path: Path, error: Exception) -> StreamStateError:
+    """The error for a disk that does not take or give what it should, or for a machine that opens no more files."""
+    limit = limit_reached(error)
+    if limit:
+        return TooManyOpenFiles(
+            f"the state in {path} cannot be used: {limit}. Nothing is lost: Kafka has all that was committed"
+        )
     return StateDirectoryFailed(
         f"the state in {path} cannot be used: {error}. Nothing is lost: Kafka has all that was committed. Make room, "
         f"mend the disk or the rights, or name another --state-dir, and start again"
@@ -450,7 +516,8 @@ def failed(path: Path, error: Exception) -> StateDirectoryFailed:
 
 
 def _is_corruption(error: Exception) -> bool:
-    return "Corruption" in str(error)
+    # A file that cannot be opened because too many are is whole.
+    return "Corruption" in str(error) and not limit_reached(error)
 
 
 def _check_end(family: Any, key: bytes | None, backwards: bool) -> None:

@@ -26,6 +26,7 @@ from streamstate.engine.ports import Retriable
 from streamstate.engine.task import TaskId
 from streamstate.errors import ConfigError, StateDirectoryLocked, TaskCorrupted
 from streamstate.rocksdb.backend import Memory, RocksBackend, failed, set_aside
+from streamstate.rocksdb.files import OpenFiles
 from streamstate.state import StateDamaged
 
 log = logging.getLogger("streamstate.rocksdb")
@@ -53,6 +54,7 @@ class StateDirectory:
         instance_id: a place of its own name instead of a numbered one.
         memory: shared by the databases.
         usable_s: how long after it was current a local copy may be used: less than its changelogs keep tombstones.
+        files: the process' limit on open files; None: as it is.
 
     Attributes:
         process_id: stable over restarts.
@@ -70,8 +72,10 @@ class StateDirectory:
         instance_id: str | None = None,
         memory: Memory | None = None,
         usable_s: float = USABLE_S,
+        files: OpenFiles | None = None,
     ) -> None:
         self._usable_s = usable_s
+        self._files = files
         self._application = root / application_id
         self._memory = memory or Memory()
         self._since_s = time.time()
@@ -137,6 +141,19 @@ class StateDirectory:
             )
         return str(known["process_id"])
 
+    def expect(self, stores_of_tasks: Sequence[int]) -> None:
+        """Divide what the databases share among the tasks that this process is about to hold.
+
+        Args:
+            stores_of_tasks: the number of stores of each.
+
+        Raises:
+            TooManyOpenFiles: they need more files than this process may have open.
+        """
+        if self._files is not None:
+            self._files.expect(stores_of_tasks)
+            self._memory.share(len(stores_of_tasks), self._files.tables)
+
     def open_task(self, task_id: TaskId, stores: Sequence[str], fresh: bool) -> RocksBackend:
         """Open a task's state, taking over the newest copy on this machine.
 
@@ -148,6 +165,7 @@ class StateDirectory:
         Raises:
             Retriable: another process still holds the task's directory.
             StateDirectoryFailed: a full disk, missing rights, a failing device.
+            TooManyOpenFiles: this process has reached its limit on open files.
         """
         with _usable(self.path):
             return self._open_task(task_id, stores, fresh)
@@ -263,6 +281,7 @@ class StateDirectory:
             # On a disk that takes no changes the mark stays, which does no harm.
             with contextlib.suppress(OSError):
                 (self.path / IN_USE).unlink()
+        self._memory.end()
         os.close(self._lock)
 
 

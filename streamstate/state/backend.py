@@ -34,7 +34,7 @@ class StateDamaged(TaskCorrupted):
 
 class Backend(Protocol):
     """Durable bytes of one task's stores. Every method may raise ``StateDamaged``, which the worker mends, and
-    ``StateDirectoryFailed``, which ends it."""
+    ``StateDirectoryFailed`` or ``TooManyOpenFiles``, which end it."""
 
     def reader(self, store: str) -> Callable[[bytes], bytes | None]:
         """A function that looks a key up; valid until ``close`` or ``clear(store)``."""
@@ -99,6 +99,10 @@ class Backend(Protocol):
 
     def note(self, facts: Mapping[str, str]) -> None:
         """Keep facts."""
+        ...
+
+    def begin_close(self) -> None:
+        """Start to release it, beside others; nothing but ``close`` may follow, which waits for the end."""
         ...
 
     def close(self) -> None:
@@ -192,6 +196,9 @@ class MemoryBackend:
 
     def note(self, facts: Mapping[str, str]) -> None:
         self._facts.update(facts)
+
+    def begin_close(self) -> None:
+        """Nothing that would take time."""
 
     def close(self) -> None:
         """Nothing to release."""

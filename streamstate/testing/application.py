@@ -78,6 +78,9 @@ class Disk:
             backend = self.backends[task_id] = KeptBackend(stores)
         return backend
 
+    def expect(self, stores_of_tasks: Sequence[int]) -> None:
+        """There is room for any number of tasks."""
+
     def killed(self) -> None:
         """The process dies that used it."""
         for backend in self.backends.values():
@@ -135,8 +138,7 @@ class MemoryApplication:
             name: of the worker.
             open_backend: opens a task's state; None: on a ``Disk`` of this name.
         """
-        if open_backend is None:
-            open_backend = self.disks.setdefault(name, Disk()).open
+        disk = self.disks.setdefault(name, Disk()) if open_backend is None else Disk()
         application_id = self.settings.application_id
         consumer = MemoryConsumer(
             self.broker,
@@ -160,7 +162,8 @@ class MemoryApplication:
             clock=self.clock,
             committer=committer,
             restore_consumer=lambda: MemoryRestoreConsumer(self.broker, client_id=name),
-            open_backend=open_backend,
+            open_backend=open_backend or disk.open,
+            expect=disk.expect,
             calls=self.calls,
         )
         worker.start()
