@@ -14,6 +14,7 @@ import click
 
 from streamstate.broker import EmbeddedBroker, daemon
 from streamstate.errors import BrokerUnavailable, StreamStateError
+from streamstate_cli.logs import show_error
 
 __all__ = ["broker"]
 
@@ -27,7 +28,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except StreamStateError as error:
-            click.echo(f"Error: {error}", err=True)
+            show_error(error)
             sys.exit(error.exit_code)
 
 

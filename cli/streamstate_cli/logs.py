@@ -1,20 +1,22 @@
-"""Log lines for people, on stderr."""
+"""Log lines and errors for people, on stderr."""
 
 from __future__ import annotations
 
 import logging
 import sys
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["configure_logging", "logging_options"]
+__all__ = ["configure_logging", "debug_option", "debugging", "logging_options", "show_error"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 LEVELS = ("debug", "info", "warning", "error")
 VARIABLE = "STREAMSTATE_LOG_LEVEL"
+_DEBUG = "streamstate.debug"
 
 
 def _concerns_somebody(record: logging.LogRecord) -> bool:
@@ -55,7 +57,7 @@ def configure_logging(level: str, name: str | None = None) -> None:
 
 
 def logging_options(default: str) -> Callable[[F], F]:
-    """Options ``--log-level`` and ``-v``; the command gets ``log_level``.
+    """Options ``--log-level``, ``-v`` and ``--debug``; the command gets ``log_level``.
 
     Args:
         default: the level when nothing is said.
@@ -66,6 +68,7 @@ def logging_options(default: str) -> Callable[[F], F]:
             if value:
                 ctx.params["log_level"] = "debug"
 
+        command = debug_option(command)
         command = click.option(
             "-v", "--verbose", is_flag=True, expose_value=False, callback=verbose, help="The same as --log-level debug."
         )(command)
@@ -80,3 +83,32 @@ def logging_options(default: str) -> Callable[[F], F]:
         )(command)
 
     return add
+
+
+def debug_option(command: F) -> F:
+    """Option ``--debug``, which says that ``show_error`` shows tracebacks."""
+
+    def debug(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.meta[_DEBUG] = True
+
+    return click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=debug,
+        help="With an error, show the traceback down to the line that raised it.",
+    )(command)
+
+
+def debugging() -> bool:
+    """True when ``--debug`` was given, to the command or before it."""
+    return bool(click.get_current_context().meta.get(_DEBUG))
+
+
+def show_error(error: Exception) -> None:
+    """What ended the command: its message, and with ``--debug`` first how it came to that."""
+    if debugging():
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    click.echo(f"Error: {error}", err=True)

@@ -10,6 +10,7 @@ import click
 import streamstate
 from streamstate.errors import StreamStateError
 from streamstate_cli.lazy import LazyCommand, LazyGroup
+from streamstate_cli.logs import debug_option, show_error
 
 __all__ = ["cli", "main"]
 
@@ -30,17 +31,18 @@ COMMANDS = {
 
 
 class _ErrorGroup(LazyGroup):
-    """Ends with the exit code that belongs to an error of the library, and without a traceback."""
+    """Ends with the exit code that belongs to an error of the library, and without a traceback unless asked for one."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except StreamStateError as error:
-            click.echo(f"Error: {error}", err=True)
+            show_error(error)
             sys.exit(error.exit_code)
 
 
 @click.group(cls=_ErrorGroup, lazy=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
+@debug_option
 @click.version_option(streamstate.__version__, prog_name="streamstate")
 def cli() -> None:
     """Stateful stream processing for Python on nothing but Kafka.

@@ -22,7 +22,7 @@ from streamstate.errors import StreamStateError
 from streamstate.units import show_duration
 from streamstate_cli.events import JsonReporter, LiveReporter, LogReporter, Reporter, event, status_fields
 from streamstate_cli.loader import load_topology
-from streamstate_cli.logs import configure_logging, logging_options
+from streamstate_cli.logs import configure_logging, debugging, logging_options
 from streamstate_cli.options import Given, json_option, setting_options
 from streamstate_cli.supervisor import Supervised, Supervisor
 
@@ -156,6 +156,7 @@ def _supervise(
     # What this process does not import from the working directory, its workers must not either.
     safe = [] if {"", os.getcwd()} & set(sys.path) else ["-P"]
     command = [sys.executable, *safe, "-m", "streamstate_cli", "run", target, "--supervised", "--log-level", log_level]
+    command += ["--debug"] if debugging() else []
 
     def order(index: int) -> dict[str, Any]:
         flags = {**given.flags, "workers": "1"}

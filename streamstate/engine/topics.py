@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from streamstate.engine.ports import Admin, NewTopic
 from streamstate.errors import TopologyError
 from streamstate.operators.compile_rows import needs_old
-from streamstate.topology.graph import sink_topics
+from streamstate.topology.graph import sink_topics, topic_writers
 from streamstate.topology.names import changelog_topic
 from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
 from streamstate.topology.specs import Graph
@@ -112,19 +112,39 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
         for topic in plan.internal
         if topic.name not in existing
     ]
-    outputs = [name for name in sink_topics(graph) if name not in sources]
-    known = admin.topics(outputs)
-    missing += [NewTopic(name, None, replication_factor) for name in outputs if name not in known]
+    outputs = _missing_outputs(graph, plan, [*sources], admin)
+    missing += [NewTopic(name, count, replication_factor) for name, count in outputs.items()]
     if missing:
         admin.create(missing)
         for topic in missing:
-            log.info("created topic %r", topic.name)
+            _say_created(topic, output=topic.name in outputs)
     repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
     created = tuple(topic.name for topic in missing)
     read = _of_groups(graph, sources)
     # A day of seven for the replay itself and for clocks that differ.
     batch_bytes = _largest_batch([*sink_topics(graph), *(topic.name for topic in plan.internal)], admin)
     return Topics(graph, plan, {**read, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes)
+
+
+def _missing_outputs(graph: Graph, plan: TopicPlan, sources: list[str], admin: Admin) -> dict[str, int]:
+    """Output, late and dead-letter topics that are missing, with their partitions: as many as tasks write them, so that
+    whoever reads them can be as many. Kafka Streams creates no output topics."""
+    writers = {name: parts for name, parts in topic_writers(graph).items() if name not in sources}
+    known = admin.topics(writers)
+    return {name: max(plan.tasks[part] for part in parts) for name, parts in writers.items() if name not in known}
+
+
+def _say_created(topic: NewTopic, *, output: bool) -> None:
+    if not output:
+        log.info("created topic %r", topic.name)
+        return
+    log.info(
+        "created topic %r with %d partitions, as many as tasks write it. For another number create it before the first "
+        "start: streamstate topics create %s --partitions N",
+        topic.name,
+        topic.partitions,
+        topic.name,
+    )
 
 
 def _largest_batch(topics: list[str], admin: Admin) -> int:

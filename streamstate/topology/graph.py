@@ -29,7 +29,7 @@ from streamstate.topology.specs import (
 from streamstate.topology.table_specs import GlobalTableSpec, TableSpec
 from streamstate.topology.window_specs import WindowedAggregate, WindowSpec
 
-__all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of"]
+__all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of", "topic_writers"]
 
 NO_TABLES: Mapping[str, GlobalTableSpec] = MappingProxyType({})
 
@@ -79,16 +79,29 @@ def feeding_sources(graph: Graph, store: str) -> tuple[str, ...]:
 
 def sink_topics(graph: Graph) -> tuple[str, ...]:
     """Topics outside the application that it is known to write: fixed sinks, late records, dead letters."""
-    topics: dict[str, None] = {}
+    return tuple(topic_writers(graph))
+
+
+def topic_writers(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Names of the sub-topologies that write each of ``sink_topics``.
+
+    >>> from streamstate import Topology, dead_letter
+    >>> topology = Topology("t")
+    >>> topology.stream("lines", on_error=dead_letter("bad")).to("copy")
+    >>> topic_writers(topology.build())
+    {'copy': ('lines',), 'bad': ('lines',)}
+    """
+    part_of = {node: part.name for part in graph.subtopologies for node in part.nodes}
+    writers: dict[str, dict[str, None]] = {}
     for node in graph.nodes.values():
         if isinstance(node.spec, Sink) and not node.spec.internal and isinstance(node.spec.topic, str):
-            topics[node.spec.topic] = None
+            writers.setdefault(node.spec.topic, {})[part_of[node.name]] = None
         elif isinstance(node.spec, WindowedAggregate) and node.spec.late is not None:
-            topics[node.spec.late.topic] = None
-    for _, policy in _policies(graph.nodes):
+            writers.setdefault(node.spec.late.topic, {})[part_of[node.name]] = None
+    for name, policy in _policies(graph.nodes):
         if policy.topic is not None:
-            topics[policy.topic] = None
-    return tuple(topics)
+            writers.setdefault(policy.topic, {})[part_of[name]] = None
+    return {topic: tuple(parts) for topic, parts in writers.items()}
 
 
 def _policies(nodes: Mapping[str, Node]) -> list[tuple[str, ErrorPolicy]]:

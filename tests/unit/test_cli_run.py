@@ -224,3 +224,50 @@ def test_several_workers_get_their_settings_by_a_pipe(ran: Ran, path: str, monke
 def test_the_supervisors_exit_code_is_the_commands(ran: Ran, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module.Supervisor, "run", lambda self: 3)
     assert run(path, "--workers", "2").exit_code == 3
+
+
+def fails() -> None:
+    """As a function of a topology fails: what it raised is the cause of what ends the process."""
+    try:
+        raise KeyError("dest")  # the line of the user's code
+    except KeyError as error:
+        raise ProcessingError("task lines_0: operator 'lines.map' failed: KeyError('dest')") from error
+
+
+@pytest.mark.parametrize("arguments", [(), ("--debug",)])
+def test_an_error_is_one_message_and_with_debug_its_traceback_too(
+    ran: Ran, path: str, arguments: tuple[str, ...]
+) -> None:
+    ran.does = fails
+    result = run(path, *arguments)
+    assert result.exit_code == ProcessingError.exit_code
+    assert "Error: task lines_0: operator 'lines.map' failed: KeyError('dest')" in result.stderr
+    traced = "Traceback (most recent call last):" in result.stderr
+    assert traced is bool(arguments)
+    assert ("the line of the user's code" in result.stderr) is bool(arguments)
+    # The message comes last, where people look.
+    assert result.stderr.rstrip().splitlines()[-1].startswith("Error: ")
+
+
+def test_debug_before_the_command_means_the_same(ran: Ran, path: str) -> None:
+    ran.does = fails
+    result = CliRunner().invoke(cli, ["--debug", "run", path])
+    assert "the line of the user's code" in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("--debug",)])
+def test_workers_are_told_to_debug(
+    ran: Ran, path: str, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+
+    class Stands:
+        def __init__(self, workers: int, command: list[str], *more: Any, **named: Any) -> None:
+            commands.append(command)
+
+        def run(self) -> int:
+            return 0
+
+    monkeypatch.setattr(module, "Supervisor", Stands)
+    assert run(path, "--workers", "2", *arguments).exit_code == 0
+    assert ("--debug" in commands[0]) is bool(arguments)
