@@ -29,14 +29,28 @@ def _asks_for_old(graph: specs.Graph, name: str, parent: str) -> bool:
             return True
         case specs.ToStream(emit="change"):
             return True
-        case table_specs.TableFilter(store=store) | table_specs.TableMapValues(store=store):
+        case table_specs.TableFilter(store=store):
             # One with a store finds old rows there.
+            return store is None and (needs_old(graph, name) or gives_old(graph, parent))
+        case table_specs.TableMapValues(store=store):
             return store is None and needs_old(graph, name)
         case table_specs.TableJoin() as join:
             if (join.left_alone and parent == join.left) or (join.right_alone and parent == join.right):
                 return True
             return join.store is None and needs_old(graph, name)
     return False
+
+
+def gives_old(graph: specs.Graph, name: str) -> bool:
+    """True when a table can say what a row was before without a store of its own for it. A filter behind such a table
+    leaves out deletions of what it never let through, as in Kafka Streams (KAFKA-10077)."""
+    match graph.nodes[name].spec:
+        case table_specs.TableFilter(store=None) | table_specs.TableMapValues(store=None):
+            return gives_old(graph, graph.nodes[name].parents[0])
+        case table_specs.TableJoin() | window_specs.Suppress():
+            return True
+        case spec:
+            return getattr(spec, "store", None) is not None
 
 
 def suppressor(made: Compilation, node: specs.Node, spec: window_specs.Suppress) -> Suppressor:
@@ -172,7 +186,9 @@ def _table_source(made: Compilation, node: specs.Node, spec: table_specs.TableSo
 
 def _row_wise(made: Compilation, node: specs.Node, spec: table_specs.TableFilter | table_specs.TableMapValues) -> None:
     forward, asked = made.change(node), needs_old(made.graph, node.name)
-    drops = isinstance(spec, table_specs.TableFilter)
+    drops = isinstance(spec, table_specs.TableFilter) and versions(made, node.parents[0], node.name) is None
+    if drops:
+        asked = asked or gives_old(made.graph, node.parents[0])
     shown = _shown(node)
     if spec.store is None:
         made.tables[node.name] = table.row_wise(shown, forward, needs_old=asked, drops=drops)

@@ -14,6 +14,7 @@ from streamstate.operators.transform import TransformerOperator
 from streamstate.state import StagedStore
 from streamstate.topology import specs, table_specs
 from streamstate.topology.event_time import out_of_order_ms
+from streamstate.topology.graph import takes_null_keys
 from streamstate.topology.names import repartition_topic
 
 
@@ -46,7 +47,10 @@ def _sink(made: Compilation, node: specs.Node, spec: specs.Sink) -> None:
     if isinstance(spec.topic, str):
         topic = repartition_topic(made.context.application_id, spec.topic) if spec.internal else spec.topic
     measured = made.undo is not None
-    made.streams[node.name] = stateless.sink(node.name, spec, topic, made.context, measured=measured)
+    sink = stateless.sink(node.name, spec, topic, made.context, measured=measured)
+    if spec.internal and spec.partition_of is None and not takes_null_keys(made.graph, node.name):
+        sink = stateless.keyed_only(sink, made.context)
+    made.streams[node.name] = sink
 
 
 def _single(operator: Callable[[str, Any, Forward], Forward]) -> CompileFunction:

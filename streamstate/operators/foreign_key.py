@@ -115,7 +115,8 @@ def subscribe(
         if what in (FORGET, FORGET_TELL):
             put(entry, None, timestamp)
             if what == FORGET_TELL:
-                forward(left_key, (partition, asked, None), timestamp)
+                found = row(key)
+                forward(left_key, (partition, asked, None), timestamp if found is None else max(timestamp, found[1]))
             return
         put(entry, encode(value), timestamp)
         found = row(key)
@@ -140,9 +141,9 @@ def change(name: str, spec: table_specs.ForeignKeyChange, store: StagedStore, fo
             raise not_encoded(name, "encoding the key", (spec.foreign, key)) from error
         prefix = _LENGTH(len(foreign)) + foreign
         # Read whole first: what follows may write to this store.
-        for _, (data, since) in list(store.scan(prefix, after_prefix(prefix))):
+        for _, (data, _) in list(store.scan(prefix, after_prefix(prefix))):
             _, partition, mine, asked = decode(data)
-            forward(decode_key(mine), (partition, asked, new), max(timestamp, since))
+            forward(decode_key(mine), (partition, asked, new), timestamp)
 
     return run
 

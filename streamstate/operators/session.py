@@ -1,7 +1,8 @@
 """Aggregations per key and session.
 
 Semantics are Kafka Streams': a record is merged with all sessions of its key that are at most the gap away; the
-replaced ones are sent on as deletions before the merged one, which has the session's end as its timestamp. A session
+replaced ones are sent on as deletions before the merged one, which has the session's end as its timestamp. That holds
+for a session that takes a record within its bounds too, unless it is no longer than the record itself. A session
 that stream time has closed takes no records any more; a record that would have belonged to it starts a session of its
 own if that is still open, and is late if not.
 """
@@ -126,10 +127,11 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
                 raise
             except Exception as error:
                 raise OperatorFailed(name) from error
-            same = False
+            same = replaces = False
             if sessions:
                 start, end = min(timestamp, sessions[0][2]), max(timestamp, sessions[-1][3])
                 same = len(sessions) == 1 and sessions[0][2:] == (start, end)
+                replaces = start != end
                 if not same or state is None:
                     for session in sessions:
                         delete(encoded, session)
@@ -145,15 +147,15 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
             except Exception as error:
                 raise OperatorFailed(name) from error
             if direct is not None:
-                if not same:
+                if replaces:
                     for session in sessions:
                         direct(_tuple(Windowed, (key, session[2], session[3])), None, session[3])
                 direct(_tuple(Windowed, (key, start, end)), new, end)
             elif not closing:
-                if not same:
+                if replaces:
                     for session, old in zip(sessions, shown, strict=True):
                         changed(Windowed(key, session[2], session[3]), None, old, session[3])
-                changed(Windowed(key, start, end), new, shown[0] if same else None, end)
+                changed(Windowed(key, start, end), new, shown[0] if sessions and not replaces else None, end)
             if now != before:
                 close(before, now)
 

@@ -238,6 +238,26 @@ def _measured(name: str, context: TaskContext) -> Callable[[Output], None]:
     return append
 
 
+def keyed_only(sink: Forward, context: TaskContext) -> Forward:
+    """Leaves out and counts what has no key, before a sink to a repartition topic."""
+    serialize_key, encoded_sink = sink.keyed  # type: ignore[attr-defined]
+
+    def run(key: Any, value: Any, timestamp: int) -> None:
+        if key is None:
+            context.dropped += 1
+        else:
+            sink(key, value, timestamp)
+
+    def keyed(encoded_key: bytes | None, value: Any, timestamp: int) -> None:
+        if encoded_key is None:
+            context.dropped += 1
+        else:
+            encoded_sink(encoded_key, value, timestamp)
+
+    run.keyed = (serialize_key, keyed)  # type: ignore[attr-defined]
+    return run
+
+
 def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *, measured: bool = False) -> Forward:
     """Append to the task's outputs.
 

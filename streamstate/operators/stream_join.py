@@ -3,7 +3,8 @@
 Semantics are Kafka Streams': a record joins what came before it; its result has the greater of the two times. In left
 and outer joins a record that has met nothing waits until stream time, of both streams together, has passed its window
 and the grace, and is then sent alone, in the order of time, right before left, then by key. One whose window is over
-when it comes is sent alone at once, as is one with a null key.
+when it comes is sent alone at once, as is one with a null key. Stream time is that of the records that are kept: those
+without a key or a value do not move it (decision 0026).
 """
 
 from __future__ import annotations
@@ -168,7 +169,7 @@ class Waiting:
         return self._segments.clock[TIME_KEY]
 
     def see(self, time_ms: int) -> None:
-        """A record of either stream came."""
+        """A record of either stream came that is kept."""
         if time_ms > self._segments.clock[TIME_KEY]:
             self._segments.advance(time_ms)
         if self._let_go:
@@ -300,14 +301,15 @@ def stream_join(
         forward(key, joined, timestamp)
 
     def run(key: Any, value: Any, timestamp: int) -> None:
-        if waiting is not None:
-            waiting.see(timestamp)
         if key is None or value is None:
+            # Not kept, so it moves no time: it would else rob records that come later of their window and grace.
             if alone and value is not None:
                 send(None, value, None, timestamp)
             else:
                 context.dropped += 1
             return
+        if waiting is not None:
+            waiting.see(timestamp)
         try:
             encoded = serialize_key(key)
         except Exception as error:

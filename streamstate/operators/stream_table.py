@@ -157,8 +157,9 @@ _ABSENT = -1
 class Waiting:
     """Records of a stream that wait until the stream's time is ``grace_ms`` past theirs.
 
-    That time is the greatest of the records that came here; it is kept with them. As in Kafka Streams, a record that is
-    later than the grace when it comes does not wait, and only a record of the stream releases others.
+    That time is the greatest of the records that were kept here; it is kept with them. As in Kafka Streams, a record
+    that is later than the grace when it comes does not wait, and one without a value moves no time and releases none.
+    One without a key, of a left join, is joined at once and moves no time either.
 
     Args:
         name: the operator's.
@@ -182,18 +183,17 @@ class Waiting:
 
     def run(self, key: Any, value: Any, timestamp: int) -> None:
         """Take one record, and release those whose time has come."""
-        clock = self._segments.clock
-        if timestamp > clock[TIME_KEY]:
-            self._segments.advance(timestamp)
-        if value is None:
-            # Left out. As in Kafka Streams, it moves the time on and releases nothing.
+        segments = self._segments
+        now = segments.clock[TIME_KEY]
+        if key is None or value is None or timestamp < now - self._grace_ms:
+            # Not kept, so it moves no time: a record that the join leaves out would else rob others of their grace.
             self._join(key, value, timestamp)
             return
-        if key is None or timestamp < clock[TIME_KEY] - self._grace_ms:
-            self._join(key, value, timestamp)
-        else:
-            self._keep(key, value, timestamp)
-        self._release(clock[TIME_KEY] - self._grace_ms)
+        self._keep(key, value, timestamp)
+        if timestamp > now:
+            segments.advance(timestamp)
+            now = timestamp
+        self._release(now - self._grace_ms)
 
     def _keep(self, key: Any, value: Any, timestamp: int) -> None:
         record = self._context.record

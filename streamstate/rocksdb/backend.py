@@ -175,6 +175,7 @@ class RocksBackend:
         self._path = path
         self._memory = memory
         self._release = release
+        self._closed = False
         self._written = written
         self._damaged = False
         self._past_log = WriteOptions()
@@ -436,6 +437,9 @@ class RocksBackend:
             self._closing.result()
 
     def _close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
         try:
             if self._restored and not self._damaged:
                 try:

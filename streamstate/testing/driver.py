@@ -19,7 +19,7 @@ from streamstate.engine.topics import source_topics
 from streamstate.errors import StreamStateError
 from streamstate.serde import Serde, bytes_
 from streamstate.state import Backend, typed_store
-from streamstate.testing.application import Disk, MemoryApplication
+from streamstate.testing.application import Disk, KeptBackend, MemoryApplication
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.log import Headers
 from streamstate.testing.looking import StoreView, look_into
@@ -124,6 +124,8 @@ class TopologyTestDriver:
         # Outputs go out at once, so that a reader of uncommitted records sees them.
         self._application = MemoryApplication(self.graph, self.broker, self.clock, settings, queue_records=0)
         self._worker: Worker | None = None
+        # Whatever the worker has opened, for its tasks and for its global tables: a crash lets go of all of it.
+        self._opened: list[Backend] = []
         self._gathering = False
         self._ended = ""
         self._start()
@@ -376,11 +378,12 @@ class TopologyTestDriver:
         Args:
             disk: ``lost``: the new one has no local state and restores everything from the changelogs.
         """
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            for task in worker.assignment.tasks.values():
-                if task.backend is not None:
-                    task.backend.close()
+        self._worker = None
+        for backend in self._opened:
+            if isinstance(backend, KeptBackend):
+                backend.killed()
+            else:
+                backend.close()
         self._again(disk)
 
     def restart(self, *, disk: Literal["kept", "lost"] = "kept") -> None:
@@ -395,9 +398,11 @@ class TopologyTestDriver:
         """End it; what is uncommitted is dropped. May be called twice."""
         worker, self._worker = self._worker, None
         self._ended = "it is closed"
-        if worker is not None:
-            worker.close(commit=False)
-        self._application.calls.close()
+        try:
+            if worker is not None:
+                worker.close(commit=False)
+        finally:
+            self._application.calls.close()
 
     # -- turns ---------------------------------------------------------------------------------------------
 
@@ -410,7 +415,13 @@ class TopologyTestDriver:
 
     def _start(self) -> None:
         self._ended = ""
-        self._worker = self._application.worker(WORKER, self._disk.open)
+        self._opened.clear()
+        self._worker = self._application.worker(WORKER, self._open)
+
+    def _open(self, task_id: TaskId, stores: Sequence[str], fresh: bool) -> Backend:
+        backend = self._disk.open(task_id, stores, fresh)
+        self._opened.append(backend)
+        return backend
 
     def _alive(self) -> Worker:
         if self._worker is None:

@@ -16,6 +16,7 @@ from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.emit import WindowEmit
+from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.rows import ttl_ms
 from streamstate.topology.specs import FAIL, Aggregate, Merge, Spec, StoreSpec
@@ -75,7 +76,7 @@ class CogroupedStream(Generic[K, A]):
         """
         first = self._parts[0][0]
         if not isinstance(grouped, _grouped.GroupedStream):
-            raise TopologyError(f"cogroup after {first.node!r} takes a grouped stream, not {grouped!r}")
+            raise wrong_kind(f"cogroup after {first.node!r}", "GroupedStream", grouped, "a grouped stream")
         at = grouped._at
         same_draft(first.draft, at.draft, "cogroup")
         at.check(aggregator, "cogroup", "key, value, aggregate")
@@ -131,7 +132,7 @@ class CogroupedStream(Generic[K, A]):
         if isinstance(windows, SessionWindows):
             return SessionWindowedCogroup(self._parts, windows)
         if not isinstance(windows, TimeWindows | SlidingWindows | UnlimitedWindows):
-            raise TopologyError(f"windowed_by after {self._parts[0][0].node!r} takes windows, not {windows!r}")
+            raise wrong_kind(f"windowed_by after {self._parts[0][0].node!r}", "windows", windows, "windows")
         return WindowedCogroup(self._parts, windows)
 
 

@@ -26,10 +26,10 @@ from streamstate.topology.specs import (
     StoreSpec,
     SubTopology,
 )
-from streamstate.topology.table_specs import GlobalTableSpec, TableSpec
-from streamstate.topology.window_specs import WindowedAggregate, WindowSpec
+from streamstate.topology.table_specs import GlobalTableSpec, StreamGlobalJoin, StreamTableJoin, TableSpec
+from streamstate.topology.window_specs import StreamJoin, WindowedAggregate, WindowSpec
 
-__all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of", "topic_writers"]
+__all__ = ["build_graph", "feeding_sources", "sink_topics", "stores_of", "takes_null_keys", "topic_writers"]
 
 NO_TABLES: Mapping[str, GlobalTableSpec] = MappingProxyType({})
 
@@ -75,6 +75,32 @@ def feeding_sources(graph: Graph, store: str) -> tuple[str, ...]:
         if node.name in reached:
             reached.update(node.parents)
     return tuple(node.name for node in graph.nodes.values() if node.name in reached and isinstance(node.spec, Source))
+
+
+def takes_null_keys(graph: Graph, name: str) -> bool:
+    """Whether a join that takes records with null keys is anywhere behind a node, also behind repartition topics: a
+    left or outer join of streams, or a left join with a table or a global table (Kafka Streams: KIP-962)."""
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes.values():
+        if isinstance(node.spec, Source) and node.spec.internal:
+            for topic in node.spec.topics:
+                readers.setdefault(topic, []).append(node.name)
+    seen: set[str] = set()
+    queue = [name]
+    while queue:
+        behind = queue.pop()
+        if behind in seen:
+            continue
+        seen.add(behind)
+        spec = graph.nodes[behind].spec
+        if isinstance(spec, StreamJoin) and (spec.left_alone or spec.right_alone):
+            return True
+        if isinstance(spec, (StreamTableJoin, StreamGlobalJoin)) and spec.left:
+            return True
+        queue.extend(graph.children(behind))
+        if isinstance(spec, Sink) and spec.internal and isinstance(spec.topic, str):
+            queue.extend(readers.get(spec.topic, ()))
+    return False
 
 
 def sink_topics(graph: Graph) -> tuple[str, ...]:

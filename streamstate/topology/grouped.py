@@ -17,6 +17,7 @@ from streamstate.serde import Serde, long
 from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.draft import Position
 from streamstate.topology.folds import named_fold
+from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.names import checked
 from streamstate.topology.rows import ttl_ms
 from streamstate.topology.specs import Aggregate, Count, Reduce, Spec, StoreSpec
@@ -139,10 +140,8 @@ class GroupedStream(Generic[K, V]):
         if isinstance(windows, SessionWindows):
             return SessionWindowedStream(self._at, windows)
         if not isinstance(windows, TimeWindows | SlidingWindows | UnlimitedWindows):
-            raise TopologyError(
-                f"windowed_by after {self._at.node!r} takes windows, such as windows.tumbling(timedelta(hours=1)), "
-                f"not {windows!r}"
-            )
+            takes = "windows, such as windows.tumbling(timedelta(hours=1))"
+            raise wrong_kind(f"windowed_by after {self._at.node!r}", "windows", windows, takes)
         return WindowedStream(self._at, windows)
 
     @overload

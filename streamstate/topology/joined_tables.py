@@ -9,11 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Generic, TypeVar, overload
 
-from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology import table as _table
 from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.foreign_key import join_by_foreign_key
+from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.names import checked
 from streamstate.topology.rows import rows_of
 from streamstate.topology.specs import FAIL, StoreSpec
@@ -254,7 +254,7 @@ class TableJoins(Generic[K, V]):
         left = self._at
         with_key = left.takes_key(joiner, kind, "left value", "right value")
         if not isinstance(other, _table.Table):
-            raise TopologyError(f"{kind} after {left.node!r} takes a Table, not {other!r}")
+            raise wrong_kind(f"{kind} after {left.node!r}", "Table", other)
         right = other._at
         same_draft(left.draft, right.draft, kind)
         mine, others = self._rows(kind), other._rows(kind)

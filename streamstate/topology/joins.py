@@ -16,6 +16,7 @@ from streamstate.topology import table as _table
 from streamstate.topology import table_joins as _table_joins
 from streamstate.topology.draft import Position
 from streamstate.topology.global_table import GlobalTable
+from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.stream_joins import join_streams
 from streamstate.windows import JoinWindows
 
@@ -366,7 +367,7 @@ class Joins(Generic[K, V]):
         <Stream sent.outer_join>
         """
         if not isinstance(other, _stream.Stream):
-            raise TopologyError(f"outer_join after {self._at.node!r} takes a Stream, not {other!r}")
+            raise wrong_kind(f"outer_join after {self._at.node!r}", "Stream", other)
         alone = (True, True)
         return self._with_stream("outer_join", other, joiner, within, alone, store, name, key, value, other_value)
 
@@ -403,9 +404,8 @@ class Joins(Generic[K, V]):
 
     def _no_stream(self, kind: str, other: object, *arguments: object) -> None:
         if not isinstance(other, _table.Table):
-            raise TopologyError(
-                f"{kind} after {self._at.node!r} takes a Stream, a Table or a GlobalTable, not {other!r}"
-            )
+            takes = "a Stream, a Table or a GlobalTable"
+            raise wrong_kind(f"{kind} after {self._at.node!r}", "Table", other, takes)
         if any(argument is not None for argument in arguments):
             raise TopologyError(
                 f"{kind} after {self._at.node!r}: within=, store= and other_value= are for joins with a stream, on= is "

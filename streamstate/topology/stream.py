@@ -22,6 +22,7 @@ from streamstate.topology.draft import Position, same_draft
 from streamstate.topology.emit import TableEmit
 from streamstate.topology.held import Holding
 from streamstate.topology.joins import Joins
+from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.names import checked
 from streamstate.topology.processing import Processing
 from streamstate.topology.specs import ErrorPolicy
@@ -175,7 +176,7 @@ class Stream(Joins[K, V], Holding[K, V], Processing[K, V]):
         policies, ``fail`` holds after the next repartition topic.
 
         Raises:
-            TopologyError: there are no others, one is of another Topology, or one is there twice.
+            TopologyError: there are no others, one is no Stream or of another Topology, or one is there twice.
 
         >>> from streamstate import Topology
         >>> topology = Topology("t")
@@ -185,6 +186,8 @@ class Stream(Joins[K, V], Holding[K, V], Processing[K, V]):
         if not others:
             raise TopologyError(f"merge after {self._at.node!r} takes at least one other stream")
         for other in others:
+            if not isinstance(other, Stream):
+                raise wrong_kind(f"merge after {self._at.node!r}", "Stream", other)
             same_draft(self._at.draft, other._at.draft, "merge")
         places = [self._at, *(other._at for other in others)]
         parents = tuple(place.node for place in places)
@@ -314,7 +317,9 @@ class Stream(Joins[K, V], Holding[K, V], Processing[K, V]):
     ) -> Stream[K, V]:
         """Write the records to an internal topic, partitioned by key, and go on from there.
 
-        Kafka Streams: ``repartition``. The topic is called ``{application id}-{name}-repartition``.
+        Kafka Streams: ``repartition``. The topic is called ``{application id}-{name}-repartition``. Records with a null
+        key are left out and counted, unless a join that takes null keys is anywhere behind: a left or outer join of
+        streams, or a left join with a table or a global table.
 
         Args:
             name: of the topic.

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from streamstate.errors import TopologyError
 from streamstate.serde import Serde
 from streamstate.topology.draft import Position, same_draft
+from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.names import checked
 from streamstate.topology.specs import FAIL, SegmentSpec, StoreSpec
 from streamstate.topology.window_specs import StreamJoin
@@ -38,10 +38,8 @@ def join_streams(
     with_key = left.takes_key(joiner, kind, "left value", "right value")
     same_draft(left.draft, right.draft, kind)
     if not isinstance(within, JoinWindows):
-        raise TopologyError(
-            f"{kind} of {left.node!r} with a stream takes within=, such as within=windows.join(timedelta(minutes=5)), "
-            f"not {within!r}"
-        )
+        takes = "within=, such as within=windows.join(timedelta(minutes=5))"
+        raise wrong_kind(f"{kind} of {left.node!r} with a stream", "join windows", within, takes)
     if store is None:
         store = left.draft.lasting_name(left.node, kind, "store")
         name = name or store
