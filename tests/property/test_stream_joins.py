@@ -55,9 +55,10 @@ class Model:
             return f"{mine},{other}" if side == "left" else f"{other},{mine}"
 
         sent: list[Sent] = []
-        self.time = max(self.time, time)
         if key is None or number is None:
+            # Not kept, so it moves no time.
             return [(None, pair(number, None), time)] if number is not None and self.alone(side) else []
+        self.time = max(self.time, time)
         if time == self.time:
             due = [w for w in self.waiting if w[0] + self.delay(w[1]) < self.time]
             self.waiting = [w for w in self.waiting if w not in due]
@@ -154,8 +155,9 @@ def check(kind: Kind, shape: tuple[int, int], grace: int, steps: list[Step], und
                 assert chain.content(store) == chain.replayed(store)
         elif step == "fail":
             if undoing and kind != "join":
-                # Late for all, with nothing near: sent alone at once, and fails. Then far ahead: lets go what waits.
+                # Without a key: sent alone at once, and fails. Then far ahead: lets go what waits, and cannot be kept.
                 assert chain.send("left", None, -1, 1_000_000) is False
+                assert chain.send("left", "a", "no number", 1_000_000) is False
         elif isinstance(step, str):
             getattr(chain, step)()
             for operator in chain.compiled.processors:
