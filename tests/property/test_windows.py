@@ -105,7 +105,7 @@ class SessionModel(Model):
         window = (key, min([time, *(w[1] for w in near)]), max([time, *(w[2] for w in near)]))
         records = [record for w in near for record in self.windows.pop(w)] + [(time, number)]
         self.windows[window] = records
-        replaced: list[Sent] = [(Windowed(*w), None, w[2]) for w in near if near != [window]]
+        replaced: list[Sent] = [(Windowed(*w), None, w[2]) for w in near if window[1] != window[2]]
         return [*replaced, self.result(window)]
 
     def is_closed(self, window: tuple[str, int, int]) -> bool:

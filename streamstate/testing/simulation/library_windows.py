@@ -79,7 +79,7 @@ def _sessions(records: list[InputRecord]) -> dict[str, list[Output]]:
         if near or at >= live:
             value = ",".join([*(open_.pop(session) for session in near), _text(record)])
             end, start = max(at, *(s[0] for s in near), at), min(at, *(s[1] for s in near), at)
-            changes += [_result(key, s[1], s[0], None, s[0]) for s in near if near != [(end, start, key)]]
+            changes += [_result(key, s[1], s[0], None, s[0]) for s in near if start != end]
             changes.append(_result(key, start, end, value, end))
             open_[end, start, key] = value
         for session in sorted(session for session in open_ if session[0] < live):
