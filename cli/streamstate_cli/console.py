@@ -35,7 +35,15 @@ TIMEOUT_S = 15.0
 DECODERS: dict[str, Callable[[bytes], Any]] = {
     "string": lambda data: data.decode(errors="backslashreplace"),
     "bytes": bytes.hex,
-    **{s.name: s.deserialize for s in (serde.long(), serde.integer(), serde.double(), serde.float_(), serde.json())},
+    **{
+        kind.name: kind.deserialize
+        for kind in (serde.long(), serde.integer(), serde.short(), serde.double(), serde.float_(), serde.boolean())
+    },
+    "uuid": lambda data: str(serde.uuid().deserialize(data)),
+    "date": lambda data: serde.date_().deserialize(data).isoformat(),
+    "time": lambda data: serde.time_().deserialize(data).isoformat(),
+    "datetime": lambda data: serde.datetime_().deserialize(data).isoformat(),
+    "json": serde.json().deserialize,
 }
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
-from streamstate.engine.poison import other_event_time
+from streamstate.engine.poison import other_event_time, unreadable
 from streamstate.engine.ports import Message, TopicPartition
 from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TooFarAhead
 
@@ -58,7 +58,7 @@ def decoded_head(input_: Input, context: TaskContext) -> tuple[Any, Any, int, Op
         except TooFarAhead:
             raise
         except Exception as error:
-            raise OperatorFailed(entry.name, "decoding the record or its event time") from error
+            raise unreadable(entry, message) from error
         if type(timestamp) is not int or timestamp < 0:
             timestamp = other_event_time(entry, message, timestamp)
     except TooFarAhead as failure:

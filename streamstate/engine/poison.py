@@ -67,6 +67,18 @@ def has_policy(graph: Graph, subtopology: SubTopology) -> bool:
     return False
 
 
+def unreadable(entry: SourceEntry, message: Message) -> OperatorFailed:
+    """The failure of a record whose key, value or event time cannot be read: it says which of them, and why."""
+    for part, serde, data in zip(("key", "value"), entry.serdes or (), (message.key(), message.value()), strict=False):
+        try:
+            serde.decode(data)
+        except SerdeError as refusal:
+            failure = OperatorFailed(entry.name, f"decoding the {part}")
+            failure.refusal = refusal
+            return failure
+    return OperatorFailed(entry.name, "reading the event time")
+
+
 def other_event_time(entry: SourceEntry, message: Message, timestamp: object) -> int:
     """The event time where ``timestamp=`` gave none that can be used: the record's own, if it deletes a table's row.
 
@@ -100,7 +112,9 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
             f"key {_shown(message.key())}"
         )
     # Some errors quote the data they could not decode, all of it.
-    cause = repr(failure.reason)
+    reason = failure.reason
+    # What a serde says is a sentence already.
+    cause = str(reason) if isinstance(reason, SerdeError) else repr(reason)
     said = f"{where}: {cause if len(cause) <= 600 else f'{cause[:300]} ... {cause[-300:]}'}"
     line = raised_at(failure.__cause__)
     return said if line is None else f"{said}, {line}"
@@ -136,7 +150,7 @@ def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext,
         "topic": message.topic(),
         "partition": str(message.partition()),
         "offset": str(message.offset()),
-        "error": type(cause).__name__,
+        "error": type(failure.__cause__).__name__,
         "message": str(cause)[:1_000],
     }
     headers = [*(message.headers() or ()), *_headers(facts)]
@@ -152,7 +166,7 @@ def dead_result(failure: OperatorFailed, key: bytes, timestamp: int, context: Ta
         "application": context.application_id,
         "task": context.task_id,
         "operator": failure.operator,
-        "error": type(cause).__name__,
+        "error": type(failure.__cause__).__name__,
         "message": str(cause)[:1_000],
     }
     return _letter(topic, failure.encoded, key, timestamp, _headers(facts), context)

@@ -16,7 +16,7 @@ from streamstate.engine.held import Releases
 from streamstate.engine.inputs import Input, TaskCounters, decoded_head, turn
 from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
-from streamstate.engine.poison import has_policy, other_event_time, processing_error
+from streamstate.engine.poison import has_policy, other_event_time, processing_error, unreadable
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.engine.sealing import Sealing
 from streamstate.engine.turns import MayGoOnWithout, Turns
@@ -296,7 +296,7 @@ class Task:
                 except TooFarAhead:
                     raise
                 except Exception as error:
-                    raise OperatorFailed(entry.name, "decoding the record or its event time") from error
+                    raise unreadable(entry, message) from error
                 if type(timestamp) is not int or timestamp < 0:
                     timestamp = other_event_time(entry, message, timestamp)
                 if timestamp <= stream_time:

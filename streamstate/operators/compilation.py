@@ -15,6 +15,7 @@ from streamstate.operators.aggregate import Change, CommitEmitter, fan_out_chang
 from streamstate.operators.context import OperatorFailed, TaskContext
 from streamstate.operators.held import Holder
 from streamstate.operators.stateless import Forward, fan_out
+from streamstate.serde import Serde
 from streamstate.state import StagedStore, UndoLog
 from streamstate.topology import specs
 
@@ -35,6 +36,7 @@ class SourceEntry:
         rows: it is a table's: a null value deletes, and has no event time but its record's own.
         out_of_order_ms: how far stream time stays behind the event times that enter here.
         turn: which of several inputs goes first where event times are equal: tables before streams, then as written.
+        serdes: of key and value, for errors.
     """
 
     name: str
@@ -48,6 +50,7 @@ class SourceEntry:
     rows: bool = False
     out_of_order_ms: int = 0
     turn: tuple[bool, int, int] = (True, 0, 0)
+    serdes: tuple[Serde[Any], Serde[Any]] | None = None
 
 
 # (key, value, the record's timestamp in ms) to the entry that processing the record would have stored.

@@ -39,6 +39,7 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
             rows,
             behind_ms,
             (not rows, place, number),
+            (spec.key, spec.value),
         )
 
 

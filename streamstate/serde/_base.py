@@ -65,6 +65,28 @@ class Serde(Generic[T]):
         except Exception as error:
             raise self.refusal(value, error) from error
 
+    def decode(self, data: bytes | None) -> T | None:
+        """As ``deserialize``, for everything that is not done for each record: its errors name the serde.
+
+        Args:
+            data: to decode; None stays None.
+
+        Raises:
+            SerdeError: the bytes cannot be decoded.
+
+        >>> from streamstate import serde
+        >>> serde.long().decode(b"1")
+        Traceback (most recent call last):
+        streamstate.errors.SerdeError: the long serde cannot decode b'1': ValueError('8 bytes are a long, not 1')
+        """
+        if data is None:
+            return None
+        try:
+            return self.deserialize(data)
+        except Exception as error:
+            shown = repr(data) if len(data) <= _SHOWN else f"{data[:_SHOWN]!r}... ({len(data)} bytes)"
+            raise SerdeError(f"the {self.name} serde cannot decode {shown}: {_cut(repr(error))}") from error
+
     def refusal(self, value: Any, error: BaseException) -> SerdeError:
         """What to raise where ``serialize`` raised ``error`` on a value.
 
@@ -74,11 +96,13 @@ class Serde(Generic[T]):
         if isinstance(error, SerdeError):
             # Of a part of the value, by the serde of that part.
             return SerdeError(*error.args)
-        shown = repr(value)
-        if len(shown) > _SHOWN:
-            shown = f"{shown[:_SHOWN]}..."
-        given = f"{type(value).__name__}: {shown}"
+        given = f"{type(value).__name__}: {_cut(repr(value))}"
         if self.takes and not isinstance(value, self.takes):
             names = " or ".join(kind.__name__ for kind in self.takes)
             return SerdeError(f"the {self.name} serde takes {names}, not {given}")
         return SerdeError(f"the {self.name} serde cannot encode this {given} ({error})")
+
+
+def _cut(text: str) -> str:
+    # Some errors quote all of the data.
+    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"

@@ -49,7 +49,7 @@ def _number(name: str, layout: str, *takes: type, exact: bool = True) -> Serde[A
 
     def deserialize(data: bytes) -> Any:
         if len(data) != size:
-            raise ValueError(f"the {name} serde takes {size} bytes, got {len(data)}")
+            raise ValueError(f"{size} bytes are a {name}, not {len(data)}")
         return unpack(data)[0]
 
     return Serde(name, packer.pack, deserialize, immutable=exact, takes=takes)

@@ -33,7 +33,7 @@ _NULL = -1
 
 def _exactly(data: bytes, size: int, name: str) -> bytes:
     if len(data) != size:
-        raise ValueError(f"the {name} serde takes {size} bytes, got {len(data)}")
+        raise ValueError(f"{size} bytes are a {name}, not {len(data)}")
     return data
 
 

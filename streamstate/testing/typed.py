@@ -68,13 +68,11 @@ def _encoded(topic: str, part: str, serde: Serde[Any], given: Any) -> bytes | No
 
 def _decoded(message: MemoryMessage, part: str, serde: Serde[Any], data: bytes) -> Any:
     try:
-        return serde.deserialize(data)
-    except Exception as error:
-        shown = data if len(data) <= 80 else data[:80] + b"..."
+        return serde.decode(data)
+    except SerdeError as error:
         raise SerdeError(
-            f"topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, {part}: the "
-            f"{serde.name} serde cannot decode {shown!r} ({error}). Name the serde by which it was written: "
-            f"driver.output({message.topic()!r}, {part}=...)"
+            f"topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, {part}: {error}. "
+            f"Name the serde by which it was written: driver.output({message.topic()!r}, {part}=...)"
         ) from error
 
 

@@ -1,10 +1,12 @@
 """Checked by mypy, never run: types infer through lambdas."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any, assert_type
+from uuid import UUID
 
 from streamstate import (
+    Branches,
     CogroupedStream,
     GroupedStream,
     Processor,
@@ -55,6 +57,9 @@ class Cut(ValueTransformer[str, str, bytes]):
 topology = Topology("t")
 raw = topology.stream("raw")
 assert_type(raw, Stream[bytes, bytes])
+assert_type(topology.stream("ids", key=serde.uuid(), value=serde.list_(serde.short())), Stream[UUID, list[int | None]])
+assert_type(topology.stream("flags", key=serde.date_(), value=serde.boolean()), Stream[date, bool])
+assert_type(topology.stream("times", key=serde.time_(), value=serde.datetime_()), Stream[time, datetime])
 assert_type(topology.stream("keyed", key=serde.string()), Stream[str, bytes])
 assert_type(topology.stream(["a", "b"], value=serde.long(), on_error="continue"), Stream[bytes, int])
 lines = topology.stream("lines", key=serde.string(), value=serde.string(), timestamp=lambda key, line: len(key + line))
@@ -107,6 +112,12 @@ assert_type(lines.map_async(lambda line: short_answer(line)), Stream[str, bytes]
 assert_type(lines.map_async(lambda key, line: answer(key, line)), Stream[str, float])
 assert_type(lines.merge(topology.stream("more", key=serde.string(), value=serde.string())), Stream[str, str])
 assert_type(lines.split(lambda key, line: bool(line)), tuple[Stream[str, str], ...])
+branches = lines.split(short=lambda key, line: len(line) < 80, named=lambda key, line: line.startswith(key), name="by")
+assert_type(branches, Branches[str, str])
+assert_type(branches.short, Stream[str, str])
+assert_type(branches["named"].map_values(len), Stream[str, int])
+short, named_after, others = branches
+assert_type(others, Stream[str, str])
 assert_type(lines.repartition(name="r", partitions=4), Stream[str, str])
 lines.to(lambda key, line: key + line)
 
@@ -151,6 +162,7 @@ assert_type(hourly.aggregate(n=aggregates.count(), store="n"), Table[Windowed[in
 assert_type(hourly.count().to_stream().map(lambda windowed, n: (windowed.key, n)), Stream[int, int])
 assert_type(hourly.count().suppress(window_close()), Table[Windowed[int], int])
 assert_type(hourly.count().suppress(time_limit(hour), max_records=5), Table[Windowed[int], int])
+assert_type(hourly.count().suppress(time_limit(None), max_records=5), Table[Windowed[int], int])
 
 sessions = by_length.windowed_by(windows.session(hour))
 assert_type(sessions, SessionWindowedStream[int, str])

@@ -36,6 +36,10 @@ lines.group_by_key().aggregate(lambda: 0, lambda key, line, total: total)  # E: 
 lines.group_by_key().aggregate(n=len)  # E: call-overload
 lines.group_by_key().aggregate(n=aggregates.count(), value=serde.long())  # E: call-overload
 lines.group_by_key().count().to_stream(emit="sometimes")  # E: arg-type
+lines.group_by_key().count().to_stream(emit="close")  # E: arg-type
+lines.to_table(emit="commit")  # E: arg-type
+lines.split(short=lambda line: True)  # E: arg-type
+lines.split(lambda key, line: True, short=lambda key, line: True)  # E: call-overload
 raw.process(Lengths)  # E: arg-type
 raw.process_values(Forwards)  # E: arg-type
 lines.process_values(Lengths)  # E: arg-type

@@ -205,7 +205,12 @@ def refuse_commit(call: str, phase: str, failures: Any) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "parts", "kind"),
     [
-        (b"k", b"{bad", ["operator 'in'", "decoding the record", "JSONDecodeError"], SerdeError),
+        (
+            b"k",
+            b"{bad",
+            ["operator 'in'", "decoding the value", "the json serde cannot decode b'{bad': JSONDecodeError"],
+            SerdeError,
+        ),
         (b"k", b'{"at": 1, "n": 0}', ["operator 'divide'", "ZeroDivisionError"], ProcessingError),
         (b"\xfe" * 500, b"", ["operator 'in'", "(500 bytes)"], SerdeError),
     ],

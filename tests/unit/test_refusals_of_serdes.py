@@ -180,3 +180,20 @@ def test_a_named_aggregate_is_not_blamed() -> None:
     with TopologyTestDriver(topology) as driver, pytest.raises(ProcessingError) as failure:
         driver.input("in").pipe("a", {"n": "five"})
     assert "serde" not in str(failure.value).split("Nothing of this record")[0]
+
+
+@pytest.mark.parametrize("topics", [["in"], ["in", "other"]])
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (b"\xff", b"\x00" * 8, "decoding the key at topic 'in'.*the string serde cannot decode b'.xff': UnicodeDecode"),
+        (b"k", b"\x00", "decoding the value at topic 'in'.*the long serde cannot decode b'.x00': ValueError"),
+        (b"k", b"\x00" * 8, "reading the event time at topic 'in'.*ZeroDivisionError"),
+    ],
+)
+def test_what_cannot_be_read_says_which_part_and_serde(topics: list[str], key: bytes, value: bytes, said: str) -> None:
+    topology = Topology("t")
+    topology.stream(topics, key=TEXT, value=LONG, timestamp=lambda key, value: 5 // value).to("out")
+    raw = serde.bytes_()
+    with TopologyTestDriver(topology) as driver, pytest.raises(ProcessingError, match=said):
+        driver.input("in", key=raw, value=raw).pipe(key, value)

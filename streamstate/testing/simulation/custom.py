@@ -6,10 +6,12 @@ Rule of this module: what is fed fits the topology's serdes, or comes from the u
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime, time
 from random import Random
 from typing import Any, Final
+from uuid import UUID
 
-from streamstate.errors import ConfigError
+from streamstate.errors import ConfigError, SerdeError
 from streamstate.partitioning import partition_for
 from streamstate.serde import Serde
 from streamstate.testing.simulation.workloads import EPOCH_MS, InputRecord, Workload
@@ -79,14 +81,11 @@ def _record(
 
 
 def _encoded(topic: str, part: str, serde: Serde[Any], data: Any) -> bytes | None:
-    if data is None:
-        return None
     try:
-        return serde.serialize(data)
-    except Exception as error:
+        return serde.encode(data)
+    except SerdeError as error:
         raise ConfigError(
-            f"simulation_input made the {part} {data!r} for topic {topic!r}, which its serde {serde.name!r} cannot "
-            f"encode: {error}"
+            f"simulation_input made a {part} for topic {topic!r} that cannot be encoded: {error}"
         ) from error
 
 
@@ -97,4 +96,10 @@ GENERATORS: Final[dict[str, Callable[[Random], Any]]] = {
     "integer": lambda random: random.randrange(100),
     "double": lambda random: random.randrange(100) / 4,
     "float": lambda random: random.randrange(100) / 4,
+    "short": lambda random: random.randrange(100),
+    "boolean": lambda random: random.random() < 0.5,
+    "uuid": lambda random: UUID(int=random.randrange(100)),
+    "date": lambda random: date(2013, 1, 1 + random.randrange(28)),
+    "time": lambda random: time(random.randrange(24)),
+    "datetime": lambda random: datetime(2013, 1, 1 + random.randrange(28), tzinfo=UTC),
 }
