@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.inputs import Input
+from streamstate.engine.beginnings import Beginnings, beginning
 from streamstate.engine.notes import changelog_marks, made_anew, stream_time_of
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
@@ -70,6 +70,7 @@ class Assignment:
         self._counts = dict(partition_counts)
         self._recount = recount
         self._consumer = consumer
+        self._beginnings = Beginnings(consumer, self._counts)
         self._admin = admin
         self._restorer = restorer
         self._open_backend = open_backend
@@ -211,6 +212,8 @@ class Assignment:
         starts = self._admin.log_starts([*partitions, *changelogs])
         try:
             committed = self._consumer.committed(partitions, COMMITTED_MS)
+            inputs = [input_ for task in ready for input_ in task.inputs.values()]
+            self._beginnings.learn(inputs, committed, COMMITTED_MS)
         except Retriable as error:
             log.debug("committed offsets are not settled yet: %s", error)
             self.unsettled = (
@@ -239,7 +242,7 @@ class Assignment:
                     input_.committed = None
                     # Decided once: after a roll-back "latest" is still where it was.
                     if input_.origin is None:
-                        input_.origin = self._reset_offset(input_, starts[partition], ends[partition])
+                        input_.origin = beginning(input_, starts[partition], ends[partition])
                     input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
                     _refuse_behind(task, partition, None, applied.get(partition))
                 else:
@@ -267,15 +270,6 @@ class Assignment:
         except TaskInterrupted as error:
             raise Unavailable(str(error)) from error
         return True
-
-    def _reset_offset(self, input_: Input, start: int, end: int) -> int:
-        assert input_.entry is not None, "initialised before it was opened"
-        if input_.entry.reset == "error":
-            raise OffsetOutOfRange(
-                f"topic {input_.partition.topic!r}, partition {input_.partition.partition}: the group has no "
-                f"committed offset and the source says reset='error'; use reset='earliest' or reset='latest'"
-            )
-        return start if input_.entry.reset == "earliest" else end
 
     def _checked(self, partition: TopicPartition, committed: int, start: int, end: int) -> int:
         if start <= committed <= end:

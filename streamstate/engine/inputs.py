@@ -22,6 +22,7 @@ class Input:
         next_offset: of the next record to process; None until known.
         committed: offset that Kafka has for it; None when it has none.
         origin: where it was started when Kafka had none.
+        at_start: partitions that its topic had when the group first read it; None where nothing depends on that.
         buffer: fetched records not processed yet, for tasks with several inputs.
         paused: true while its buffer is full.
         empty_since_ms: when the buffer ran dry.
@@ -32,6 +33,7 @@ class Input:
     next_offset: int | None = None
     committed: int | None = None
     origin: int | None = None
+    at_start: int | None = None
     buffer: deque[Message] = field(default_factory=deque)
     head: tuple[Any, Any, int, OperatorFailed | None] | None = None
     paused: bool = False

@@ -1,4 +1,5 @@
-"""What is kept with each committed input offset: the task's stream time, and which changelogs hold its state.
+"""What is kept with each committed input offset: the task's stream time, which changelogs hold its state, and how many
+partitions the topic had when the group first read it.
 
 Rule of this module: the text is short, and one that another version wrote is read as far as it is understood. A
 changelog that was deleted and created again has another topic id, so that offsets which say "counted up to here" are
@@ -8,13 +9,17 @@ not paired with a changelog that knows nothing of it, also when no local state i
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 from zlib import crc32
+
+N = TypeVar("N", int, None)
 
 # Brokers take 4,096 bytes by default (``offset.metadata.max.bytes``). Stores beyond that are not noted.
 MOST_MARKS = 250
 MARK_CHARACTERS = 16
 STREAM_TIME = "t="
 CHANGELOGS = "c="
+AT_START = "n="
 
 
 def changelog_marks(topic_ids: Mapping[str, str]) -> str:
@@ -32,13 +37,16 @@ def changelog_marks(topic_ids: Mapping[str, str]) -> str:
     return f";{CHANGELOGS}{''.join(marks[:MOST_MARKS])}" if marks else ""
 
 
-def note(stream_time: int, marks: str) -> str:
+def note(stream_time: int, marks: str, at_start: int | None = None) -> str:
     """The text to commit with an offset.
 
     >>> note(1357000000000, changelog_marks({"counts": "X7b"}))
     't=1357000000000;c=b837163bae55065a'
+    >>> note(5, "", 4)
+    't=5;n=4'
     """
-    return f"{STREAM_TIME}{stream_time}{marks}"
+    count = "" if at_start is None else f";{AT_START}{at_start}"
+    return f"{STREAM_TIME}{stream_time}{count}{marks}"
 
 
 def stream_time_of(text: str) -> int:
@@ -47,13 +55,26 @@ def stream_time_of(text: str) -> int:
     >>> stream_time_of("t=1357000000000;c=b837163bae55065a"), stream_time_of("t=5"), stream_time_of("")
     (1357000000000, 5, -1)
     """
+    return _number(text, STREAM_TIME, -1)
+
+
+def partitions_at_start(text: str) -> int | None:
+    """How many partitions the topic had when the group first read it; None when the text does not say.
+
+    >>> partitions_at_start("t=5;n=4"), partitions_at_start("t=5"), partitions_at_start("")
+    (4, None, None)
+    """
+    return _number(text, AT_START, None)
+
+
+def _number(text: str, what: str, otherwise: N) -> int | N:
     for part in text.split(";"):
-        if part.startswith(STREAM_TIME):
+        if part.startswith(what):
             try:
-                return int(part[len(STREAM_TIME) :])
+                return int(part[len(what) :])
             except ValueError:
-                return -1
-    return -1
+                return otherwise
+    return otherwise
 
 
 def made_anew(text: str, store: str, topic_id: str) -> bool:

@@ -425,9 +425,9 @@ class Task:
 
     def offsets(self, *, unmoved: bool = False) -> dict[TopicPartition, Position]:
         """Positions that are ahead of what is committed; the others too when ``unmoved``."""
-        metadata = note(self.context.stream_time, self.changelog_marks)
+        stream_time, marks = self.context.stream_time, self.changelog_marks
         return {
-            partition: Position(input_.next_offset, metadata)
+            partition: Position(input_.next_offset, note(stream_time, marks, input_.at_start))
             for partition, input_ in self.inputs.items()
             if input_.next_offset is not None and (unmoved or input_.next_offset != input_.committed)
         }

@@ -1,0 +1,128 @@
+"""Where an input begins for which the group has no committed offset.
+
+Rule of this module: ``reset`` of a source speaks of what was there when the group first read the topic. How many
+partitions the topic had then is kept with each committed offset, so that every process knows it, at any time later. A
+partition that has come since is read from its beginning: what was written to it before anybody noticed it counts too.
+
+A crash before the group's first commit of a topic leaves nothing, so that the next start is the first one. From then on
+the number is there, whichever tasks have committed by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from streamstate.engine.inputs import Input
+from streamstate.engine.notes import partitions_at_start
+from streamstate.engine.ports import Consumer, Position, TopicPartition
+from streamstate.errors import OffsetOutOfRange
+
+log = logging.getLogger("streamstate.assignment")
+
+Committed = Mapping[TopicPartition, Position | None]
+
+
+class Beginnings:
+    """See the module.
+
+    Args:
+        consumer: asked for committed offsets.
+        counts: partitions of every topic the topology reads, kept current by their owner.
+    """
+
+    def __init__(self, consumer: Consumer, counts: Mapping[str, int]) -> None:
+        self._consumer = consumer
+        self._counts = counts
+
+    def learn(self, inputs: Iterable[Input], committed: Committed, timeout_ms: int) -> None:
+        """Set ``at_start`` of each of these inputs, where its source is not read from the earliest record anyway.
+
+        Args:
+            inputs: that are about to be started.
+            committed: positions of these.
+            timeout_ms: of the question for those of other partitions, which is asked only while it is not known.
+
+        Raises:
+            Retriable: these are not settled yet.
+        """
+        unknown: dict[str, list[Input]] = {}
+        for input_ in inputs:
+            assert input_.entry is not None, "initialised before it was opened"
+            if input_.entry.reset == "earliest":
+                continue
+            position = committed.get(input_.partition)
+            found = None if position is None else partitions_at_start(position.metadata)
+            if found is None:
+                unknown.setdefault(input_.partition.topic, []).append(input_)
+            else:
+                input_.at_start = found
+        if not unknown:
+            return
+        siblings = [
+            partition
+            for topic, waiting in unknown.items()
+            for number in range(max(self._counts.get(topic, 0), *(i.partition.partition + 1 for i in waiting)))
+            if (partition := TopicPartition(topic, number)) not in committed
+        ]
+        every = {**committed, **(self._consumer.committed(siblings, timeout_ms) if siblings else {})}
+        for topic, waiting in unknown.items():
+            known = {
+                p.partition: position for p, position in every.items() if p.topic == topic and position is not None
+            }
+            for input_ in waiting:
+                input_.at_start = _at_start(known, self._counts.get(topic, 0))
+
+
+def _at_start(known: Mapping[int, Position], present: int) -> int:
+    """How many partitions a topic had when the group first read it.
+
+    Args:
+        known: committed positions by partition, of all that have one.
+        present: how many it has now.
+
+    >>> _at_start({}, 4)
+    4
+    >>> _at_start({0: Position(7, "t=5;n=2")}, 4)
+    2
+
+    Committed by a tool, or by a source that was read from its earliest record: it had those at least.
+
+    >>> _at_start({0: Position(7), 2: Position(0)}, 4)
+    3
+    """
+    said = [count for position in known.values() if (count := partitions_at_start(position.metadata)) is not None]
+    if said:
+        return min(said)
+    return max(known) + 1 if known else present
+
+
+def beginning(input_: Input, start: int, end: int) -> int:
+    """Where an input without a committed offset begins.
+
+    Args:
+        input_: the input; ``Beginnings`` has learnt of it.
+        start, end: of its log.
+
+    Raises:
+        OffsetOutOfRange: its source says ``reset="error"``.
+    """
+    assert input_.entry is not None, "initialised before it was opened"
+    topic, number = input_.partition
+    if input_.entry.reset == "earliest":
+        return start
+    if input_.at_start is not None and number >= input_.at_start:
+        log.info(
+            "topic %r, partition %d, has come since the group first read the topic, which had %d partitions then: it "
+            "is read from its beginning",
+            topic,
+            number,
+            input_.at_start,
+        )
+        return start
+    if input_.entry.reset == "error":
+        raise OffsetOutOfRange(
+            f"topic {topic!r}, partition {number}: the group has no committed offset and the source says "
+            f"reset='error'; use reset='earliest' or reset='latest'"
+        )
+    return end
