@@ -7,7 +7,8 @@ a null key or value is null on the wire.
 
 from streamstate.serde._avro import avro
 from streamstate.serde._base import Serde
-from streamstate.serde._builtin import bytes_, double, float_, integer, json, long, short, string
+from streamstate.serde._builtin import bytes_, double, float_, integer, long, short, string
+from streamstate.serde._json import json
 from streamstate.serde._types import boolean, date_, datetime_, list_, time_, uuid
 
 __all__ = [

@@ -5,11 +5,9 @@ from __future__ import annotations
 import struct
 from typing import Any
 
-import orjson
-
 from streamstate.serde._base import Serde
 
-__all__ = ["bytes_", "double", "float_", "integer", "json", "long", "short", "string"]
+__all__ = ["bytes_", "double", "float_", "integer", "long", "short", "string"]
 
 
 def _bytes(value: bytes) -> bytes:
@@ -111,32 +109,3 @@ def float_() -> Serde[float]:
     """
     serde: Serde[float] = _FLOAT
     return serde
-
-
-def _dumps(value: Any) -> bytes:
-    # A copy of the right size. orjson (3.13) leaves each result in a block of 4 KB: 40 times the memory of what waits
-    # to be sent, and slower than the copy as soon as a few results are kept.
-    return b"%b" % orjson.dumps(value)
-
-
-def _dumps_sorted(value: Any) -> bytes:
-    return b"%b" % orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
-
-
-_JSON: Serde[Any] = Serde("json", _dumps, orjson.loads)
-_JSON_SORTED: Serde[Any] = Serde("json(sort_keys)", _dumps_sorted, orjson.loads)
-
-
-def json(*, sort_keys: bool = False) -> Serde[Any]:
-    """JSON by orjson: UTF-8, no white space; datetimes as RFC 3339.
-
-    Args:
-        sort_keys: write object keys in order. Use it for keys: equal objects must be equal bytes to meet in
-            the same partition and store entry.
-
-    >>> json().serialize({"b": 1, "a": [None, 2.5]})
-    b'{"b":1,"a":[null,2.5]}'
-    >>> json(sort_keys=True).serialize({"b": 1, "a": 2})
-    b'{"a":2,"b":1}'
-    """
-    return _JSON_SORTED if sort_keys else _JSON
