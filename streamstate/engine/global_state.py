@@ -166,7 +166,7 @@ class GlobalState:
             if key is None:
                 continue
             try:
-                encoded, stored = rebuild(key, message.value(), message.timestamp()[1])
+                made = rebuild(key, message.value(), message.timestamp()[1])
             except Exception as error:
                 if table.skip:
                     self.skipped += 1
@@ -176,7 +176,8 @@ class GlobalState:
                     f"{message.offset()} cannot be decoded: {error!r}. Mend the serdes or the timestamp= of the table, "
                     f"or leave such records out: global_table(..., on_error='continue')"
                 ) from error
-            entries[encoded] = stored
+            if made is not None:
+                entries[made[0]] = made[1]
         after = messages[-1].offset() + 1
         # Its position only says that there are rows: offsets say of which records.
         offsets = {(partition.topic, partition.partition): after}
@@ -207,4 +208,4 @@ class GlobalState:
 
 def _rebuild(table: GlobalTableSpec) -> Rebuild:
     source = Source((table.topic,), table.store.key, table.store.value, table.timestamp)
-    return rebuilt(source, check=True)
+    return rebuilt(source)

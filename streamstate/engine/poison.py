@@ -80,13 +80,11 @@ def unreadable(entry: SourceEntry, message: Message) -> OperatorFailed:
 
 
 def other_event_time(entry: SourceEntry, message: Message, timestamp: object) -> int:
-    """The event time where ``timestamp=`` gave none that can be used: the record's own, if it deletes a table's row.
+    """The event time where ``timestamp=`` gave none that can be used.
 
     Raises:
         OperatorFailed: the record has no usable event time.
     """
-    if timestamp is None and entry.rows and message.value() is None and message.timestamp()[1] >= 0:
-        return message.timestamp()[1]
     failure = OperatorFailed(entry.name, "reading the event time")
     failure.__cause__ = ValueError(
         f"an event time is a whole number of milliseconds since 1970, not {timestamp!r}"

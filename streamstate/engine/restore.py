@@ -250,7 +250,7 @@ def _rebuilt(rebuild: Rebuild, restoration: Restoration, messages: Sequence[Mess
         if key is None:
             continue
         try:
-            entry, stored = rebuild(key, message.value(), message.timestamp()[1])
+            made = rebuild(key, message.value(), message.timestamp()[1])
         except Exception as error:
             raise SerdeError(
                 f"task {restoration.task.id}: store {restoration.store!r} cannot be restored from topic "
@@ -258,5 +258,6 @@ def _rebuilt(rebuild: Rebuild, restoration: Restoration, messages: Sequence[Mess
                 f"record was read before with other serdes or another timestamp=; go back to them, or start over with "
                 f"'streamstate reset'"
             ) from error
-        records[entry] = stored
+        if made is not None:
+            records[made[0]] = made[1]
     return records

@@ -33,7 +33,6 @@ class SourceEntry:
         forward: first closure of the chain.
         on_error: policy for records that enter here.
         reset: where to start without a committed offset.
-        rows: it is a table's: a null value deletes, and has no event time but its record's own.
         out_of_order_ms: how far stream time stays behind the event times that enter here.
         turn: which of several inputs goes first where event times are equal: tables before streams, then as written.
         serdes: of key and value, for errors.
@@ -47,14 +46,14 @@ class SourceEntry:
     forward: Forward
     on_error: specs.ErrorPolicy
     reset: specs.Reset
-    rows: bool = False
     out_of_order_ms: int = 0
     turn: tuple[bool, int, int] = (True, 0, 0)
     serdes: tuple[Serde[Any], Serde[Any]] | None = None
 
 
-# (key, value, the record's timestamp in ms) to the entry that processing the record would have stored.
-Rebuild = Callable[[bytes, "bytes | None", int], "tuple[bytes, bytes | None]"]
+# (key, value, the record's timestamp in ms) to the entry that processing the record would have stored; None: it would
+# have stored none.
+Rebuild = Callable[[bytes, "bytes | None", int], "tuple[bytes, bytes | None] | None"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,6 @@ def _source(made: Compilation, node: specs.Node, spec: specs.Source) -> None:
             forward,
             spec.on_error,
             spec.reset,
-            rows,
             behind_ms,
             (not rows, place, number),
             (spec.key, spec.value),

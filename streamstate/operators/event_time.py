@@ -44,9 +44,23 @@ def reader(name: str, spec: specs.Timestamp, context: TaskContext, *, rows: bool
         rows: the source is a table's: a null value, which deletes, has its record's own.
     """
     extract = unbounded(spec, rows=rows)
-    if not isinstance(spec, EventTime) or spec.future_ms is None:
+    if isinstance(spec, EventTime) and spec.future_ms is not None:
+        return _bounded(name, extract, spec, spec.future_ms, context)
+    if extract is None or not rows:
         return extract
-    return _bounded(name, extract, spec, spec.future_ms, context)
+    of_row = extract
+
+    def extracted(key: Any, value: Any) -> int | None:
+        return _own(context) if value is None else of_row(key, value)
+
+    return extracted
+
+
+def _own(context: TaskContext) -> int:
+    """The time of the record in hand."""
+    record = context.record
+    assert record is not None, "a record's time without a record"
+    return record.timestamp()[1]
 
 
 def unbounded(spec: specs.Timestamp, *, rows: bool) -> Extract | None:
@@ -83,9 +97,7 @@ def _bounded(
         nonlocal latest
         timestamp = None if extract is None else extract(key, value)
         if timestamp is None and (extract is None or value is None):
-            record = context.record
-            assert record is not None, "a record's time without a record"
-            timestamp = record.timestamp()[1]
+            timestamp = _own(context)
         if type(timestamp) is int and timestamp > latest:
             now = now_ms()
             latest = now + bound_ms

@@ -109,26 +109,25 @@ def left_out(context: TaskContext) -> Change:
     return run
 
 
-def rebuilt(
-    source: specs.Source, *, check: bool = False
-) -> Callable[[bytes, bytes | None, int], tuple[bytes, bytes | None]]:
-    """Makes, of a record of the source, the entry that processing it has stored.
+def rebuilt(source: specs.Source) -> Callable[[bytes, bytes | None, int], tuple[bytes, bytes | None] | None]:
+    """Makes, of a record of the source, the entry that processing it has stored; None where it has stored none.
 
     Keys are encoded anew, because equal keys may differ in their bytes; values are taken as they are, because they
-    decode to the same. ``check``: nothing has decoded the record before, so that it must show here if that fails.
+    decode to the same. They are decoded all the same, because one that decodes to None is no row.
     """
     decode_key, encode_key, decode_value = source.key.deserialize, source.key.serialize, source.value.deserialize
     extract = unbounded(source.timestamp, rows=True)
 
-    def entry(key: bytes, value: bytes | None, timestamp: int) -> tuple[bytes, bytes | None]:
+    def entry(key: bytes, value: bytes | None, timestamp: int) -> tuple[bytes, bytes | None] | None:
         decoded = decode_key(key)
-        if value is None:
+        if decoded is None:
+            return None
+        row = None if value is None else decode_value(value)
+        if row is None:
             return encode_key(decoded), None
         if extract is not None:
-            timestamp = extract(decoded, decode_value(value))  # type: ignore[assignment]
-        elif check:
-            decode_value(value)
-        return encode_key(decoded), pack_header(VERSION, timestamp) + value
+            timestamp = extract(decoded, row)  # type: ignore[assignment]
+        return encode_key(decoded), pack_header(VERSION, timestamp) + value  # type: ignore[operator]
 
     return entry
 
@@ -304,9 +303,10 @@ def rows_in(name: str, store: StagedStore, result: Callable[[Any], Any] | None =
         if entry is None:
             return None
         try:
-            return show(entry[0]), entry[1]
+            value = show(entry[0])
         except Exception as error:
             raise OperatorFailed(name) from error
+        return None if value is None else (value, entry[1])
 
     return shown
 
@@ -321,7 +321,10 @@ def versions_in(name: str, versions: Versions, spec: StoreSpec) -> GetterAsOf:
         except Exception as error:
             raise not_encoded(name, "encoding the key", (spec.key, key)) from error
         entry = versions.newest(encoded) if as_of is None else versions.at(encoded, as_of)
-        return None if entry is None else (deserialize(entry[0]), entry[1])
+        if entry is None:
+            return None
+        value = deserialize(entry[0])
+        return None if value is None else (value, entry[1])
 
     return row
 

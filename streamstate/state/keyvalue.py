@@ -133,7 +133,10 @@ class VersionedStore:
         self._timestamp = timestamp
 
     def _record(self, entry: tuple[bytes, int] | None) -> VersionedRecord | None:
-        return None if entry is None else VersionedRecord(self._spec.value.deserialize(entry[0]), entry[1])
+        if entry is None:
+            return None
+        value = self._spec.value.deserialize(entry[0])
+        return None if value is None else VersionedRecord(value, entry[1])
 
     def get(self, key: Any, as_of: int | None = None) -> VersionedRecord | None:
         encoded = self._key(key)
@@ -161,6 +164,6 @@ class VersionedStore:
         return self._typed(b"", None, reverse)
 
     def _typed(self, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[Any, VersionedRecord]]:
-        decode_key, decode = self._spec.key.deserialize, self._spec.value.deserialize
-        entries = self._versions.live(start, end, reverse)
-        return ((decode_key(key), VersionedRecord(decode(value), since)) for key, (value, since) in entries)
+        decode_key = self._spec.key.deserialize
+        found = ((key, self._record(entry)) for key, entry in self._versions.live(start, end, reverse))
+        return ((decode_key(key), record) for key, record in found if record is not None)

@@ -4,10 +4,10 @@ Rule of this module: uncommitted entries can be dropped at any moment as if they
 ``staged``, then among the sealed entries of the commit under way, then in a cache of committed entries, then in the
 backend. Only the newest entry per key is kept, so the changelog gets one record per changed key and commit.
 
-An entry is ``(value, timestamp_ms)``; None stands for a deleted or absent key. Two stores differ in what
-``value`` is: ``DecodedStore`` keeps Python objects (only of serdes whose values cannot change in place),
-``EncodedStore`` keeps bytes, so that a user who changes a dict cannot reach the store, nor an aborted write
-survive in it.
+An entry is ``(value, timestamp_ms)``; None stands for a deleted or absent key, and for one whose value decodes to
+None. Two stores differ in what ``value`` is: ``DecodedStore`` keeps Python objects (only of serdes whose values cannot
+change in place), ``EncodedStore`` keeps bytes, so that a user who changes a dict cannot reach the store, nor an aborted
+write survive in it.
 """
 
 from __future__ import annotations
@@ -96,9 +96,11 @@ class StagedStore:
         raise AssertionError("abstract")
 
     def _from_stored(self, stored: bytes) -> Any:
+        """The internal entry; None where the value decodes to None, unless it is kept encoded."""
         raise AssertionError("abstract")
 
-    def _to_entry(self, internal: Any) -> Entry:
+    def _to_entry(self, internal: Any) -> Entry | None:
+        """The entry of an internal one, which may be None; None where its value is, or decodes to None."""
         raise AssertionError("abstract")
 
     # -- reading -------------------------------------------------------------------------------------------
@@ -173,18 +175,23 @@ class StagedStore:
             while noted and noted[-1] < key:
                 created = noted.pop()
                 internal = uncommitted(created)
-                if internal is not None and internal is not MISSING:
-                    yield created, self._to_entry(internal)
+                if internal is not MISSING:
+                    entry = self._to_entry(internal)
+                    if entry is not None:
+                        yield created, entry
             if noted and noted[-1] == key:
                 noted.pop()
             # What the backend has may be overwritten or deleted without being noted.
             internal = uncommitted(key)
-            if internal is not None:
-                yield key, self._to_entry(self._from_stored(stored) if internal is MISSING else internal)
+            entry = self._to_entry(self._from_stored(stored) if internal is MISSING else internal)
+            if entry is not None:
+                yield key, entry
         for created in reversed(noted):
             internal = uncommitted(created)
-            if internal is not None and internal is not MISSING:
-                yield created, self._to_entry(internal)
+            if internal is not MISSING:
+                entry = self._to_entry(internal)
+                if entry is not None:
+                    yield created, entry
 
     def _uncommitted(self, key: bytes) -> Any:
         """The internal entry that is staged or sealed; MISSING when there is none."""
@@ -197,14 +204,19 @@ class StagedStore:
         below = next(stored, None)
         for key, internal in staged:
             while below is not None and (below[0] > key if reverse else below[0] < key):
-                yield below[0], self._to_entry(self._from_stored(below[1]))
+                entry = self._to_entry(self._from_stored(below[1]))
+                if entry is not None:
+                    yield below[0], entry
                 below = next(stored, None)
             if below is not None and below[0] == key:
                 below = next(stored, None)
-            if internal is not None:
-                yield key, self._to_entry(internal)
+            entry = self._to_entry(internal)
+            if entry is not None:
+                yield key, entry
         while below is not None:
-            yield below[0], self._to_entry(self._from_stored(below[1]))
+            entry = self._to_entry(self._from_stored(below[1]))
+            if entry is not None:
+                yield below[0], entry
             below = next(stored, None)
 
     def keys_between(self, start: bytes, end: bytes, most: int) -> list[bytes]:
@@ -338,9 +350,10 @@ class DecodedStore(StagedStore):
 
     def _from_stored(self, stored: bytes) -> Any:
         payload, timestamp = decode(stored, self.spec.name)
-        return self._deserialize(payload), timestamp
+        value = self._deserialize(payload)
+        return None if value is None else (value, timestamp)
 
-    def _to_entry(self, internal: Any) -> Entry:
+    def _to_entry(self, internal: Any) -> Entry | None:
         return internal  # type: ignore[no-any-return]
 
 
@@ -358,7 +371,7 @@ class EncodedStore(StagedStore):
         stored = self.staged.get(key, MISSING)
         if stored is MISSING:
             stored = self.load(key)
-        return None if stored is None else self._to_entry(stored)
+        return self._to_entry(stored)
 
     def value(self, key: bytes) -> Any:
         stored = self.staged.get(key, MISSING)
@@ -385,5 +398,8 @@ class EncodedStore(StagedStore):
         decode(stored, self.spec.name)
         return stored
 
-    def _to_entry(self, internal: Any) -> Entry:
-        return self._deserialize(internal[HEADER_BYTES:]), unpack_header(internal)[1]
+    def _to_entry(self, internal: Any) -> Entry | None:
+        if internal is None:
+            return None
+        value = self._deserialize(internal[HEADER_BYTES:])
+        return None if value is None else (value, unpack_header(internal)[1])

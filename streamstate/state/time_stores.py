@@ -88,7 +88,8 @@ class _TimeStore:
         last_ms = min(last_ms, self._segments.clock[TIME_KEY])
         start, end = pack_time(first_ms // length * length), pack_time((last_ms // length + 1) * length)
         decode = self._spec.value.deserialize
-        return ((at, decode(entry[0])) for at, entry in self._staging.scan(start, end))
+        found = ((at, decode(entry[0])) for at, entry in self._staging.scan(start, end))
+        return ((at, value) for at, value in found if value is not None)
 
 
 class WindowStore(_TimeStore):

@@ -166,8 +166,9 @@ def _wrong_rows(sim: Simulation) -> Iterator[str]:
         for name, log in task.source_logs().items():
             rows: dict[bytes, bytes | None] = {}
             for record in sim.broker.read(log.topic, task.id.partition):
-                key, stored = log.rebuild(record.key() or b"", record.value(), record.timestamp()[1])
-                rows[key] = stored
+                made = log.rebuild(record.key() or b"", record.value(), record.timestamp()[1])
+                if made is not None:
+                    rows[made[0]] = made[1]
             assert task.backend is not None, "a running task without state"
             found = dict(task.backend.scan(name, None, None, False))
             if found != {key: stored for key, stored in rows.items() if stored is not None}:
