@@ -1,7 +1,7 @@
 """JSON by orjson, but for what orjson changes in silence: integers beyond 64 bits are rounded, NaN is written as null.
 
 Rule of this module: orjson does the work. What it would change is noticed by the cheapest exact means, and only then
-read or written in another way: ``docs/decisions/0026-values-keep-what-they-are.md`` has the numbers.
+read or written in another way: ``docs/decisions/0027-values-keep-what-they-are.md`` has the numbers.
 """
 
 from __future__ import annotations
@@ -32,27 +32,34 @@ _SAFE: Final = frozenset((int, str, bool, type(None)))
 
 
 def _loads(data: bytes) -> Any:
+    value = orjson.loads(data)
     if len(data) > 18:
         # ``partition`` takes one argument, which makes it the cheapest of the calls that search.
         digits = data.translate(SAME_DIGIT)
         if digits.partition(RUN)[1] and (digits.partition(LONG_RUN)[1] or digits.partition(NEGATIVE_RUN)[1]):
-            return _loads_exactly(data)
-    return orjson.loads(data)
+            return _exactly(data, digits, value)
+    return value
 
 
-def _loads_exactly(data: bytes) -> Any:
-    """With integers of any size; what is JSON at all is what orjson says in either case."""
-    rounded = orjson.loads(data)
-    beyond = False
+def _exactly(data: bytes, digits: bytes, value: Any) -> Any:
+    """The value with integers of any size.
 
-    def integer(digits: str) -> int:
-        nonlocal beyond
-        number = int(digits)
-        beyond = beyond or not LEAST <= number <= MOST
-        return number
-
-    exact = standard.loads(data, parse_int=integer)
-    return exact if beyond else rounded
+    Args:
+        data: the bytes.
+        digits: the same with all digits made the same.
+        value: what orjson made of the bytes; what is JSON at all, it has said.
+    """
+    start = digits.find(RUN)
+    while start >= 0:
+        end = start + len(RUN)
+        while digits.startswith(b"0", end):
+            end += 1
+        first = start - 1 if data[start - 1 : start] == b"-" else start
+        # In text, and behind a decimal point, they make no difference but for the time.
+        if end - start > 20 or not LEAST <= int(data[first:end]) <= MOST:
+            return standard.loads(data)
+        start = digits.find(RUN, end)
+    return value
 
 
 def _dumps(value: Any) -> bytes:
