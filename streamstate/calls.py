@@ -70,7 +70,13 @@ async def _attempts(
     while True:
         try:
             async with asyncio.timeout(timeout_s):
-                return await function(*arguments)
+                returned = function(*arguments)
+                if not hasattr(returned, "__await__"):
+                    raise TypeError(
+                        f"the function of map_async returned {type(returned).__name__}, which cannot be awaited: make "
+                        "it an async def, or take map_values"
+                    )
+                return await returned
         except Exception as error:
             if attempt == retries:
                 if isinstance(error, TimeoutError) and not error.args and timeout_s is not None:

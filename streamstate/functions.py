@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from streamstate.errors import TopologyError
 
-__all__ = ["checked_function", "checked_supplier", "takes_key"]
+__all__ = ["checked_function", "checked_instance", "checked_supplier", "takes_key"]
 
 # ``plain`` returns its result, ``iterable`` may also yield it, ``coroutine`` returns what can be awaited.
 Kind = Literal["plain", "iterable", "coroutine"]
@@ -110,6 +110,22 @@ def checked_supplier(supplier: object, where: str, base: type, method: str) -> C
             raise TopologyError(f"{where}: {supplier.__name__} does not define {method}(self, key, value)")
         checked_function(partial(given, None), f"{where}: {supplier.__name__}.{method}", "key, value")
     return supplier
+
+
+def checked_instance(instance: object, where: str, base: type, method: str) -> None:
+    """Check what a supplier has made, for what only shows then: the function of ``checked_supplier`` was not called.
+
+    Raises:
+        TopologyError: it cannot be used.
+    """
+    for name in ("init", method, "close"):
+        if not callable(getattr(instance, name, None)):
+            raise TopologyError(
+                f"{where}: the supplier made {_shown(instance)}, which has no {name}(): it has to return a new "
+                f"{base.__name__}"
+            )
+    kind = type(instance).__name__
+    checked_function(getattr(instance, method), f"{where}: {kind}.{method}", "key, value")
 
 
 def _refuse_kind(function: Callable[..., Any], expected: str, kind: Kind) -> None:

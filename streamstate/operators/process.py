@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any, Literal
 
 from streamstate.errors import StateDirectoryFailed, TaskCorrupted, TooManyOpenFiles, TopologyError
+from streamstate.functions import checked_function, checked_instance
 from streamstate.operators import given
 from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
 from streamstate.operators.stateless import Forward
 from streamstate.operators.timers import TimerService
 from streamstate.state import AnyStore, StagedStore, typed_store
+from streamstate.topology.processor import Processor
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -100,6 +102,7 @@ class ProcessorContext:
             ) from None
 
     def timers(self, name: str, callback: Callable[[Any, int], object]) -> TimerService:
+        checked_function(callback, f"timers() of processor {self._name!r}", "key, time in ms")
         staging = self._staged.get(name)
         if staging is None or staging.spec.kind not in TIMERS:
             raise TopologyError(
@@ -140,6 +143,7 @@ class ProcessorContext:
     def schedule(
         self, interval: timedelta, kind: Literal["stream_time", "wall_clock"], callback: Callable[[int], object]
     ) -> Schedule:
+        checked_function(callback, f"schedule() of processor {self._name!r}", "time in ms")
         interval_ms = interval // timedelta(milliseconds=1)
         if interval_ms < 1:
             raise ValueError(f"processor {self._name!r}: an interval of {interval} is below one millisecond")
@@ -167,7 +171,15 @@ class ProcessorContext:
 
 
 class ProcessorOperator:
-    """Life of one Processor: made with the task, initialised when its state is there, closed with the task."""
+    """Life of one Processor: made with the task, initialised when its state is there, closed with the task.
+
+    Attributes:
+        base: of the user's class.
+        method: of it that takes (key, value).
+    """
+
+    base: type = Processor
+    method = "process"
 
     def __init__(
         self,
@@ -199,6 +211,7 @@ class ProcessorOperator:
     def _made(self) -> Any:
         """A new instance, from the supplier."""
         instance = self._supplier()
+        checked_instance(instance, f"operator {self._name!r}", self.base, self.method)
         given.once(instance, self._name, self._task.task_id)
         return instance
 

@@ -9,6 +9,7 @@ from streamstate.operators.context import TaskContext
 from streamstate.operators.process import Headers, ProcessorContext, ProcessorOperator
 from streamstate.operators.stateless import Forward
 from streamstate.state import StagedStore
+from streamstate.topology.processor import ValueProcessor
 
 _NO_RECORD = object()
 
@@ -44,6 +45,8 @@ class ValueProcessorContext(ProcessorContext):
 
 class ValueProcessorOperator(ProcessorOperator):
     """Life and calls of one ValueProcessor."""
+
+    base = ValueProcessor
 
     def __init__(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 from streamstate.operators.context import TaskContext
 from streamstate.operators.process import ProcessorOperator
 from streamstate.state import StagedStore
+from streamstate.topology.processor import ValueTransformer
 
 
 class _AsProcessor:
@@ -25,6 +26,9 @@ class _AsProcessor:
 
 class TransformerOperator(ProcessorOperator):
     """Life and calls of one ValueTransformer."""
+
+    base = ValueTransformer
+    method = "transform"
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from streamstate import (
+    ProcessingError,
     Processor,
     Topology,
     TopologyError,
@@ -18,9 +19,11 @@ from streamstate import (
     aggregates,
     event_time,
     serde,
+    stores,
     windows,
 )
 from streamstate.functions import checked_function
+from streamstate.testing import TopologyTestDriver
 
 TEXT, LONG = serde.string(), serde.long()
 MINUTE = timedelta(minutes=1)
@@ -421,3 +424,64 @@ def test_classes_that_cannot_be_used(build: Callable[[Topology], Any], said: str
     with pytest.raises(TopologyError) as refused:
         build(Topology("t"))
     assert said in str(refused.value)
+
+
+class NoParameter(Processor[Any, Any, Any, Any]):
+    def init(self, context: Any) -> None:
+        super().init(context)
+        context.schedule(MINUTE, "wall_clock", lambda: None)
+
+    def process(self, key: Any, value: Any) -> None: ...
+
+
+class OneParameter(Processor[Any, Any, Any, Any]):
+    def init(self, context: Any) -> None:
+        super().init(context)
+        context.timers("reminders", lambda key: None)
+
+    def process(self, key: Any, value: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("build", "said"),
+    [
+        (
+            lambda t: stream(t).process(lambda: None),
+            "operator 'in.process': the supplier made None, which has no init(): it has to return a new Processor",
+        ),
+        (
+            lambda t: stream(t).process(lambda: Plain()),
+            "which has no init(): it has to return a new Processor",
+        ),
+        (
+            lambda t: stream(t).process_values(lambda: TakesOne()),
+            "operator 'in.process_values': TakesOne.process takes a function of (key, value), not process (File",
+        ),
+        (
+            lambda t: table(t).transform_values(lambda: Yields()),
+            "operator 'rows.table.transform_values': Yields.transform takes a function of (key, value), not the gener",
+        ),
+        (
+            lambda t: stream(t).process(NoParameter),
+            "schedule() of processor 'in.process' takes a function of (time in ms), not <lambda>",
+        ),
+        (
+            lambda t: stream(t).process(OneParameter, stores=[stores.timers("reminders", key=TEXT)]),
+            "timers() of processor 'in.process' takes a function of (key, time in ms), not <lambda>",
+        ),
+    ],
+)
+def test_what_shows_only_when_the_task_begins(build: Callable[[Topology], Any], said: str) -> None:
+    topology = Topology("t")
+    build(topology)
+    with pytest.raises(TopologyError) as refused:
+        TopologyTestDriver(topology)
+    assert said in str(refused.value)
+
+
+def test_a_lambda_that_returns_nothing_to_await() -> None:
+    topology = Topology("t")
+    stream(topology).map_async(lambda key, value: value)
+    with TopologyTestDriver(topology) as driver, pytest.raises(ProcessingError) as failed:
+        driver.input("in").pipe("a", 5)
+    assert "the function of map_async returned int, which cannot be awaited" in str(failed.value)
