@@ -43,7 +43,17 @@ class Case:
 @cache
 def load() -> dict[str, Case]:
     """All cases by name."""
-    text = (Path(__file__).parent / "cases.json").read_text(encoding="utf-8")
+    return _read("cases.json") | own()
+
+
+@cache
+def own() -> dict[str, Case]:
+    """Those that we have thought of ourselves."""
+    return _read("own_cases.json")
+
+
+def _read(name: str) -> dict[str, Case]:
+    text = (Path(__file__).parent / name).read_text(encoding="utf-8")
     return {case["source"]: Case(**case) for case in json.loads(text)}
 
 

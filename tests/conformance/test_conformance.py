@@ -13,10 +13,11 @@ from streamstate.testing import Disk
 from tests.conformance import (  # noqa: F401 - importing registers
     topologies_basic,
     topologies_joins,
+    topologies_own,
     topologies_tables,
     topologies_windows,
 )
-from tests.conformance.cases import BUILDERS, Case, compared, load, run, windows_compared
+from tests.conformance.cases import BUILDERS, Case, compared, load, own, run, windows_compared
 from tests.conformance.not_built_yet import NOT_BUILT_YET
 
 CASES = load()
@@ -35,7 +36,8 @@ def test_the_cases_without_a_builder_are_those_listed() -> None:
 
 
 def test_the_cases_are_all_there_and_each_is_looked_at_to_its_end() -> None:
-    assert len(CASES) == 56
+    assert len(CASES) == 56 + len(own())
+    assert {case.topology for case in own().values()} == set(topologies_own.MADE)
     for case in CASES.values():
         for topic in case.outputs:
             assert max(c["after_input"] for c in case.checks if c["topic"] == topic) == len(case.inputs), case.source
