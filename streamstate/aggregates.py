@@ -1,16 +1,18 @@
 """Ready aggregates for ``aggregate(name=aggregates.mean("field"), ...)``.
 
-Rule of this module: pure folds. A state is never changed in place and holds what JSON has, or is bytes, so that stores
-may keep it decoded and write it as JSON. Each can merge two states, for sessions that grow together: the first is that
-of the earlier session.
+Rule of this module: pure folds. A state is never changed in place and holds what ``streamstate.serde._tagged`` keeps,
+so that it reads as what it was. Each can merge two states, for sessions that grow together: the first is that of the
+earlier session.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from operator import itemgetter
-from typing import Any
+from typing import Any, Final
 
 from streamstate.errors import TopologyError
 from streamstate.functions import checked_function
@@ -44,8 +46,8 @@ class Aggregate:
         initial: the state before the first value.
         update: (state, value) to the next state; must not change the state it is given.
         result: state to what the table shows.
-        plain: true promises that states are numbers, text, bytes or lists of them which nobody else holds or changes,
-            so that stores may keep them decoded. The ready ones promise it where their values are such.
+        plain: true promises that states are numbers, text, bytes, dates and times, or lists of them which nobody else
+            holds or changes, so that stores may keep them decoded. The ready ones promise it where they see to it.
         merge: (state, state) to that of the values of both; must not change them. Sessions need it.
         timed: ``update`` takes (state, (value, event time in ms)).
     """
@@ -84,15 +86,35 @@ def count(selector: Selector = None) -> Aggregate:
     return Aggregate("count", 0, lambda state, value: state if select(value) is None else state + 1, _same, True, _add)
 
 
-def _fold(name: str, selector: Selector, step: Callable[[Any, Any], Any], initial: Any = None) -> Aggregate:
+# What stores may keep decoded, and what comes back as itself: not a subclass, such as a number of numpy or of an enum.
+_NUMBERS: Final = frozenset((int, float, bool, Decimal))
+_TEXT: Final = frozenset((str,))
+_TIMES: Final = frozenset((datetime, date, time, timedelta))
+_ORDERED: Final = _NUMBERS | _TEXT | _TIMES
+
+
+def _refused(name: str, takes: str, value: Any) -> TypeError:
+    kind = type(value)
+    given = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return TypeError(f"aggregates.{name} takes {takes}, not {given}")
+
+
+def _fold(
+    name: str,
+    selector: Selector,
+    step: Callable[[Any, Any], Any],
+    initial: Any = None,
+    kinds: frozenset[type] = _NUMBERS | _TEXT,
+) -> Aggregate:
     select = _select(selector)
 
     def update(state: Any, value: Any) -> Any:
         selected = select(value)
-        if selected is None:
-            return state
-        if not isinstance(selected, int | float | str):
-            raise TypeError(f"aggregates.{name} takes numbers or text, not {type(selected).__name__}")
+        if type(selected) not in kinds:
+            if selected is None:
+                return state
+            takes = "numbers or text" if kinds.isdisjoint(_TIMES) else "numbers or text or times"
+            raise _refused(name, takes, selected)
         return selected if state is None else step(state, selected)
 
     def merge(one: Any, other: Any) -> Any:
@@ -104,18 +126,18 @@ def _fold(name: str, selector: Selector, step: Callable[[Any, Any], Any], initia
 
 
 def sum(selector: Selector = None) -> Aggregate:
-    """Sum of the selected values, None skipped; 0 when there was none."""
+    """Sum of the selected values, None skipped; 0 when there was none. Of integers it is exact, however large."""
     return _fold("sum", selector, lambda state, selected: state + selected, 0)
 
 
 def min(selector: Selector = None) -> Aggregate:
     """Least of the selected values, None skipped; None when there was none."""
-    return _fold("min", selector, lambda state, selected: selected if selected < state else state)
+    return _fold("min", selector, lambda state, selected: selected if selected < state else state, None, _ORDERED)
 
 
 def max(selector: Selector = None) -> Aggregate:
     """Greatest of the selected values, None skipped; None when there was none."""
-    return _fold("max", selector, lambda state, selected: selected if selected > state else state)
+    return _fold("max", selector, lambda state, selected: selected if selected > state else state, None, _ORDERED)
 
 
 def mean(selector: Selector = None) -> Aggregate:
@@ -132,7 +154,11 @@ def mean(selector: Selector = None) -> Aggregate:
 
     def update(state: Any, value: Any) -> Any:
         selected = select(value)
-        return state if selected is None else [state[0] + selected, state[1] + 1]
+        if type(selected) not in _NUMBERS:
+            if selected is None:
+                return state
+            raise _refused("mean", "numbers", selected)
+        return [state[0] + selected, state[1] + 1]
 
     return Aggregate(
         "mean",
@@ -283,8 +309,8 @@ def approximate_distinct(selector: Selector = None, *, precision: int = 12) -> A
     """About how many different values there were, None skipped: a HyperLogLog sketch.
 
     The standard error is 1.04 / sqrt(2 ** precision): 1.6 % at 12. The state takes up to 2 ** precision bytes, and
-    less while there are few values. The hash is BLAKE2b, so that every process and every run counts alike. Values are
-    what JSON has, or bytes; 1 and 1.0 are one value, 1 and "1" are two.
+    less while there are few values. The hash is BLAKE2b, so that every process and every run counts alike. 1 and 1.0
+    are one value, 1 and "1" are two; a list and a tuple of the same are one.
 
     Args:
         selector: a field, or a function of the value.

@@ -11,6 +11,9 @@ from typing import Any
 
 import orjson
 
+from streamstate.serde._json import finite
+from streamstate.serde._tagged import canonical
+
 __all__ = ["HyperLogLog"]
 
 HASH_BITS = 64
@@ -30,8 +33,18 @@ def hash64(value: Any) -> int:
         data = b"s" + value.encode()
     elif isinstance(value, float) and value.is_integer():
         data = b"j%d" % int(value)
+    elif type(value) is int and value.bit_length() <= 1024:
+        # As far as there are floats that equal it.
+        data = b"j%d" % value
     else:
-        data = b"j" + orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        try:
+            data = b"j" + orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+            whole = data.find(b"null") < 0 or finite((value,))
+        except TypeError:
+            whole = False
+        if not whole:
+            # What orjson does not write, or writes as null.
+            data = b"t" + canonical(value)
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "big")
 
 

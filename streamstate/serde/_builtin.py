@@ -50,7 +50,14 @@ def _number(name: str, layout: str, *takes: type, exact: bool = True) -> Serde[A
             raise ValueError(f"{size} bytes are a {name}, not {len(data)}")
         return unpack(data)[0]
 
-    return Serde(name, packer.pack, deserialize, immutable=exact, takes=takes)
+    def unrounded(value: Any) -> bytes:
+        data = packer.pack(value)
+        if type(value) is int and unpack(data)[0] != value:
+            raise ValueError("it would be rounded: give it as a float to have that")
+        return data
+
+    serialize = unrounded if float in takes else packer.pack
+    return Serde(name, serialize, deserialize, immutable=exact, takes=takes)
 
 
 _LONG = _number("long", ">q", int)

@@ -16,7 +16,7 @@ import orjson
 
 from streamstate.serde._base import Serde
 
-__all__ = ["json"]
+__all__ = ["finite", "json"]
 
 # What orjson reads and writes as it is.
 LEAST: Final = -(1 << 63)
@@ -112,11 +112,12 @@ def _with_large(value: Any) -> Any:
 
 def _refuse_nan(value: Any) -> None:
     """To be asked where a null was written: raise if there is a float that JSON does not have."""
-    if not _finite((value,)):
+    if not finite((value,)):
         raise ValueError("JSON has no NaN and no infinities: leave them out, or write None")
 
 
-def _finite(items: Iterable[Any]) -> bool:
+def finite(items: Iterable[Any]) -> bool:
+    """Whether no float in them, at any depth that orjson reaches, is NaN or infinite."""
     for item in items:
         kind = type(item)
         if kind in _SAFE:
@@ -125,15 +126,15 @@ def _finite(items: Iterable[Any]) -> bool:
             if item - item != 0.0:
                 return False
         elif isinstance(item, dict):
-            if not _finite(item.values()):
+            if not finite(item.values()):
                 return False
         elif isinstance(item, (list, tuple)):
-            if not _finite(item):
+            if not finite(item):
                 return False
         elif is_dataclass(item):
-            if not _finite(getattr(item, field.name) for field in fields(item)):
+            if not finite(getattr(item, field.name) for field in fields(item)):
                 return False
-        elif isinstance(item, Enum) and not _finite((item.value,)):
+        elif isinstance(item, Enum) and not finite((item.value,)):
             return False
     return True
 

@@ -21,7 +21,7 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-__all__ = ["KINDS", "decode", "encode", "list_encoder"]
+__all__ = ["KINDS", "canonical", "decode", "encode", "list_encoder"]
 
 BYTES: Final = "base64"
 TYPE: Final = "$type"
@@ -81,6 +81,26 @@ def encode(value: Any) -> bytes:
         return orjson.dumps(_written(value))
     except RecursionError:
         raise TypeError("it holds itself, or is nested too deep") from None
+
+
+def canonical(value: Any) -> bytes:
+    """As ``encode``, but equal for dicts that differ in their order only; not to be decoded.
+
+    >>> canonical({1: b"a", 2: [0.5]}) == canonical({2: [0.5], 1: b"a"})
+    True
+    """
+    return orjson.dumps(_sorted(_written(value)), option=orjson.OPT_SORT_KEYS)
+
+
+def _sorted(written: Any) -> Any:
+    if type(written) is list:
+        return [_sorted(item) for item in written]
+    if type(written) is not dict:
+        return written
+    parts = written.get(TYPE)
+    if len(written) == 1 and type(parts) is list and parts[0] == "dict":
+        return {TYPE: ["dict", sorted((_sorted(pair) for pair in parts[1]), key=canonical)]}
+    return {key: _sorted(item) for key, item in written.items()}
 
 
 def list_encoder(where: Callable[[int], str]) -> Callable[[list[Any]], bytes]:

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamstate import Serde, SerdeError, serde
+from streamstate import Processor, Serde, SerdeError, Topology, serde, stores
+from streamstate.testing import TopologyTestDriver
 
 NAMED = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
 
@@ -254,3 +255,44 @@ def test_what_json_serializes_takes_no_more_memory_than_it_is_long() -> None:
     kept = [serialize({"number": number}) for number in range(50_000)]
     taken = (resident() - before) / len(kept)
     assert taken < 400, f"{taken:.0f} bytes each for {len(kept[0])} of content"
+
+
+@pytest.mark.parametrize(("made", "exact"), [(serde.double(), 2**53), (serde.float_(), 2**24)])
+def test_integers_that_a_float_would_round_are_refused(made: serde.Serde[float], exact: int) -> None:
+    assert made.deserialize(made.serialize(exact)) == exact
+    assert made.deserialize(made.serialize(2**80)) == 2**80
+    assert made.deserialize(made.serialize(float(exact + 1))) == exact
+    for value in (exact + 1, -exact - 1, 2**64 + 1):
+        with pytest.raises(SerdeError, match="would be rounded"):
+            made.encode(value)
+
+
+RAW = serde.bytes_()
+KINDS = ((stores.key_value, "rows"), (stores.list_, "lists"))
+
+
+def test_stores_refuse_what_json_does_not_have() -> None:
+    class Keeps(Processor[bytes, bytes, bytes, bytes]):
+        def init(self, context):
+            self.stores = [context.store(name) for name in ("rows", "lists")]
+
+        def process(self, record):
+            rows, lists = self.stores
+            rows.put(b"k", {"id": 2**70})
+            lists.append(b"k", [2**70])
+            if record.value == b"rows":
+                rows.put(b"k", {"x": float("nan")})
+            if record.value == b"lists":
+                lists.append(b"k", [float("inf")])
+
+    topology = Topology("stores")
+    topology.stream("in", on_error="continue").process(
+        Keeps,
+        stores=[made(name, key=RAW, value=serde.json()) for made, name in KINDS],
+    )
+    with TopologyTestDriver(topology) as driver:
+        for what in (b"rows", b"lists", b"neither"):
+            driver.input("in").pipe(b"k", what)
+        driver.crash(disk="lost")
+        assert driver.store("rows").get(b"k") == {"id": 2**70}
+        assert driver.store("lists").get(b"k") == [[2**70]]
