@@ -135,17 +135,17 @@ def _refuse_kind(function: Callable[..., Any], expected: str, kind: Kind) -> Non
     if kind == "coroutine":
         if not _may_await(function, called):
             raise TopologyError(
-                f"{expected}, not {_shown(function)}, which is none. Make it an async def; what blocks or only "
-                "computes belongs into map_values or map_batches; what does return an awaitable, into a lambda"
+                f"{expected}, not {_shown(function)}, which is none. Make it an async def. What blocks or only "
+                "computes belongs into map_values or map_batches; what returns an awaitable, into a lambda"
             )
         return
     if inspect.iscoroutinefunction(called):
         raise TopologyError(
-            f"{expected}, not the coroutine function {_shown(function)}, which nobody would await here: map_async does"
+            f"{expected}, not the coroutine function {_shown(function)}: nobody would await it here, map_async does"
         )
     if kind == "plain" and inspect.isgeneratorfunction(called):
         raise TopologyError(
-            f"{expected}, not the generator function {_shown(function)}, of which calling runs nothing: return the "
+            f"{expected}, not the generator function {_shown(function)}: a call of it runs nothing. Return the "
             "result, or use flat_map or flat_map_values for several"
         )
 

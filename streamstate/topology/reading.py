@@ -76,7 +76,7 @@ def known_reading(
         if differ:
             raise TopologyError(
                 f"topic {topic!r} is read twice with different settings: "
-                + ", ".join(f"{key}= is {_shown(before.settings[key])} and {_shown(settings[key])}" for key in differ)
+                + ", ".join(_difference(key, before.settings[key], settings[key]) for key in differ)
                 + f". A topic has one source: call {kind}() once and use what it returns twice"
                 + (
                     "; what is to be read in another way can be taken as bytes and decoded in map_values()"
@@ -100,6 +100,13 @@ def _kinds(topic: str, before: Reading, kind: Kind) -> str:
     return f"{start}Take the changes of the table, with to_stream(), or make the stream a table, with to_table()"
 
 
+def _difference(key: str, one: object, other: object) -> str:
+    first, second = _shown(one), _shown(other)
+    if first == second:
+        return f"{key}= is {first} twice, but not the same object, which both calls have to get"
+    return f"{key}= is {first} and {second}"
+
+
 def _word(kind: Kind) -> str:
     return kind.replace("_", " ")
 
@@ -114,5 +121,7 @@ def _shown(value: object) -> str:
     if callable(value):
         code = getattr(value, "__code__", None)
         return "a function" if code is None else f"a function (line {code.co_firstlineno})"
-    action = getattr(value, "action", None)
-    return repr(value) if action is None else repr(action)
+    action, topic = getattr(value, "action", None), getattr(value, "topic", None)
+    if action is None:
+        return repr(value)
+    return repr(action) if topic is None else f"dead_letter({topic!r})"

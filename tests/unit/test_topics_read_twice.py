@@ -74,12 +74,17 @@ REFUSED: dict[str, tuple[Callable[[Topology], Any], Callable[[Topology], Any], l
     "policy and start": (
         lambda t: t.stream("in", on_error="continue"),
         lambda t: t.stream("in", on_error=dead_letter("bad"), reset="latest"),
-        ["reset= is 'earliest' and 'latest', on_error= is 'continue' and 'dead_letter'"],
+        ["reset= is 'earliest' and 'latest', on_error= is 'continue' and dead_letter('bad')"],
     ),
     "event time": (
         lambda t: t.stream("in", timestamp=lambda key, value: 5),
         lambda t: t.stream("in", timestamp=lambda key, value: 5),
         ["timestamp= is a function (line ", "use what it returns twice"],
+    ),
+    "serdes that are alike": (
+        lambda t: t.stream("in", value=serde.avro("long")),
+        lambda t: t.stream("in", value=serde.avro("long")),
+        ["value= is the avro serde twice, but not the same object, which both calls have to get"],
     ),
     "stream and table": (
         lambda t: t.stream("in"),
