@@ -28,6 +28,7 @@ from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, Work
 from streamstate.engine.patience import Patience
 from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
 from streamstate.engine.topics import Topics, prepare_topics
+from streamstate.engine.watch import topology_mark
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer, ThreadBackground
 from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
@@ -228,7 +229,11 @@ class Application:
         if settings.group_protocol == "consumer":
             protocol = "broker"
         consumer = KafkaConsumer(
-            {**CONSUMER_DEFAULTS, **self.client_properties("consumer"), "client.id": name},
+            {
+                **CONSUMER_DEFAULTS,
+                **self.client_properties("consumer"),
+                "client.id": f"{name}.{topology_mark(topics.graph)}",
+            },
             self.application_id,
             protocol,
             instance_id=settings.instance_id,
@@ -261,10 +266,12 @@ class Application:
                 out_of_range=settings.out_of_range,
                 record_bytes=int(producer_properties.get("message.max.bytes", 1_000_000)),
                 compressed=any(kind not in (None, "none") for kind in compression),
+                member_prefix=f"{self.application_id}-",
             ),
             topics.partition_counts,
             consumer=consumer,
             admin=admin,
+            background=ThreadBackground("streamstate watch"),
             clock=clock,
             committer=committer,
             restore_consumer=lambda: KafkaRestoreConsumer(restore_properties, self.application_id),

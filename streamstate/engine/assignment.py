@@ -12,8 +12,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.beginnings import Beginnings, beginning
-from streamstate.engine.notes import changelog_marks, made_anew, stream_time_of
+from streamstate.engine.beginnings import Beginnings, beginning, say_foreign
+from streamstate.engine.notes import changelog_marks, is_ours, made_anew, stream_time_of
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
@@ -247,6 +247,8 @@ class Assignment:
                     _refuse_behind(task, partition, None, applied.get(partition))
                 else:
                     input_.committed = position.offset
+                    if not is_ours(position.metadata):
+                        say_foreign(partition, position.offset, applied.get(partition))
                     if starts[partition] <= position.offset <= ends[partition]:
                         _refuse_behind(task, partition, position.offset, applied.get(partition))
                     input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])

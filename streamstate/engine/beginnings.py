@@ -1,4 +1,4 @@
-"""Where an input begins for which the group has no committed offset.
+"""Where an input begins for which this application has committed no offset.
 
 Rule of this module: ``reset`` of a source speaks of what was there when the group first read the topic. How many
 partitions the topic had then is kept with each committed offset, so that every process knows it, at any time later. A
@@ -126,3 +126,22 @@ def beginning(input_: Input, start: int, end: int) -> int:
             f"reset='error'; use reset='earliest' or reset='latest'"
         )
     return end
+
+
+def say_foreign(partition: TopicPartition, committed: int, applied: int | None) -> None:
+    """Say that an offset was committed by something else.
+
+    Args:
+        partition: of the input.
+        committed: the offset.
+        applied: up to where local state reflects the input; None when it has none.
+    """
+    behind = "" if applied is None or applied >= committed else f" Local state reflects the records up to {applied}."
+    log.warning(
+        "topic %r, partition %d: the committed offset %d was set by something else than this application: a tool, or "
+        "another consumer in its group. What lies before it and was not processed is left out.%s",
+        partition.topic,
+        partition.partition,
+        committed,
+        behind,
+    )

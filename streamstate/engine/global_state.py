@@ -9,10 +9,18 @@ such a topic holds the start up until it ends.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from streamstate.engine.polled import by_partition
-from streamstate.engine.ports import Admin, Message, OutOfRange, RestoreConsumer, TopicPartition, Unavailable
+from streamstate.engine.ports import (
+    Admin,
+    Message,
+    OutOfRange,
+    RestoreConsumer,
+    TopicInfo,
+    TopicPartition,
+    Unavailable,
+)
 from streamstate.engine.task import TaskId
 from streamstate.errors import SerdeError
 from streamstate.operators import Rebuild
@@ -104,6 +112,11 @@ class GlobalState:
             mine = [partition for partition in partitions if partition.topic == topic]
             fact, topic_id = f"topic_id:{name}", infos[topic].topic_id
             positions = {partition: known.get((partition.topic, partition.partition)) for partition in mine}
+            if any(position is not None for position in positions.values()):
+                # What has come since is read from its beginning, behind the rows that are there.
+                added = [partition for partition, position in positions.items() if position is None]
+                positions.update({partition: starts[partition] for partition in added})
+                _say_grown(name, added)
             usable = (
                 name in filled
                 and facts.get(fact, "") == topic_id
@@ -126,6 +139,36 @@ class GlobalState:
                 points[partition] = position
         self._targets = ends
         return points
+
+    def grown(self, topics: Mapping[str, TopicInfo]) -> None:
+        """Read also the partitions that have been added while it runs, from their beginning.
+
+        Args:
+            topics: that exist, with their partitions.
+
+        Raises:
+            Unavailable: no broker answers; the next call finds them again.
+        """
+        if self._consumer is None:
+            return
+        added = [
+            partition
+            for topic in self._store_of
+            for number in range(topics[topic].partitions if topic in topics else 0)
+            if (partition := TopicPartition(topic, number)) not in self._targets
+        ]
+        if not added:
+            return
+        assert self._backend is not None, "read before it was opened"
+        starts, ends = self._admin.log_starts(added), self._admin.log_ends(added)
+        added = [partition for partition in added if partition in starts and partition in ends]
+        for topic, name in self._store_of.items():
+            mine = [partition for partition in added if partition.topic == topic]
+            _say_grown(name, mine)
+            offsets = {(p.topic, p.partition): starts[p] for p in mine}
+            self._backend.apply({}, {name: 0} if mine else {}, offsets, current=self.complete)
+        self._consumer.assign({**self._consumer.positions(), **{p: starts[p] for p in added}})
+        self._targets.update({partition: ends[partition] for partition in added})
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -204,6 +247,18 @@ class GlobalState:
         finally:
             if backend is not None:
                 backend.close()
+
+
+def _say_grown(name: str, added: Sequence[TopicPartition]) -> None:
+    if added:
+        log.warning(
+            "global table %r: topic %r has got partitions %s, which are read from their beginning. Keys that have "
+            "moved there have rows in two partitions, and a copy that is read anew may take either: write the rows to "
+            "a topic that has had its partitions from the beginning",
+            name,
+            added[0].topic,
+            ", ".join(str(partition.partition) for partition in added),
+        )
 
 
 def _rebuild(table: GlobalTableSpec) -> Rebuild:

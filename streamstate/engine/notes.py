@@ -58,6 +58,15 @@ def stream_time_of(text: str) -> int:
     return _number(text, STREAM_TIME, -1)
 
 
+def is_ours(text: str) -> bool:
+    """False when something else than this application has committed the offset: a tool, or another consumer.
+
+    >>> is_ours("t=5"), is_ours("")
+    (True, False)
+    """
+    return text.startswith(STREAM_TIME)
+
+
 def partitions_at_start(text: str) -> int | None:
     """How many partitions the topic had when the group first read it; None when the text does not say.
 

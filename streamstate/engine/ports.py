@@ -53,6 +53,23 @@ class GroupMetadata:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupMember:
+    """A member of a consumer group, as the broker describes it.
+
+    Attributes:
+        member_id: unique in the group.
+        client_id: what its client calls itself.
+        host: where it connects from.
+        partitions: what it was given.
+    """
+
+    member_id: str
+    client_id: str
+    host: str
+    partitions: frozenset[TopicPartition]
+
+
+@dataclass(frozen=True, slots=True)
 class TopicInfo:
     """A topic as it exists.
 
@@ -85,6 +102,11 @@ class Retriable(PortError):
 
 class Unavailable(Retriable):
     """No broker answers."""
+
+
+class GroupTaken(Retriable):
+    """The group has members that are assigned by another protocol or strategy, and does not let this one in while they
+    are there."""
 
 
 class AbortRequired(PortError):
@@ -158,6 +180,7 @@ class Consumer(Protocol):
 
         Raises:
             OutOfRange: a position fell out of the log.
+            GroupTaken: members of another kind keep this one out; again at each attempt to get in.
             Unavailable: no broker answers (only after the adapter's own patience).
         """
         ...
@@ -331,6 +354,14 @@ class Admin(Protocol):
 
     def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
         """Delete records below these offsets."""
+        ...
+
+    def members(self, group: str) -> list[GroupMember]:
+        """Present members of a consumer group; none where there is no such group.
+
+        Raises:
+            NotAuthorized: this principal may not describe the group.
+        """
         ...
 
     def close(self) -> None: ...

@@ -35,6 +35,9 @@ class WorkerSettings:
             ``earliest`` or ``latest`` record.
         record_bytes: the largest record that the producer takes.
         compressed: the producer compresses what it sends.
+        watch_interval_ms: time between two looks at what others do to the topics and to the group.
+        member_prefix: how the client ids of the application's consumers begin; they end with a point and
+            ``topology_mark``. Empty: nobody looks who is in the group.
         lock_wait_ms: how long a task waits for a state directory that a leaving owner still holds.
     """
 
@@ -60,3 +63,5 @@ class WorkerSettings:
     lock_wait_ms: int = 5_000
     record_bytes: int = 1_000_000
     compressed: bool = False
+    watch_interval_ms: int = 5_000
+    member_prefix: str = ""

@@ -23,9 +23,11 @@ from streamstate.engine.patience import Patience
 from streamstate.engine.polled import by_partition
 from streamstate.engine.ports import (
     Admin,
+    Background,
     Clock,
     Consumer,
     Fenced,
+    GroupTaken,
     Message,
     OutOfRange,
     RestoreConsumer,
@@ -40,6 +42,7 @@ from streamstate.engine.status import Numbers, WorkerStatus
 from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.engine.topics import recounted
 from streamstate.engine.transaction import Committer, TransactionFailed
+from streamstate.engine.watch import Watch
 from streamstate.errors import ConfigError, ProcessingError
 from streamstate.operators import Calls, NoCalls, TaskInterrupted
 from streamstate.state import StateDamaged
@@ -61,6 +64,7 @@ class Worker:
         settings: of the worker.
         partition_counts: partitions of every topic the topology reads, by real name.
         consumer, admin, clock: ports.
+        background: for questions to the admin client that the loop does not wait for.
         committer: ``Transaction`` or ``AtLeastOnce``.
         restore_consumer: makes the restore consumer when it is first needed.
         open_backend: opens a task's state.
@@ -76,6 +80,7 @@ class Worker:
         *,
         consumer: Consumer,
         admin: Admin,
+        background: Background,
         clock: Clock,
         committer: Committer,
         restore_consumer: Callable[[], RestoreConsumer],
@@ -112,6 +117,7 @@ class Worker:
             for name in part.repartition_sources
         ]
         self._purger = Purger(admin, clock, repartitions, settings.purge_interval_ms)
+        self._watch = Watch(graph, settings, admin, background, clock, self.global_state.grown)
         self._buffers = Buffers(consumer, clock, settings)
         self._membership = Membership(consumer)
         self._patience = Patience(clock, settings.broker_timeout_ms)
@@ -159,6 +165,7 @@ class Worker:
             ready = self._committer.ready()
             self._limits.refresh(self._clock.now_ms())
             self.commits.proceed()
+            self._watch.look()
             self.global_state.poll()
             self._poll(ready)
             if ready:
@@ -200,6 +207,9 @@ class Worker:
             messages = self._consumer.poll(self._pace.size, timeout_ms)
         except OutOfRange as error:
             self._out_of_range(error)
+            return
+        except GroupTaken as error:
+            self._watch.kept_out(str(error))
             return
         except Fenced as error:
             raise ConfigError(
@@ -358,6 +368,7 @@ class Worker:
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """See ``RebalanceListener``."""
         self._membership.assigned()
+        self._watch.let_in()
         self._guarded(lambda: self.assignment.assigned(partitions))
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
@@ -429,6 +440,7 @@ class Worker:
             if self._started:
                 self._consumer.close()
             self._committer.close()
+            self._watch.close()
         failure_in_callback, self._callback_failure = self._callback_failure, None
         if failure_in_callback is not None:
             raise failure_in_callback

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
-from streamstate.engine.ports import NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
+from streamstate.engine.ports import GroupMember, NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
 from streamstate.kafka.errors import general, kafka_error
 from streamstate.kafka.logs import client_logger
 
@@ -150,6 +150,25 @@ class KafkaAdmin:
         futures = self._asked(lambda: self._client.delete_records(request, **self._limits()))
         for partition, future in futures.items():
             self._result(future, f"deleting records of {partition.topic!r}", KafkaError.OFFSET_OUT_OF_RANGE)
+
+    def members(self, group: str) -> list[GroupMember]:
+        """See the port."""
+        futures = self._asked(lambda: self._client.describe_consumer_groups([group], **self._limits()))
+        described = self._result(futures[group], f"describing group {group!r}", KafkaError.GROUP_ID_NOT_FOUND)
+        if described is None:
+            return []
+        return [
+            GroupMember(
+                member.member_id,
+                member.client_id,
+                member.host.removeprefix("/"),
+                frozenset(
+                    TopicPartition(partition.topic, partition.partition)
+                    for partition in (member.assignment.topic_partitions if member.assignment else ())
+                ),
+            )
+            for member in described.members
+        ]
 
     def delete_group(self, group: str) -> None:
         """Delete a consumer group with its offsets; a missing one is ignored.

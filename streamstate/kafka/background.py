@@ -36,9 +36,14 @@ class ThreadJob:
 
 
 class ThreadBackground:
-    """See ``streamstate.engine.ports.Background``. One thread, started with the first job."""
+    """See ``streamstate.engine.ports.Background``. One thread, started with the first job.
 
-    def __init__(self) -> None:
+    Args:
+        name: of the thread.
+    """
+
+    def __init__(self, name: str = "streamstate commits") -> None:
+        self._name = name
         self._jobs: SimpleQueue[ThreadJob | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -46,7 +51,7 @@ class ThreadBackground:
         """See the port."""
         if self._thread is None:
             # A daemon: a call that never returns must not keep a process that wants to end.
-            self._thread = threading.Thread(target=self._run, name="streamstate commits", daemon=True)
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
         job = ThreadJob(work)
         self._jobs.put(job)

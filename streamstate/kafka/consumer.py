@@ -13,6 +13,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from streamstate.engine.ports import (
     Fenced,
     GroupMetadata,
+    GroupTaken,
     Message,
     OutOfRange,
     Position,
@@ -386,6 +387,8 @@ def _event(error: KafkaError, message: Any) -> Exception | None:
     if code in (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT):
         log.info("the client has lost its brokers and keeps trying: %s", text(error))
         return None
+    if code == KafkaError.INCONSISTENT_GROUP_PROTOCOL:
+        return GroupTaken(text(error))
     if code == KafkaError._MAX_POLL_EXCEEDED:
         log.warning("a batch took longer than max.poll.interval.ms; the group takes this member's partitions away")
         return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.ports import NewTopic, TopicInfo, TopicPartition
+from streamstate.engine.ports import GroupMember, NewTopic, TopicInfo, TopicPartition
 from streamstate.testing.broker import MemoryBroker
 from streamstate.testing.client import Client, port
 from streamstate.testing.clock import ManualClock
@@ -81,6 +81,12 @@ class MemoryAdmin(Client):
         """
         self.broker.require()
         self.broker.delete_records(before)
+
+    @port
+    def members(self, group: str) -> list[GroupMember]:
+        """See the port."""
+        self.broker.require()
+        return self.broker.members(group)
 
     @port
     def close(self) -> None:

@@ -159,6 +159,7 @@ class MemoryApplication:
             self.topics.partition_counts,
             consumer=consumer,
             admin=MemoryAdmin(self.broker, client_id=name),
+            background=MemoryBackground(),
             clock=self.clock,
             committer=committer,
             restore_consumer=lambda: MemoryRestoreConsumer(self.broker, client_id=name),

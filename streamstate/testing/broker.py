@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from streamstate.engine.ports import Clock, OutOfRange, Position, TopicPartition, Unavailable
+from streamstate.engine.ports import Clock, GroupMember, GroupTaken, OutOfRange, Position, TopicPartition, Unavailable
 from streamstate.partitioning import partition_for
 from streamstate.testing.assignors import Assignor, range_assignor, sticky_assignor
 from streamstate.testing.clock import ManualClock
@@ -247,6 +247,16 @@ class MemoryBroker:
         """Positions the group has committed; pending ones are not among them."""
         return dict(self._groups[group].offsets) if group in self._groups else {}
 
+    def members(self, group: str) -> list[GroupMember]:
+        """Present members of the group, none where nobody has used it yet."""
+        if group not in self._groups:
+            return []
+        found, given = self._groups[group], self._groups[group].assignment()
+        return [
+            GroupMember(member_id, member.client_id, "memory", frozenset(given[member_id]))
+            for member_id, member in found.members.items()
+        ]
+
     def expel(self, client_id: str) -> None:
         """Drop the client's memberships, as if its session had run out."""
         for group in self._groups.values():
@@ -380,7 +390,7 @@ class MemoryBroker:
         """The group, made where it is new; its protocol changes only while it is empty.
 
         Raises:
-            ValueError: members use another protocol.
+            GroupTaken: members use another protocol.
         """
         group = self._groups.get(name)
         if group is None:
@@ -388,7 +398,7 @@ class MemoryBroker:
             self._groups[name] = group
         elif protocol is not None and protocol != group.protocol:
             if group.members:
-                raise ValueError(f"group {name!r} uses the protocol {group.protocol!r}, not {protocol!r}")
+                raise GroupTaken(f"group {name!r} uses the protocol {group.protocol!r}, not {protocol!r}")
             group.protocol = protocol
             group.assignor = self.assignors[protocol]
         return group

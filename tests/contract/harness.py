@@ -48,6 +48,10 @@ class Side(Protocol):
         """
         ...
 
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        """Let a topic have so many."""
+        ...
+
     def unique(self, word: str) -> str:
         """A name nobody used yet."""
         ...

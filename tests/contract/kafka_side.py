@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar, cast
 
+from confluent_kafka.admin import AdminClient, NewPartitions
+
 from streamstate.engine.ports import Admin, Consumer, Producer, RestoreConsumer
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer
 from tests.contract.harness import SESSION_MS
@@ -48,7 +50,8 @@ class KafkaSide:
         return self._kept(KafkaRestoreConsumer(self._properties, self.unique("restore")))
 
     def producer(self, transactional_id: str | None = None, *, timeout_ms: int = 60_000) -> Producer:
-        return self._kept(KafkaProducer(self._properties, transactional_id, timeout_ms))
+        properties = {**self._properties, "topic.metadata.refresh.interval.ms": 1_000}
+        return self._kept(KafkaProducer(properties, transactional_id, timeout_ms))
 
     def admin(self) -> Admin:
         return self._admin
@@ -61,6 +64,11 @@ class KafkaSide:
         while not condition():
             if time.monotonic() > deadline:
                 raise AssertionError(f"waited {PATIENCE_S:.0f} s in vain for {what}")
+
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        client = AdminClient(self._properties)
+        for future in client.create_partitions([NewPartitions(topic, partitions)]).values():
+            future.result(PATIENCE_S)
 
     def unique(self, word: str) -> str:
         return f"{word}-{uuid.uuid4().hex[:12]}"

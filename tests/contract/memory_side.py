@@ -61,6 +61,9 @@ class MemorySide:
             self.clock.advance(STEP_MS)
         raise AssertionError(f"waited in vain for {what}")
 
+    def add_partitions(self, topic: str, partitions: int) -> None:
+        self.broker.add_partitions(topic, partitions)
+
     def unique(self, word: str) -> str:
         self._names += 1
         return f"{word}-{self._names}"

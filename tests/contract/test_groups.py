@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from streamstate.engine.ports import Fenced, OutOfRange, Position, TopicPartition
+from streamstate.engine.ports import Fenced, GroupTaken, OutOfRange, Position, TopicPartition
+from streamstate.partitioning import partition_for
 from tests.contract.harness import (
     CALL_MS,
     PROTOCOLS,
@@ -363,3 +364,87 @@ def test_a_topic_that_appears_later_is_assigned(side: Side, protocol: str) -> No
     member.consumer.subscribe([present, later], member)
     poll_until(side, [member], lambda: len(member.assigned) == 2, "the new topic")
     assert {partition.topic for partition in member.assigned} == {present, later}
+
+
+# Who is in the group
+
+
+def test_members_are_described_with_what_they_hold(side: Side) -> None:
+    topic, group = new_topic(side, 2), side.unique("group")
+    assert side.admin().members(group) == []
+    first = Member(side, side.consumer(group), [topic])
+    poll_until(side, [first], lambda: len(first.assigned) == 2, "the assignment")
+    [described] = side.admin().members(group)
+    assert described.partitions == partitions_of(topic, 2)
+    assert described.client_id
+    assert described.host
+    assert described.member_id == first.consumer.group_metadata().member_id
+    second = Member(side, side.consumer(group), [topic])
+    both = [first, second]
+    poll_until(side, both, lambda: len(first.assigned) == len(second.assigned) == 1, "the rebalance")
+
+    def told() -> bool:
+        found = {member.member_id: member.partitions for member in side.admin().members(group)}
+        return found == {member.consumer.group_metadata().member_id: member.assigned for member in both}
+
+    poll_until(side, both, told, "both")
+    second.close()
+    poll_until(side, [first], lambda: len(side.admin().members(group)) == 1, "the leave")
+
+
+def test_members_of_another_strategy_keep_one_out_until_they_leave(side: Side) -> None:
+    topic, group = new_topic(side, 2), side.unique("group")
+    first = Member(side, side.consumer(group, "eager"), [topic])
+    poll_until(side, [first], lambda: len(first.assigned) == 2, "the assignment")
+    second = Member(side, side.consumer(group, "cooperative"), [topic])
+    refusals = 0
+
+    def refused_twice() -> bool:
+        nonlocal refusals
+        first.poll()
+        try:
+            second.poll()
+        except GroupTaken:
+            refusals += 1
+        return refusals == 2
+
+    side.until(refused_twice, "the refusal, more than once")
+    assert second.assigned == set()
+    assert len(first.assigned) == 2
+    first.close()
+
+    def let_in() -> bool:
+        try:
+            second.poll()
+        except GroupTaken:
+            return False
+        return len(second.assigned) == 2
+
+    side.until(let_in, "its place")
+
+
+@every_protocol
+def test_partitions_that_are_added_are_assigned(side: Side, protocol: str) -> None:
+    topic, group = new_topic(side, 1), side.unique("group")
+    member = Member(side, side.consumer(group, protocol), [topic])
+    poll_until(side, [member], lambda: member.assigned == partitions_of(topic, 1), "the assignment")
+    side.add_partitions(topic, 3)
+    poll_until(side, [member], lambda: member.assigned == partitions_of(topic, 3), "the new partitions")
+    put(side, topic, [b"new"], partition=2)
+    assert read_until(side, member, 1) == [b"new"]
+
+
+def test_a_producer_goes_by_the_new_count(side: Side) -> None:
+    """As Java's: murmur2 of the key over the partitions there are, once the client has heard of them."""
+    topic = new_topic(side, 1)
+    producer = side.producer()
+    key = next(b"k%d" % number for number in range(100) if partition_for(b"k%d" % number, 3) == 2)
+    side.add_partitions(topic, 3)
+    at = TopicPartition(topic, 2)
+
+    def step() -> bool:
+        producer.send([(topic, b"v", key, -1, None, None, None)])
+        producer.flush(CALL_MS)
+        return side.admin().log_ends([at]).get(at, 0) > 0
+
+    side.until(step, "a record in the new partition")

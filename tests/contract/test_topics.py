@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamstate.engine.ports import NewTopic, OutOfRange, TopicPartition
+from streamstate.engine.ports import NewTopic, OutOfRange, TopicPartition, Unavailable
 from tests.contract.harness import (
     Side,
     commit,
@@ -158,3 +158,32 @@ def test_restoring_many_transactions(side: Side) -> None:
     records = restored(side, at)
     assert values(records) == [b"%d" % number for number in range(20)]
     assert offsets(records) == [2 * number for number in range(20)]
+
+
+def test_restoring_a_partition_that_was_added_meanwhile(side: Side) -> None:
+    topic = new_topic(side, 1)
+    first, second = TopicPartition(topic, 0), TopicPartition(topic, 1)
+    put(side, topic, [b"a"])
+    consumer = side.restore_consumer()
+    consumer.assign({first: 0})
+    given: list[bytes | None] = []
+
+    def read(count: int) -> None:
+        def step() -> bool:
+            try:
+                given.extend(record.value() for record in consumer.poll(10, side.poll_ms))
+            except Unavailable:
+                return False  # The client has not heard of it yet.
+            return len(given) >= count
+
+        side.until(step, f"{count} records")
+
+    read(1)
+    side.add_partitions(topic, 2)
+    admin = side.admin()
+    side.until(lambda: second in admin.log_ends([second]), "the new partition")
+    put(side, topic, [b"b"], partition=1)
+    consumer.assign({first: 1, second: 0})
+    read(2)
+    assert given == [b"a", b"b"]
+    assert consumer.positions() == {first: 1, second: 1}

@@ -12,6 +12,7 @@ from streamstate.engine.ports import (
     AbortRequired,
     Fenced,
     GroupMetadata,
+    GroupTaken,
     OutOfRange,
     Output,
     Position,
@@ -703,7 +704,7 @@ def test_another_protocol_has_to_wait(broker: MemoryBroker) -> None:
     consumer, _ = member_of(broker, protocol="eager")
     consumer.poll(1, 0)
     other, _ = member_of(broker, "b", protocol="broker")
-    with pytest.raises(ValueError, match="uses the protocol 'eager'"):
+    with pytest.raises(GroupTaken, match="uses the protocol 'eager'"):
         other.poll(1, 0)
     consumer.close()
     other.poll(1, 0)
