@@ -162,12 +162,22 @@ def timed_word_count(lines: str, counts: str, action: Any = "fail", dead: str | 
     return topology
 
 
-def upper(lines: str, out: str, action: Any = "fail", dead: str | None = None) -> Topology:
+def upper(lines: str, out: str, action: Any = "fail", dead: str | None = None, reset: Any = "earliest") -> Topology:
     """No state at all."""
     policy: ErrorPolicy = dead_letter(dead) if dead is not None else ErrorPolicy(action)
     topology = Topology("upper")
-    source = topology.stream(lines, value=serde.string(), on_error=policy)
+    source = topology.stream(lines, value=serde.string(), on_error=policy, reset=reset)
     source.map_values(str.upper).to(out, value=serde.string())
+    return topology
+
+
+def looked_up(lines: str, names: str, out: str) -> Topology:
+    """Each line beside the row of a global table that it names."""
+    topology = Topology("looked-up")
+    rows = topology.global_table(names, key=serde.string(), value=serde.string())
+    stream = topology.stream(lines, value=serde.string())
+    joined = stream.left_join(rows, lambda line, row: f"{line}={row}", on=lambda key, line: line)
+    joined.to(out, value=serde.string())
     return topology
 
 
