@@ -216,17 +216,20 @@ def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[G
     return replace(graph, stores=decided), kept_ms
 
 
-def refused_settings(topics: Iterable[InternalTopic], admin: Admin) -> list[str]:
+def refused_settings(topics: Iterable[InternalTopic], admin: Admin, *, at_start: bool = True) -> list[str]:
     """What internal topics that exist are set to that loses data, each with the command that mends it.
 
     Args:
         topics: those that exist.
         admin: the cluster.
+        at_start: warn also of what cannot be told, and of what may lose data only together with brokers that fail.
     """
     kinds = {topic.name: topic.kind for topic in topics}
     configs = admin.config(list(kinds)) if kinds else {}
     hidden = sorted(set(kinds) - set(configs))
-    if hidden:
+    if at_start:
+        _say_unclean(configs)
+    if hidden and at_start:
         log.warning(
             "the settings of topics %s cannot be read, so that nobody sees whether they lose data: allow this "
             "principal DESCRIBE_CONFIGS on them",
@@ -249,14 +252,18 @@ def _refused(name: str, kind: str, config: Mapping[str, str]) -> Iterator[str]:
             "delete.retention.ms",
             str(TOMBSTONES_KEPT_MS),
         )
-    if config.get("unclean.leader.election.enable") == "true":
-        log.warning(
-            "internal topic %r has unclean.leader.election.enable=true: after a failure of brokers it may lose what is "
-            "committed. Set it to false: kafka-configs.sh --alter --entity-type topics --entity-name %s --add-config "
-            "unclean.leader.election.enable=false",
-            name,
-            name,
-        )
+
+
+def _say_unclean(configs: Mapping[str, Mapping[str, str]]) -> None:
+    for name, config in configs.items():
+        if config.get("unclean.leader.election.enable") == "true":
+            log.warning(
+                "internal topic %r has unclean.leader.election.enable=true: after a failure of brokers it may lose "
+                "what is committed. Set it to false: kafka-configs.sh --alter --entity-type topics --entity-name %s "
+                "--add-config unclean.leader.election.enable=false",
+                name,
+                name,
+            )
 
 
 def _to_mend(what: str, name: str, setting: str, wanted: str) -> str:

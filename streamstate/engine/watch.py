@@ -183,7 +183,8 @@ class Watch:
         if len(counts) == len(self._sources):
             internal = plan_topics(self._graph, self._group, counts).internal
             found = self._admin.topics([topic.name for topic in internal])
-            seen.refused = refused_settings([topic for topic in internal if topic.name in found], self._admin)
+            existing = [topic for topic in internal if topic.name in found]
+            seen.refused = refused_settings(existing, self._admin, at_start=False)
 
     # -- what it means -------------------------------------------------------------------------------------
 
