@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.beginnings import Beginnings, beginning, say_foreign
+from streamstate.engine.beginnings import Beginnings, beginning, reflected, say_foreign
 from streamstate.engine.notes import changelog_marks, is_ours, made_anew, stream_time_of
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
@@ -234,14 +234,14 @@ class Assignment:
         logs = {log.topic for task in ready for log in (*task.inputs, *task.restored_from().values())}
         topic_ids = {name: info.topic_id for name, info in self._admin.topics(logs).items()}
         for task in ready:
-            applied = _applied(task, topic_ids)
+            applied, anew = reflected(task, topic_ids, committed)
             notes = [position.metadata for p in task.inputs if (position := committed.get(p)) is not None]
             for partition, input_ in task.inputs.items():
                 position = committed.get(partition)
                 if position is None:
                     input_.committed = None
                     # Decided once: after a roll-back "latest" is still where it was.
-                    if input_.origin is None:
+                    if input_.origin is None or partition.topic in anew:
                         input_.origin = beginning(input_, starts[partition], ends[partition])
                     input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
                     _refuse_behind(task, partition, None, applied.get(partition))
@@ -366,20 +366,6 @@ class Assignment:
             task.phase = Phase.CREATED
             return
         task.run()
-
-
-def _applied(task: Task, topic_ids: Mapping[str, str]) -> dict[tuple[str, int], int]:
-    """Offset up to which local state reflects each input; without those of inputs that were created again."""
-    assert task.backend is not None, "initialised before it was opened"
-    facts, present = task.backend.facts(), {}
-    for partition in task.inputs:
-        fact, topic_id = f"input_id:{partition.topic}", topic_ids.get(partition.topic, "")
-        if topic_id and facts.get(fact) != topic_id:
-            present[fact] = topic_id
-    if present:
-        task.backend.note(present)
-    anew = {fact for fact in present if fact in facts}
-    return {input_: offset for input_, offset in task.backend.offsets().items() if f"input_id:{input_[0]}" not in anew}
 
 
 def _refuse_behind(task: Task, partition: TopicPartition, committed: int | None, applied: int | None) -> None:

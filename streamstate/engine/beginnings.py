@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from streamstate.engine.inputs import Input
 from streamstate.engine.notes import partitions_at_start
 from streamstate.engine.ports import Consumer, Position, TopicPartition
+from streamstate.engine.task import INPUT_ID, Task
 from streamstate.errors import OffsetOutOfRange
 
 log = logging.getLogger("streamstate.assignment")
@@ -113,11 +114,9 @@ def beginning(input_: Input, start: int, end: int) -> int:
         return start
     if input_.at_start is not None and number >= input_.at_start:
         log.info(
-            "topic %r, partition %d, has come since the group first read the topic, which had %d partitions then: it "
-            "is read from its beginning",
+            "topic %r, partition %d, was not there when the group first read the topic: it is read from its beginning",
             topic,
             number,
-            input_.at_start,
         )
         return start
     if input_.entry.reset == "error":
@@ -126,6 +125,41 @@ def beginning(input_: Input, start: int, end: int) -> int:
             f"reset='error'; use reset='earliest' or reset='latest'"
         )
     return end
+
+
+def reflected(
+    task: Task, topic_ids: Mapping[str, str], committed: Committed
+) -> tuple[dict[tuple[str, int], int], set[str]]:
+    """Up to which offset local state reflects each input, and the topics that were created again since it was made.
+
+    Nothing of those is reflected, and no partition of theirs was there when the group first read the topic: ``latest``
+    begins at their beginning. Their new ids are kept with the first commit, so that a crash before it leaves the next
+    start where this one was.
+
+    Args:
+        task: opened.
+        topic_ids: of its inputs, where they are known.
+        committed: positions of its inputs.
+    """
+    assert task.backend is not None, "initialised before it was opened"
+    facts, present = task.backend.facts(), {}
+    anew: set[str] = set()
+    for partition, input_ in task.inputs.items():
+        fact, topic_id = f"{INPUT_ID}{partition.topic}", topic_ids.get(partition.topic, "")
+        if not topic_id or facts.get(fact) == topic_id:
+            continue
+        if fact in facts:
+            anew.add(partition.topic)
+        if fact in facts and committed.get(partition) is None:
+            task.ids_to_note[fact] = topic_id
+            if input_.entry is not None and input_.entry.reset != "earliest":
+                input_.at_start = 0
+        else:
+            present[fact] = topic_id
+    if present:
+        task.backend.note(present)
+    applied = {input_: offset for input_, offset in task.backend.offsets().items() if input_[0] not in anew}
+    return applied, anew
 
 
 def say_foreign(partition: TopicPartition, committed: int, applied: int | None) -> None:

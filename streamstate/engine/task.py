@@ -37,6 +37,7 @@ from streamstate.topology.specs import Graph, SubTopology
 log = logging.getLogger("streamstate.task")
 
 PORTION = 1_000  # outputs of a commit that are sent at once
+INPUT_ID = "input_id:"  # beginning of the facts that say which topic an input was
 DEFAULT_CACHE_BYTES = 1 << 20  # of a store, until the worker shares its budget out
 
 
@@ -94,6 +95,8 @@ class Task:
         self.subtopology = subtopology
         self.lock_wait_since_ms: int | None = None
         self.changelog_marks = ""
+        # Of inputs that were created again: facts to keep once the first offsets of the new topic are committed.
+        self.ids_to_note: dict[str, str] = {}
         self.processed = 0
         self.uncommitted = 0
         self._graph = graph
@@ -455,11 +458,19 @@ class Task:
                     if store.segments is not None and store.segments.bound
                 },
             )
+        if self.ids_to_note:
+            self._note_ids({f"{INPUT_ID}{partition.topic}" for partition in offsets})
         self.uncommitted -= records
         for store in self.stores.values():
             store.committed()
         for partition, position in offsets.items():
             self.inputs[partition].committed = position.offset
+
+    def _note_ids(self, facts: set[str]) -> None:
+        assert self.backend is not None, "committed after it was closed"
+        due = {fact: topic_id for fact, topic_id in self.ids_to_note.items() if fact in facts}
+        self.backend.note(due)
+        self.ids_to_note = {fact: topic_id for fact, topic_id in self.ids_to_note.items() if fact not in due}
 
     @property
     def staged_bytes(self) -> int:

@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from streamstate import OffsetOutOfRange, Topology
+from streamstate import OffsetOutOfRange, Topology, serde
 from streamstate.engine.notes import MOST_MARKS, changelog_marks, note
 from streamstate.engine.ports import Position, TopicPartition
 from tests.unit.application_support import GROUP, Run
@@ -196,3 +196,74 @@ def test_the_note_fits_what_brokers_take() -> None:
     """``offset.metadata.max.bytes`` is 4,096 by default."""
     marks = changelog_marks({f"store-{number}": str(number) for number in range(MOST_MARKS + 1)})
     assert len(note((1 << 63) - 1, marks, 1_000_000)) <= 4_096
+
+
+# A topic that is created again
+
+
+@pytest.mark.parametrize("down", [False, True])
+def test_a_topic_that_is_created_again_is_read_from_its_beginning(down: bool) -> None:
+    """None of its partitions was there when the group first read it."""
+    run = Run(copying(), {"in": 2, "out": 1})
+    run.send(BEFORE)
+    run.ticks()
+    run.send(OLD)
+    run.until(lambda: values(run) == [OLD])
+    if down:
+        run.workers.pop("w").close()
+    run.broker.delete_topic("in")
+    run.broker.create_topic("in", 2)
+    for partition in range(2):
+        run.send(AT_ONCE, partition=partition)
+    run.until(lambda: values(run) == [OLD, AT_ONCE, AT_ONCE])
+    run.ticks()
+    # A partition whose position fits the new log goes on without a start; the least number counts.
+    assert "n=0" in {note_of(run, number).partition(";")[2] for number in range(2)}
+
+
+def counted(reset: Literal["earliest", "latest"]) -> Topology:
+    topology = Topology("t")
+    text = serde.string()
+    counts = topology.stream("in", key=text, value=text, reset=reset).group_by_key().count(store="counts")
+    counts.to_stream().to("out", value=serde.long())
+    return topology
+
+
+def played_again(reset: Literal["earliest", "latest"], crash_at: int | None) -> tuple[list[bytes | None], int]:
+    """An input that is created again between two starts; killed at one call of the second."""
+    run = Run(counted(reset), {"in": 1, "out": 1})
+    run.ticks()
+    run.send(b"1", b"2")
+    run.until(lambda: len(run.out()) == 2)
+    run.workers.pop("w").close()
+    run.broker.delete_topic("in")
+    run.broker.create_topic("in", 1)
+    run.send(b"3")
+    calls = 0
+
+    def on_call(actor: str, call: str, phase: str) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == crash_at:
+            raise Crash
+
+    run.start()
+    run.broker.on_call = on_call
+    for _ in range(40):
+        try:
+            run.ticks(1)
+        except Crash:
+            crash(run)
+            run.start()
+    run.broker.on_call = None
+    run.send(b"4")
+    run.ticks(8)
+    return [value and value[-1:] for value in values(run)], calls
+
+
+@pytest.mark.parametrize("reset", ["earliest", "latest"])
+def test_a_crash_after_it_was_created_again_neither_refuses_nor_skips(reset: Literal["earliest", "latest"]) -> None:
+    right, calls = played_again(reset, None)
+    assert right == [b"\1", b"\2", b"\3", b"\4"]
+    for number in range(1, calls + 1):
+        assert played_again(reset, number)[0] == right, number
