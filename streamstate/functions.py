@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from streamstate.errors import TopologyError
 
-__all__ = ["checked_function", "checked_instance", "checked_supplier", "takes_key"]
+__all__ = ["checked_function", "checked_instance", "checked_supplier", "refuse_shared", "takes_key"]
 
 # ``plain`` returns its result, ``iterable`` may also yield it, ``coroutine`` returns what can be awaited.
 Kind = Literal["plain", "iterable", "coroutine"]
@@ -218,3 +218,34 @@ def _shown(function: Any) -> str:
 
 def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def refuse_shared(initializer: Callable[[], object], where: str) -> None:
+    """Refuse an initializer that gives every key the same object, when that object can change in place: what an
+    aggregator adds for one key would be in the aggregates of others. It is called twice.
+
+    Args:
+        initializer: makes the aggregate of a key before its first record.
+        where: the operator.
+
+    Raises:
+        TopologyError: it does.
+
+    >>> refuse_shared(list, "aggregate after 'in'")
+    >>> refuse_shared(lambda: 0, "aggregate after 'in'")
+    >>> one = []
+    >>> refuse_shared(lambda: one, "aggregate after 'in'")
+    Traceback (most recent call last):
+    streamstate.errors.TopologyError: aggregate after 'in': its initializer gives every key the same list...
+    """
+    try:
+        first, second = initializer(), initializer()
+    except Exception:  # noqa: BLE001
+        # Whether it fails for a record too is for the error policy to decide.
+        return
+    if first is second and type(first).__hash__ is None:
+        kind = type(first).__name__
+        raise TopologyError(
+            f"{where}: its initializer gives every key the same {kind}, so that what is added for one key would show "
+            f"in others: make a new one at each call, such as lambda: {kind}()"
+        )

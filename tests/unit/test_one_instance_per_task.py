@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gc
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from streamstate import Processor, Topology, TopologyError, ValueTransformer, serde, stores
+from streamstate import Processor, Topology, TopologyError, ValueTransformer, serde, stores, windows
 from streamstate.testing import TopologyTestDriver
 from tests.unit.application_support import Run
 
@@ -103,3 +104,51 @@ def test_instances_are_not_kept_alive() -> None:
             pass
     gc.collect()
     assert len(given._given) == before
+
+
+# The same of initializers: one for each key
+
+
+def appended(key: str, value: str, aggregate: list[str]) -> list[str]:
+    aggregate.append(value)
+    return aggregate
+
+
+def grouped() -> Any:
+    return Topology("t").stream("in", key=TEXT, value=TEXT).group_by_key()
+
+
+ONE: list[str] = []
+SHARED = {
+    "aggregate": lambda: grouped().aggregate(lambda: ONE, appended, value=serde.json()),
+    "windowed": lambda: (
+        grouped()
+        .windowed_by(windows.tumbling(timedelta(minutes=1)))
+        .aggregate(lambda: ONE, appended, value=serde.json())
+    ),
+    "cogrouped": lambda: grouped().cogroup(appended).aggregate(lambda: ONE, value=serde.json()),
+    "table": lambda: (
+        Topology("t")
+        .table("in", key=TEXT, value=TEXT)
+        .group_by(lambda key, value: (value, value), key=TEXT, value=TEXT)
+        .aggregate(lambda: ONE, appended, appended, value=serde.json())
+    ),
+}
+
+
+@pytest.mark.parametrize("where", SHARED)
+def test_an_initializer_that_gives_every_key_one_list_is_refused(where: str) -> None:
+    with pytest.raises(TopologyError, match=r"initializer gives every key the same list.*lambda: list\(\)"):
+        SHARED[where]()
+
+
+def test_what_cannot_change_may_be_shared() -> None:
+    for shared in (0, "", (), frozenset(), None):
+        grouped().aggregate(lambda shared=shared: shared, lambda key, value, state: state, value=serde.json())
+
+
+def test_an_initializer_that_fails_is_left_to_the_error_policy() -> None:
+    def fails() -> list[str]:
+        raise RuntimeError("not now")
+
+    grouped().aggregate(fails, appended, value=serde.json())
