@@ -50,8 +50,13 @@ def _exact(items: Iterable[Any]) -> bool:
             if item - item != 0.0:
                 return False
         elif kind is list:
-            if not _exact(item):
-                return False
+            # Most lists in states hold one or two such values: looked at here, without a call.
+            for inner in item:
+                kind = type(inner)
+                if kind not in AS_THEY_ARE and (kind is not float or inner - inner != 0.0):
+                    if not _exact(item):
+                        return False
+                    break
         elif kind is dict:
             if (len(item) == 1 and (BYTES in item or TYPE in item)) or not _exact(item.values()):
                 return False
@@ -134,7 +139,8 @@ def decode(data: bytes) -> Any:
         ValueError: it is no JSON, or holds a tag of a later version.
     """
     value = orjson.loads(data)
-    if data.find(b'{"') >= 0 and (data.find(TYPE_MARK) >= 0 or data.find(BYTES_MARK) >= 0):
+    # Where nothing is found, ``partition`` costs less than ``find``.
+    if data.partition(b"{")[1] and (data.find(TYPE_MARK) >= 0 or data.find(BYTES_MARK) >= 0):
         return _read(value)
     return value
 
