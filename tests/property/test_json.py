@@ -53,6 +53,7 @@ def compact(value: Any) -> bytes:
 @example(-(2**63) - 1)
 @example([2**64 - 1, -(2**63), 10**18])
 @example({"00000000000000000000": 1, "x": "-0000000000000000000"})
+@example({"x": "1" * 5_000, "1" * 5_000: 2**64})
 def test_what_is_written_is_read(value: Any) -> None:
     assert typed(JSON.deserialize(JSON.serialize(value))) == typed(value)
     assert JSON.deserialize(SORTED.serialize(value)) == value
