@@ -47,10 +47,10 @@ def _sink(made: Compilation, node: specs.Node, spec: specs.Sink) -> None:
     if isinstance(spec.topic, str):
         topic = repartition_topic(made.context.application_id, spec.topic) if spec.internal else spec.topic
     measured = made.undo is not None
-    sink = stateless.sink(node.name, spec, topic, made.context, measured=measured)
-    if spec.internal and spec.partition_of is None and not takes_null_keys(made.graph, node.name):
-        sink = stateless.keyed_only(sink, made.context)
-    made.streams[node.name] = sink
+    keys_only = spec.internal and not takes_null_keys(made.graph, node.name)
+    made.streams[node.name] = stateless.sink(
+        node.name, spec, topic, made.context, measured=measured, keys_only=keys_only
+    )
 
 
 def _single(operator: Callable[[str, Any, Forward], Forward]) -> CompileFunction:

@@ -238,32 +238,21 @@ def _measured(name: str, context: TaskContext) -> Callable[[Output], None]:
     return append
 
 
-def keyed_only(sink: Forward, context: TaskContext) -> Forward:
-    """Leaves out and counts what has no key, before a sink to a repartition topic."""
-    serialize_key, encoded_sink = sink.keyed  # type: ignore[attr-defined]
-
-    def run(key: Any, value: Any, timestamp: int) -> None:
-        if key is None:
-            context.dropped += 1
-        else:
-            sink(key, value, timestamp)
-
-    def keyed(encoded_key: bytes | None, value: Any, timestamp: int) -> None:
-        if encoded_key is None:
-            context.dropped += 1
-        else:
-            encoded_sink(encoded_key, value, timestamp)
-
-    run.keyed = (serialize_key, keyed)  # type: ignore[attr-defined]
-    return run
-
-
-def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *, measured: bool = False) -> Forward:
+def sink(
+    name: str,
+    spec: specs.Sink,
+    topic: str | None,
+    context: TaskContext,
+    *,
+    measured: bool = False,
+    keys_only: bool = False,
+) -> Forward:
     """Append to the task's outputs.
 
     Args:
         topic: the real name, or None when the spec's function gives it.
         measured: a record that is too large for its topic fails here.
+        keys_only: a record with a null key is left out and counted.
     """
     serialize_key, serialize_value = spec.key.serialize, spec.value.serialize
     append = _measured(name, context) if measured else context.outputs.append
@@ -312,7 +301,13 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
 
     def static(key: Any, value: Any, timestamp: int) -> None:
         try:
-            encoded_key = None if key is None else serialize_key(key)
+            if key is not None:
+                encoded_key = serialize_key(key)
+            elif keys_only:
+                context.dropped += 1
+                return
+            else:
+                encoded_key = None
             encoded = None if value is None else serialize_value(value)
         except Exception as error:
             raise not_encoded(name, doing, (spec.key, key), (spec.value, value)) from error
@@ -321,7 +316,10 @@ def sink(name: str, spec: specs.Sink, topic: str | None, context: TaskContext, *
         record = context.record
         append((topic, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 
-    def keyed(encoded_key: bytes, value: Any, timestamp: int) -> None:
+    def keyed(encoded_key: bytes | None, value: Any, timestamp: int) -> None:
+        if encoded_key is None and keys_only:
+            context.dropped += 1
+            return
         try:
             encoded = None if value is None else serialize_value(value)
         except Exception as error:
