@@ -159,14 +159,11 @@ class GlobalState:
         ]
         if not added:
             return
-        assert self._backend is not None, "read before it was opened"
+        # Until the first of their records is applied they have no position: a start in between finds them again.
         starts, ends = self._admin.log_starts(added), self._admin.log_ends(added)
         added = [partition for partition in added if partition in starts and partition in ends]
         for topic, name in self._store_of.items():
-            mine = [partition for partition in added if partition.topic == topic]
-            _say_grown(name, mine)
-            offsets = {(p.topic, p.partition): starts[p] for p in mine}
-            self._backend.apply({}, {name: 0} if mine else {}, offsets, current=self.complete)
+            _say_grown(name, [partition for partition in added if partition.topic == topic])
         self._consumer.assign({**self._consumer.positions(), **{p: starts[p] for p in added}})
         self._targets.update({partition: ends[partition] for partition in added})
 

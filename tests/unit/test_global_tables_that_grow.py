@@ -40,7 +40,7 @@ def test_partitions_that_are_added_are_read_from_their_beginning(caplog: pytest.
     assert sorted(answers(run)) == ["a+1", "b+at once", "c+later"]
 
 
-def test_those_that_were_added_while_it_was_down_too() -> None:
+def test_those_that_were_added_while_it_was_down_too(caplog: pytest.LogCaptureFixture) -> None:
     """The rows that are there stay, and are not read again: those that are newer come behind them."""
     run = Run(topology(), TOPICS)
     for _ in range(3):
@@ -50,7 +50,9 @@ def test_those_that_were_added_while_it_was_down_too() -> None:
     run.broker.add_partitions("names", 4)
     put(run, "moved", "new", NEW)
     run.start()
-    run.ticks(8)
+    with caplog.at_level(logging.WARNING, "streamstate"):
+        run.ticks(8)
+    assert "topic 'names' has got partitions 3, which are read from their beginning" in caplog.text
     ask(run, "moved")
     run.ticks(4)
     assert answers(run) == ["moved+new"]
