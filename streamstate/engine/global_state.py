@@ -116,7 +116,7 @@ class GlobalState:
                 # What has come since is read from its beginning, behind the rows that are there.
                 added = [partition for partition, position in positions.items() if position is None]
                 positions.update({partition: starts[partition] for partition in added})
-                _say_grown(name, added)
+                self._note_grown(name, added, starts)
             usable = (
                 name in filled
                 and facts.get(fact, "") == topic_id
@@ -159,13 +159,28 @@ class GlobalState:
         ]
         if not added:
             return
-        # Until the first of their records is applied they have no position: a start in between finds them again.
         starts, ends = self._admin.log_starts(added), self._admin.log_ends(added)
         added = [partition for partition in added if partition in starts and partition in ends]
         for topic, name in self._store_of.items():
-            _say_grown(name, [partition for partition in added if partition.topic == topic])
+            self._note_grown(name, [partition for partition in added if partition.topic == topic], starts)
         self._consumer.assign({**self._consumer.positions(), **{p: starts[p] for p in added}})
         self._targets.update({partition: ends[partition] for partition in added})
+
+    def _note_grown(self, name: str, added: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]) -> None:
+        if not added:
+            return
+        assert self._backend is not None, "read before it was opened"
+        # Also of those that stay empty: they are new once.
+        offsets = {(partition.topic, partition.partition): starts[partition] for partition in added}
+        self._backend.apply({}, {}, offsets, current=self.complete)
+        log.warning(
+            "global table %r: topic %r has got partitions %s, which are read from their beginning. Keys that have "
+            "moved there have rows in two partitions, and a copy that is read anew may take either: write the rows to "
+            "a topic that has had its partitions from the beginning",
+            name,
+            added[0].topic,
+            ", ".join(str(partition.partition) for partition in added),
+        )
 
     # -- reading -------------------------------------------------------------------------------------------
 
@@ -244,18 +259,6 @@ class GlobalState:
         finally:
             if backend is not None:
                 backend.close()
-
-
-def _say_grown(name: str, added: Sequence[TopicPartition]) -> None:
-    if added:
-        log.warning(
-            "global table %r: topic %r has got partitions %s, which are read from their beginning. Keys that have "
-            "moved there have rows in two partitions, and a copy that is read anew may take either: write the rows to "
-            "a topic that has had its partitions from the beginning",
-            name,
-            added[0].topic,
-            ", ".join(str(partition.partition) for partition in added),
-        )
 
 
 def _rebuild(table: GlobalTableSpec) -> Rebuild:

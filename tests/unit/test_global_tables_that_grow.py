@@ -58,6 +58,19 @@ def test_those_that_were_added_while_it_was_down_too(caplog: pytest.LogCaptureFi
     assert answers(run) == ["moved+new"]
 
 
+def test_empty_partitions_are_new_once(caplog: pytest.LogCaptureFixture) -> None:
+    run = Run(topology(), TOPICS)
+    put(run, "a", "1", 0)
+    turns(run)
+    run.broker.add_partitions("names", 4)
+    turns(run)
+    with caplog.at_level(logging.WARNING, "streamstate"):
+        caplog.clear()
+        run.restart()
+        turns(run)
+    assert caplog.text == ""
+
+
 def played(crash_at: int | None) -> tuple[list[str], int]:
     run = Run(topology(), TOPICS, restore_batch=2)
     for number in range(4):
