@@ -59,10 +59,16 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> Iterator[Ran]:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
+def path(tmp_path: Path) -> Iterator[str]:
+    """A topology's file; neither its module nor its folder stays behind for other tests."""
+    known, searched = set(sys.modules), list(sys.path)
     file = tmp_path / "counts.py"
     file.write_text(TOPOLOGY)
-    return str(file)
+    yield str(file)
+    sys.path[:] = searched
+    for name in set(sys.modules) - known:
+        if getattr(sys.modules[name], "__file__", None) == str(file.resolve()):
+            del sys.modules[name]
 
 
 def run(*arguments: str) -> Result:
