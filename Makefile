@@ -13,17 +13,18 @@ SECONDS ?=
 TESTS ?= tests
 BENCH ?=
 WORKLOAD ?= count-update
-# Test files run at once; each of them may start a broker of its own.
+# Processes that run tests: of those that compute, and of those on a broker, which mostly wait.
 JOBS ?= 2
+WAITING_JOBS ?= 5
 
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-# The steps of `make test` come one after the other, also under -j.
+# Targets given together come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos chaos-short demo soak soak-memory test venv lint types imports doctests pytest format clean bench bench-quick profile
+.PHONY: help chaos chaos-short demo soak soak-memory test venv lint types imports doctests pytest pytest-broker pytest-others format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -35,7 +36,7 @@ help: ## this list
 chaos: $(INSTALLED) ## a million records while processes, state and the broker die, every output checked; ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-# By itself: what it waits for is a session's time-out, which others' work must not stretch.
+# Behind the tests on a broker: what it waits for is a session's time-out, which others' waiting must not stretch.
 chaos-short: $(INSTALLED) ## the same in about three minutes, each kind of fault once or twice
 	$(call say,pytest tests/chaos)
 	@$(BIN)/python -m pytest tests/chaos
@@ -46,8 +47,9 @@ demo: $(INSTALLED) ## count 336,776 flights exactly once on a local Kafka, while
 soak: $(INSTALLED) ## 20,000 seeds of the simulation on all cores; SECONDS= for a given time
 	@$(BIN)/python -m streamstate_cli simulate $(if $(SECONDS),--seconds $(SECONDS),--seeds 0:20000)
 
-test: lint types imports doctests pytest chaos-short ## everything: lint, types, import contract, doctests, all tests
-	@printf '\nAll checks passed.\n'
+# What waits and what computes beside each other; tests/checks.py says which is which.
+test: $(INSTALLED) ## everything: lint, types, import contract, doctests, all tests
+	@+MAKE="$(MAKE)" $(BIN)/python -m tests.checks
 
 soak-memory: $(INSTALLED) ## ten million keys in one process, its memory held against its budget
 	@$(BIN)/python -m tests.chaos.soak_memory $(ARGS)
@@ -85,9 +87,18 @@ doctests: $(INSTALLED) ## the examples in the library's docstrings
 	$(call say,pytest --doctest-modules streamstate)
 	@$(BIN)/python -m pytest --quiet --doctest-modules streamstate
 
-pytest: $(INSTALLED) ## all tests, those on a real broker included; TESTS= for some
-	$(call say,pytest $(TESTS))
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder -m 'not chaos' $(TESTS)
+pytest: pytest-others pytest-broker ## all tests, those on a real broker included; TESTS= for some
+
+# Tests on a broker go to any process, all others by file: see tests/conftest.py. Exit code 5: TESTS= has none of them.
+XDIST := --dist loadgroup --no-loadscope-reorder --durations 10
+
+pytest-broker: $(INSTALLED)
+	$(call say,pytest -m broker $(TESTS))
+	@$(BIN)/python -m pytest --numprocesses $(WAITING_JOBS) $(XDIST) -m 'broker and not chaos' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
+
+pytest-others: $(INSTALLED)
+	$(call say,pytest -m "not broker" $(TESTS))
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(XDIST) -m 'not broker and not chaos' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
 
 format: $(INSTALLED) ## mend what ruff can mend
 	@$(BIN)/ruff check --fix-only .

@@ -6,12 +6,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Protocol
 
 from confluent_kafka import KafkaException
@@ -23,9 +28,13 @@ from streamstate.broker.node import HOST, SETTINGS, free_port
 from streamstate.errors import BrokerUnavailable, ConfigError
 
 VARIABLE = "STREAMSTATE_TEST_BROKER"
+# Where the test processes of one run find the brokers that they share; set by the first of them.
+RUN = "STREAMSTATE_TEST_RUN"
+# Held by the first process of a run for as long as it lives.
+RUNNING = "running"
 
 _CONTROLLER_PORT = 9093
-_START_TIMEOUT = timedelta(seconds=120)
+START_TIMEOUT = timedelta(seconds=120)
 
 
 class Broker(Protocol):
@@ -54,7 +63,7 @@ def acquire_broker(
     """
     choice = environment.get(VARIABLE) or "embedded"
     if choice == "embedded":
-        with EmbeddedBroker(properties=properties, start_timeout=_START_TIMEOUT) as broker:
+        with EmbeddedBroker(properties=properties, start_timeout=START_TIMEOUT) as broker:
             yield broker
     elif choice == "testcontainers":
         with _container(properties or {}) as container:
@@ -65,6 +74,53 @@ def acquire_broker(
         yield external
     else:
         raise ConfigError(f"{VARIABLE} is {choice!r}; it must be 'embedded', 'testcontainers' or 'host:port'.")
+
+
+@contextmanager
+def shared_broker(
+    name: str, *, properties: Mapping[str, str], environment: Mapping[str, str] = os.environ
+) -> Iterator[Broker]:
+    """A broker that all test processes of this run share: started by the first that needs it, and stopped when the run
+    ends. Only for tests that neither kill it nor look at what others have on it.
+
+    Args:
+        name: what it is called in this run; one for each set of properties.
+        properties: broker settings to add; ignored for a broker that runs already.
+        environment: where the choice and the run are read from.
+    """
+    run = environment.get(RUN)
+    if run is None or environment.get(VARIABLE) not in (None, "", "embedded"):
+        with acquire_broker(properties=properties, environment=environment) as broker:
+            yield broker
+        return
+    address = Path(run, f"{name}.address")
+    with Path(run, f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not address.exists():
+            _start_shared(Path(run), name, properties)
+    yield ExternalBroker(address.read_text(encoding="utf-8"))
+
+
+def _start_shared(run: Path, name: str, properties: Mapping[str, str]) -> None:
+    """In a process of its own, so that it outlives the test process that needed it first."""
+    said = run / f"{name}.said"
+    command = [sys.executable, "-m", "tests.shared_broker", str(run), name, json.dumps(dict(properties))]
+    with said.open("wb") as output:
+        keeper = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=Path(__file__).parents[1],
+            start_new_session=True,
+        )
+
+    def there() -> bool:
+        if keeper.poll() is not None:
+            raise BrokerUnavailable(f"the broker for all tests did not start: {said.read_text(errors='replace')}")
+        return (run / f"{name}.address").exists()
+
+    eventually(there, START_TIMEOUT, "the broker that all tests share")
 
 
 def await_broker(bootstrap_servers: str, timeout: timedelta) -> None:
@@ -139,5 +195,5 @@ def _container(properties: Mapping[str, str]) -> Iterator[Broker]:
     port = free_port(besides=_CONTROLLER_PORT)
     with new_container(DockerContainer, port, properties):
         broker = ExternalBroker(f"{HOST}:{port}")
-        await_broker(broker.bootstrap_servers, _START_TIMEOUT)
+        await_broker(broker.bootstrap_servers, START_TIMEOUT)
         yield broker

@@ -33,9 +33,9 @@ BROKER_PROPERTIES = {
 
 @pytest.fixture(scope="session")
 def bootstrap_servers() -> Iterator[str]:
-    """A real broker, started when the first test needs it."""
+    """A real broker, started when the first test needs it; shared by all processes of the run."""
     support = import_module("tests.broker_support")
-    with support.acquire_broker(properties=BROKER_PROPERTIES) as broker:
+    with support.shared_broker("contract", properties=BROKER_PROPERTIES) as broker:
         yield broker.bootstrap_servers
 
 

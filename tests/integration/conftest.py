@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 
-from tests.broker_support import Broker, acquire_broker
+from tests.broker_support import Broker, shared_broker
 from tests.integration.support import SESSION_MS, Application, Cluster, Reader
 
 # Sessions of the protocol in which the broker assigns are set at the broker.
@@ -21,8 +22,8 @@ PROPERTIES = {
 
 @pytest.fixture(scope="session")
 def broker() -> Iterator[Broker]:
-    """A broker that has seen a topic, a transaction and a group before."""
-    with acquire_broker(properties=PROPERTIES) as acquired:
+    """A broker that has seen a topic, a transaction and a group before; shared by all processes of the run."""
+    with shared_broker("integration", properties=PROPERTIES) as acquired:
         warm_up(Cluster(acquired.bootstrap_servers))
         yield acquired
 
@@ -45,15 +46,17 @@ def application(request: pytest.FixtureRequest, cluster: Cluster, tmp_path: Path
 
 def warm_up(cluster: Cluster) -> None:
     """The first transaction and the first committed offset make internal topics, which takes a second."""
-    cluster.create("warm-up", 1)
-    producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "transactional.id": "warm-up"})
+    # Each process of a run does it.
+    name = f"warm-up-{uuid.uuid4().hex[:8]}"
+    cluster.create(name, 1)
+    producer = Producer({"bootstrap.servers": cluster.bootstrap_servers, "transactional.id": name})
     producer.init_transactions(60)
     producer.begin_transaction()
-    producer.produce("warm-up", b"hello")
+    producer.produce(name, b"hello")
     producer.commit_transaction(60)
-    reader = Reader(cluster, "warm-up")
+    reader = Reader(cluster, name)
     try:
         reader.until(1)
-        reader._consumer.commit(offsets=[TopicPartition("warm-up", 0, 1)], asynchronous=False)
+        reader._consumer.commit(offsets=[TopicPartition(name, 0, 1)], asynchronous=False)
     finally:
         reader.close()

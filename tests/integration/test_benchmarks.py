@@ -20,7 +20,8 @@ from tests.broker_support import Broker, eventually
 ROOT = Path(__file__).parents[2]
 RECORDS = 4_000
 
-pytestmark = pytest.mark.broker
+# One after the other: what a suite leaves behind is looked for on the whole broker and machine.
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("benchmarks")]
 
 
 def command(broker: Broker, output: Path, *options: str) -> list[str]:

@@ -12,7 +12,7 @@ needs the wall clock or several partitions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from streamstate.engine import Worker
 from streamstate.kafka import KafkaProducer
 from streamstate.rocksdb import StateDirectory
 from streamstate.topology import Graph
+from streamstate.topology.graph import sink_topics
 from streamstate.topology.specs import Sink, Source
 from tests.broker_support import eventually
 from tests.conformance import (  # noqa: F401 - importing registers
@@ -35,9 +36,11 @@ from tests.conformance import (  # noqa: F401 - importing registers
 from tests.conformance.cases import BUILDERS, Output, load, plain, play
 from tests.integration.support import DEADLINE, Cluster, Reader
 
-pytestmark = pytest.mark.broker
+# One after the other: cases use the same topics.
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("conformance")]
 
 DAY_MS = 86_400_000
+PREFIX = "conformance-"
 SAMPLE = (
     "KStreamSplitTest#testKStreamSplit",
     "TimeWindowedKStreamImplTest#shouldCountWindowed[ON_WINDOW_CLOSE]",
@@ -126,27 +129,31 @@ class Stage:
 
 
 @pytest.fixture
-def topics(cluster: Cluster) -> Iterator[Callable[[list[str]], None]]:
-    """Creates topics; they, and what is made beside them, are gone with the test: cases use the same names."""
-    before = set(cluster.admin.list_topics(timeout=10).topics)
+def topics(cluster: Cluster) -> Iterator[Callable[[list[str], Iterable[str]], None]]:
+    """Creates topics; they, and what the case makes besides, are gone with the test: cases use the same names."""
+    own: set[str] = set()
 
-    def create(names: list[str]) -> None:
+    def create(names: list[str], besides: Iterable[str]) -> None:
+        own.update(names, besides)
         for name in names:
             cluster.create(name, 1, {"retention.ms": "-1"})
 
     yield create
-    for name in set(cluster.admin.list_topics(timeout=10).topics) - before:
-        cluster.delete(name)
+    for name in cluster.admin.list_topics(timeout=10).topics:
+        if name in own or name.startswith(PREFIX):
+            cluster.delete(name)
 
 
 @pytest.mark.parametrize("source", SAMPLE)
-def test_case(source: str, cluster: Cluster, topics: Callable[[list[str]], None], tmp_path: Path) -> None:
+def test_case(
+    source: str, cluster: Cluster, topics: Callable[[list[str], Iterable[str]], None], tmp_path: Path
+) -> None:
     case = load()[source]
     topology = BUILDERS[source](case).build()
-    topics(case.topics)
+    topics(case.topics, sink_topics(topology))
     settings = app.Settings(
         bootstrap_servers=cluster.bootstrap_servers,
-        application_id=f"conformance-{SAMPLE.index(source)}",
+        application_id=f"{PREFIX}{SAMPLE.index(source)}",
         state_dir=tmp_path,
     )
     application = Stepped(topology, settings)

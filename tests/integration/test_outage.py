@@ -13,7 +13,8 @@ from tests.broker_support import acquire_broker, eventually
 from tests.integration.conftest import PROPERTIES, warm_up
 from tests.integration.support import Application, Cluster, check_counts
 
-pytestmark = pytest.mark.broker
+# One after the other: they share a broker that they kill.
+pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("outage")]
 
 TASKS = 8
 OUTAGE = timedelta(seconds=90)

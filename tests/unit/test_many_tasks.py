@@ -129,9 +129,9 @@ def test_300_tasks_run_under_the_usual_soft_limit(tmp_path: Path) -> None:
 
 
 def test_as_many_tasks_as_fit_run_where_the_limit_cannot_be_raised(tmp_path: Path) -> None:
-    found = counted(USUAL, USUAL, tmp_path, 40, 4)
+    found = counted(USUAL, USUAL, tmp_path, 40, 2)
     assert (found["tasks"], found["limit"]) == (80, USUAL)
-    assert found["counted"] == [*range(1, 4 * COMMITS + 1)]
+    assert found["counted"] == [*range(1, 2 * COMMITS + 1)]
 
 
 def test_tasks_that_do_not_fit_are_refused_before_the_first_is_opened(tmp_path: Path) -> None:
