@@ -53,6 +53,7 @@ class OpenFiles:
         self._besides = len(os.listdir("/dev/fd")) + OTHERS
         self.limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         self.tables = MOST_TABLES
+        self._warned_of = 0
 
     def raise_limit(self) -> None:
         """Raise the soft limit to what all tasks of the application could use here, as far as the hard limit allows."""
@@ -92,7 +93,9 @@ class OpenFiles:
         room = (self.limit - self._besides) // min(max(self._tasks, tasks), 2 * tasks) - always // tasks
         self.tables = max(LEAST_TABLES, min(room, MOST_TABLES))
         comfortable = self._besides + always + tasks * LEAST_TABLES
-        if comfortable > self.limit:
+        if comfortable > self.limit and tasks > self._warned_of:
+            # Not with every turn in which one of them still waits.
+            self._warned_of = tasks
             log.warning(
                 "this process has %d tasks, which hold %d files open or more as their stores grow; its limit is %d. "
                 "Raise it to be safe: ulimit -n %d",

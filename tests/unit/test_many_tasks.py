@@ -275,3 +275,28 @@ def test_no_error_policy_takes_the_machine_for_a_bad_record(error: Exception) ->
         run.ticks()
     run.workers.pop("w").close(commit=False)
     assert run.offset() is None, "the record was left out"
+
+
+def test_tasks_that_may_not_fit_later_are_told_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module.resource, "getrlimit", lambda _: (USUAL, USUAL))
+    files = OpenFiles(200, stores=1)
+    for tasks in (10, 80, 80, 85):
+        files.expect([1] * tasks)
+    told = [record.getMessage() for record in caplog.records]
+    assert [said.split(",")[0] for said in told] == ["this process has 80 tasks", "this process has 85 tasks"]
+    assert all("its limit is 1024" in said and "ulimit -n" in said for said in told)
+    with pytest.raises(TooManyOpenFiles, match="200 tasks"):
+        files.expect([1] * 200)
+
+
+def test_a_few_of_many_tasks_leave_room_for_as_many_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.resource, "getrlimit", lambda _: (10_000, 10_000))
+    files = OpenFiles(1_000, stores=1)
+    files.expect([1] * 50)
+    few = files.tables
+    assert 2 * 50 * (few + module.FIXED + module.PER_STORE) < 10_000
+    assert few > 50
+    files.expect([1] * 100)
+    assert module.LEAST_TABLES < files.tables < few
