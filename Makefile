@@ -89,8 +89,8 @@ doctests: $(INSTALLED) ## the examples in the library's docstrings
 
 pytest: pytest-others pytest-broker ## all tests, those on a real broker included; TESTS= for some
 
-# Tests on a broker go to any process, all others by file: see tests/conftest.py. Exit code 5: TESTS= has none of them.
-XDIST := --dist loadgroup --no-loadscope-reorder --durations 10
+# Which tests go to a process together is in tests/conftest.py. Exit code 5: TESTS= has none of them.
+XDIST := --dist loadscope --no-loadscope-reorder --durations 10
 
 pytest-broker: $(INSTALLED)
 	$(call say,pytest -m broker $(TESTS))

@@ -8,9 +8,11 @@ import shutil
 import signal
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.broker_support import RUN, RUNNING
 
@@ -49,10 +51,27 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     shutil.rmtree(place, ignore_errors=True)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """For ``--dist loadgroup``: tests of a file go to one process, but for those on a broker. These mostly wait, and
-    each has an application of its own; a file of which that is not so names its group."""
-    for item in items:
-        if not any(item.iter_markers("broker")) and not any(item.iter_markers("xdist_group")):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+# Tests on a broker mostly wait, and each has an application of its own: any process may run any of them. Those of a
+# file that share more than the broker stay together, as do those of all other files.
+APART = ("tests/integration/", "tests/contract/")
+TOGETHER = (
+    # What a suite leaves behind is looked for on the whole broker and machine.
+    "tests/integration/test_benchmarks.py",
+    # Cases use the same topics.
+    "tests/integration/test_conformance.py",
+    # They share a broker that they kill.
+    "tests/integration/test_outage.py",
+)
+
+
+class Scheduling(LoadScopeScheduling):
+    """Which tests go to a process together, under ``--dist loadscope``."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return nodeid if file.startswith(APART) and file not in TOGETHER else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Ours in place of one process for each module or class."""
+    return Scheduling(config, log) if config.getvalue("dist") == "loadscope" else None

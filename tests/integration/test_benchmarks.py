@@ -20,8 +20,7 @@ from tests.broker_support import Broker, eventually
 ROOT = Path(__file__).parents[2]
 RECORDS = 4_000
 
-# One after the other: what a suite leaves behind is looked for on the whole broker and machine.
-pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("benchmarks")]
+pytestmark = pytest.mark.broker
 
 
 def command(broker: Broker, output: Path, *options: str) -> list[str]:

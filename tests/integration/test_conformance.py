@@ -36,8 +36,7 @@ from tests.conformance import (  # noqa: F401 - importing registers
 from tests.conformance.cases import BUILDERS, Output, load, plain, play
 from tests.integration.support import DEADLINE, Cluster, Reader
 
-# One after the other: cases use the same topics.
-pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("conformance")]
+pytestmark = pytest.mark.broker
 
 DAY_MS = 86_400_000
 PREFIX = "conformance-"

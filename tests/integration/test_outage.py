@@ -13,8 +13,7 @@ from tests.broker_support import acquire_broker, eventually
 from tests.integration.conftest import PROPERTIES, warm_up
 from tests.integration.support import Application, Cluster, check_counts
 
-# One after the other: they share a broker that they kill.
-pytestmark = [pytest.mark.broker, pytest.mark.xdist_group("outage")]
+pytestmark = pytest.mark.broker
 
 TASKS = 8
 OUTAGE = timedelta(seconds=90)
