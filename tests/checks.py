@@ -9,6 +9,7 @@ computes; it yields the processor (``nice``), and so fills the gaps.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -24,6 +25,7 @@ COMPUTING = ("lint", "imports", "types", "doctests", "pytest-others")
 YIELDING = 5
 # Between two lines that say what still runs.
 STILL_S = 60.0
+LOOK_S = 0.1
 
 
 @dataclass(slots=True)
@@ -51,18 +53,21 @@ class Checks:
             The number of targets that failed.
         """
         threads = [threading.Thread(target=self._row, args=row, daemon=True) for row in rows]
-        for thread in threads:
-            thread.start()
+        said = time.monotonic()
         try:
             for thread in threads:
-                while thread.is_alive():
-                    thread.join(STILL_S)
-                    if thread.is_alive():
-                        self._say(f"-- still running: {', '.join(self._running)}")
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                # Short: a signal that comes right before it is noticed behind it.
+                time.sleep(LOOK_S)
+                if time.monotonic() - said > STILL_S:
+                    said = time.monotonic()
+                    self._say(f"-- still running: {', '.join(self._running)}")
         except KeyboardInterrupt:
             self._stop()
             for thread in threads:
-                thread.join()
+                if thread.ident is not None:
+                    thread.join()
             raise
         return len(self.failed)
 
@@ -97,7 +102,9 @@ class Checks:
         with self._lock:
             self._stopped = True
             for step in self._running.values():
-                os.killpg(step.pid, signal.SIGINT)
+                # It may have ended, and be waited for already.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(step.pid, signal.SIGINT)
 
     def _say(self, text: str) -> None:
         with self._lock:
