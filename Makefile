@@ -31,7 +31,7 @@ define say
 endef
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 chaos: $(INSTALLED) ## a million records while processes, state and the broker die, every output checked; ARGS="--seed 2"
 	@$(BIN)/python -m tests.chaos $(ARGS)
@@ -92,12 +92,12 @@ pytest: pytest-others pytest-broker ## all tests, those on a real broker include
 # Which tests go to a process together is in tests/conftest.py. Exit code 5: TESTS= has none of them.
 XDIST := --dist loadscope --no-loadscope-reorder --durations 10
 
-pytest-broker: $(INSTALLED)
+pytest-broker: $(INSTALLED) ## those on a real broker; WAITING_JOBS= processes
 	$(call say,pytest -m broker $(TESTS))
 	@$(BIN)/python -m pytest --numprocesses $(WAITING_JOBS) $(XDIST) -m 'broker and not chaos' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
 
-pytest-others: $(INSTALLED)
-	$(call say,pytest -m "not broker" $(TESTS))
+pytest-others: $(INSTALLED) ## those without; JOBS= processes
+	$(call say,pytest -m 'not broker' $(TESTS))
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) $(XDIST) -m 'not broker and not chaos' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
 
 format: $(INSTALLED) ## mend what ruff can mend
