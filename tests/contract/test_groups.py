@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from streamstate.engine.ports import Fenced, GroupTaken, OutOfRange, Position, TopicPartition
+from streamstate.engine.ports import Fenced, GroupMember, GroupTaken, OutOfRange, Position, TopicPartition
 from streamstate.partitioning import partition_for
 from tests.contract.harness import (
     CALL_MS,
@@ -371,7 +371,10 @@ def test_a_topic_that_appears_later_is_assigned(side: Side, protocol: str) -> No
 
 def test_members_are_described_with_what_they_hold(side: Side) -> None:
     topic, group = new_topic(side, 2), side.unique("group")
-    assert side.admin().members(group) == []
+    none: list[GroupMember] = []
+    # A broker that has just begun does not know yet who coordinates the group, and says Retriable until then.
+    side.until(repeated(lambda: none.extend(side.admin().members(group))), "the coordinator")
+    assert none == []
     first = Member(side, side.consumer(group), [topic])
     poll_until(side, [first], lambda: len(first.assigned) == 2, "the assignment")
     [described] = side.admin().members(group)
