@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streamstate.calls import AsyncioCalls
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
 from streamstate.engine.patience import Patience
-from streamstate.engine.ports import NotAuthorized, PortError, Unavailable
+from streamstate.engine.ports import LoginFailed, NotAuthorized, PortError, Unavailable
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.engine.watch import topology_mark
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
@@ -366,6 +366,11 @@ def explained(settings: Settings) -> Iterator[None]:
 def _explanation(error: PortError, settings: Settings) -> StreamStateError:
     if isinstance(error, Unavailable):
         return BrokerUnavailable(f"no broker at {settings.bootstrap_servers} answers: {error}. {START_HINT}")
+    if isinstance(error, LoginFailed):
+        return ConfigError(
+            f"cannot log in at {settings.bootstrap_servers}: {error}. Check security.protocol, sasl.mechanism, "
+            f"sasl.username, sasl.password and ssl.ca.location; `streamstate config` shows where each comes from"
+        )
     if isinstance(error, NotAuthorized):
         return ConfigError(f"the broker denies access: {error}. Check the principal's ACLs and credentials")
     return StreamStateError(f"the Kafka client failed: {error}")

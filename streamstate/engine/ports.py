@@ -138,6 +138,10 @@ class NotAuthorized(PortError):
     """The broker refuses the operation to this principal."""
 
 
+class LoginFailed(PortError):
+    """A broker refuses the credentials, or a TLS handshake fails: no waiting mends that."""
+
+
 class Message(Protocol):
     """A consumed record. confluent-kafka's Message is one."""
 

@@ -14,6 +14,7 @@ from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-d
 
 from streamstate.engine.ports import GroupMember, NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
 from streamstate.kafka.errors import general, kafka_error
+from streamstate.kafka.events import ClientErrors
 from streamstate.kafka.logs import client_logger
 
 T = TypeVar("T")
@@ -43,7 +44,9 @@ class KafkaAdmin:
     ) -> None:
         self._told_to_stop = told_to_stop
         self._timeout_s = timeout_ms / 1000
-        self._properties = dict(properties)
+        # Lives on in the clients that replace the first one.
+        self.errors = ClientErrors()
+        self._properties = {**properties, "error_cb": self.errors}
         self._client = self._new_client()
 
     def _new_client(self) -> AdminClient:
@@ -184,6 +187,7 @@ class KafkaAdmin:
         try:
             return sorted(self._client.list_topics(timeout=self._timeout_s).topics)
         except KafkaException as error:
+            self._hear()
             raise general(error) from error
 
     def close(self) -> None:
@@ -220,8 +224,18 @@ class KafkaAdmin:
             try:
                 return future.result(min(STOP_POLL_S, max(0.0, deadline - monotonic())))
             except TimeoutError:
+                self._hear()
                 if self._told_to_stop() or monotonic() >= deadline:
                     raise
+
+    def _hear(self) -> None:
+        """Let the client say what it has to say about its connections.
+
+        Raises:
+            LoginFailed: no answer will ever come.
+        """
+        self._client.poll(0)
+        self.errors.check()
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = monotonic() + self._timeout_s

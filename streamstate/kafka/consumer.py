@@ -23,6 +23,7 @@ from streamstate.engine.ports import (
     Unavailable,
 )
 from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, general, kafka_error, text
+from streamstate.kafka.events import ClientErrors
 from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
@@ -95,8 +96,9 @@ class KafkaConsumer:
         else:
             settings["partition.assignment.strategy"] = "range" if protocol == "eager" else "cooperative-sticky"
         self._eager = protocol == "eager"
-        self._consumer = Consumer(settings, logger=client_logger())
-        self._reader = _Reader(self._consumer)
+        self._errors = ClientErrors()
+        self._consumer = Consumer({**settings, "error_cb": self._errors}, logger=client_logger())
+        self._reader = _Reader(self._consumer, self._errors)
         self._listener: RebalanceListener | None = None
         self._assigned: set[TopicPartition] = set()
         self._started: set[TopicPartition] = set()
@@ -278,8 +280,9 @@ class KafkaRestoreConsumer:
         settings = {**RESTORE_DEFAULTS, **properties, **READER_RULES, "group.id": f"{name}-restore"}
         for member in ("group.instance.id", "group.protocol", "partition.assignment.strategy"):
             settings.pop(member, None)
-        self._consumer = Consumer(settings, logger=client_logger())
-        self._reader = _Reader(self._consumer)
+        errors = ClientErrors()
+        self._consumer = Consumer({**settings, "error_cb": errors}, logger=client_logger())
+        self._reader = _Reader(self._consumer, errors)
         self._offsets: dict[TopicPartition, int] = {}
 
     def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -336,8 +339,9 @@ def _ours(partitions: Iterable[ClientPartition]) -> list[TopicPartition]:
 class _Reader:
     """Batches of records; the client's events between them are raised when their turn comes."""
 
-    def __init__(self, consumer: Consumer) -> None:
+    def __init__(self, consumer: Consumer, errors: ClientErrors) -> None:
         self._consumer = consumer
+        self._errors = errors
         self._failure: Exception | None = None
 
     def poll(self, max_records: int, timeout_ms: int) -> Sequence[Message]:
@@ -349,6 +353,7 @@ class _Reader:
         if not messages and timeout_ms > 0:
             first = self._consumer.poll(timeout_ms / 1000)
             if first is None:
+                self._errors.check()
                 return ()
             messages = [first]
             if max_records > 1:

@@ -24,6 +24,7 @@ from streamstate.engine.ports import (
     TopicPartition,
 )
 from streamstate.kafka.errors import RECORD_REFUSED, kafka_error, text, transactional
+from streamstate.kafka.events import ClientErrors
 from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
@@ -71,7 +72,8 @@ class KafkaProducer:
         self._refused: PortError | None = None
         # In a transaction a refused record fails the commit; without one only its report tells.
         self._default_callback = None if self._transactional else self._report_failure
-        self._producer = Producer(settings, logger=client_logger())
+        self._errors = ClientErrors()
+        self._producer = Producer({**settings, "error_cb": self._errors}, logger=client_logger())
         self._initialised = False
         self._closed = False
 
@@ -220,7 +222,12 @@ class KafkaProducer:
         try:
             call()
         except KafkaException as error:
-            raise transactional(error) from error
+            mapped = transactional(error)
+            if isinstance(mapped, Retriable):
+                # A call that only timed out: the client may have said why.
+                self._producer.poll(0)
+                self._errors.check()
+            raise mapped from error
 
     def _reporting(self, callback: DeliveryCallback) -> Callable[[Any, Any], None]:
         if self._transactional:
