@@ -371,3 +371,34 @@ def test_a_client_property_that_does_not_exist(app: App) -> None:
     refused = app.command("run", str(app.path), "--set", "no.such.property=1", "--state-dir", str(app.state), status=2)
     assert "no.such.property" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_failing_function_is_named_by_its_line_and_debug_shows_the_way_there(app: App) -> None:
+    app.path.write_text(
+        f"""
+from streamstate import Topology, dead_letter, serde
+
+topology = Topology("{app.name}")
+topology.stream("{app.lines}", value=serde.string()).map_values(lambda line: int(line)).to(
+    "{app.counts}", value=serde.long()
+)
+"""
+    )
+    app.command("topics", "create", app.lines, "--partitions", "3")
+    app.feed("five")
+    arguments = ("run", str(app.path), "--state-dir", str(app.state), *QUICK)
+    plain = app.command(*arguments, status=6).stderr
+    said = next(line for line in plain.splitlines() if line.startswith("Error: "))
+    assert "operator" in said
+    assert f"topic {app.lines!r}, partition " in said
+    assert f'File "{app.path}", line 5, in <lambda>' in said
+    assert "Traceback" not in plain
+    created = next(line for line in plain.splitlines() if f"created topic {app.counts!r}" in line)
+    assert "with 3 partitions, as many as tasks write it" in created
+    assert f"streamstate topics create {app.counts} --partitions N" in created
+    listed = [json.loads(line) for line in app.command("topics", "list", "--json").stdout.splitlines()]
+    assert {info["topic"]: info["partitions"] for info in listed}[app.counts] == 3
+    traced = app.command(*arguments, "--debug", status=6).stderr
+    assert "Traceback (most recent call last):" in traced
+    assert f'File "{app.path}", line 5, in <lambda>' in traced.partition("Error: ")[0]
+    assert traced.rstrip().splitlines()[-1] == said
