@@ -50,6 +50,7 @@ class Aggregate:
             holds or changes, so that stores may keep them decoded. The ready ones promise it where they see to it.
         merge: (state, state) to that of the values of both; must not change them. Sessions need it.
         timed: ``update`` takes (state, (value, event time in ms)).
+        parameters: what its states depend on besides the name. A store whose states were made with others is refused.
     """
 
     name: str
@@ -59,6 +60,25 @@ class Aggregate:
     plain: bool = False
     merge: Callable[[Any, Any], Any] | None = None
     timed: bool = False
+    parameters: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """What a store remembers of it: its name and its parameters.
+
+        >>> sum("amount").kind
+        ('sum', "of='amount'")
+        """
+        return (self.name, *self.parameters)
+
+
+def _parameters(**given: object) -> tuple[str, ...]:
+    """Those that are not None. Functions cannot be told apart: of them only that there is one is remembered."""
+    return tuple(
+        f"{name}={'(function)' if callable(value) else repr(value)}"
+        for name, value in given.items()
+        if value is not None
+    )
 
 
 def _select(selector: Selector) -> Callable[[Any], Any]:
@@ -82,8 +102,12 @@ def count(selector: Selector = None) -> Aggregate:
     """Number of records; with a selector, of those where the selected value is not None."""
     if selector is None:
         return Aggregate("count", 0, lambda state, value: state + 1, _same, True, _add)
-    select = _select(selector)
-    return Aggregate("count", 0, lambda state, value: state if select(value) is None else state + 1, _same, True, _add)
+    select, of = _select(selector), _parameters(of=selector)
+
+    def update(state: int, value: Any) -> int:
+        return state if select(value) is None else state + 1
+
+    return Aggregate("count", 0, update, _same, True, _add, parameters=of)
 
 
 # What stores may keep decoded, and what comes back as itself: not a subclass, such as a number of numpy or of an enum.
@@ -122,7 +146,7 @@ def _fold(
             return other if one is None else one
         return step(one, other)
 
-    return Aggregate(name, initial, update, _same, True, merge)
+    return Aggregate(name, initial, update, _same, True, merge, parameters=_parameters(of=selector))
 
 
 def sum(selector: Selector = None) -> Aggregate:
@@ -167,6 +191,7 @@ def mean(selector: Selector = None) -> Aggregate:
         lambda state: state[0] / state[1] if state[1] else None,
         True,
         lambda one, other: [one[0] + other[0], one[1] + other[1]],
+        parameters=_parameters(of=selector),
     )
 
 
@@ -188,7 +213,8 @@ def first(selector: Selector = None) -> Aggregate:
         selected = select(value)
         return state if selected is None else [selected]
 
-    return Aggregate("first", [], update, _only, merge=lambda one, other: one or other)
+    of = _parameters(of=selector)
+    return Aggregate("first", [], update, _only, merge=lambda one, other: one or other, parameters=of)
 
 
 def last(selector: Selector = None) -> Aggregate:
@@ -203,7 +229,8 @@ def last(selector: Selector = None) -> Aggregate:
         selected = select(value)
         return state if selected is None else [selected]
 
-    return Aggregate("last", [], update, _only, merge=lambda one, other: other or one)
+    of = _parameters(of=selector)
+    return Aggregate("last", [], update, _only, merge=lambda one, other: other or one, parameters=of)
 
 
 def _by_time(name: str, selector: Selector, replaces: Callable[[int, int], bool]) -> Aggregate:
@@ -220,7 +247,7 @@ def _by_time(name: str, selector: Selector, replaces: Callable[[int, int], bool]
             return one or other
         return other if replaces(other[0], one[0]) else one
 
-    return Aggregate(name, [], update, _only, merge=merge, timed=True)
+    return Aggregate(name, [], update, _only, merge=merge, timed=True, parameters=_parameters(of=selector))
 
 
 def earliest(selector: Selector = None) -> Aggregate:
@@ -265,7 +292,8 @@ def collect(selector: Selector = None, *, limit: int | None = None) -> Aggregate
             return state
         return [*state, selected]
 
-    return Aggregate("collect", [], update, list, merge=lambda one, other: (one + other)[:limit])
+    told = _parameters(of=selector, limit=limit)
+    return Aggregate("collect", [], update, list, merge=lambda one, other: (one + other)[:limit], parameters=told)
 
 
 def top_k(k: int, selector: Selector = None, *, by: Selector = None) -> Aggregate:
@@ -301,7 +329,12 @@ def top_k(k: int, selector: Selector = None, *, by: Selector = None) -> Aggregat
         return best([*state, [ranked, selected]])
 
     return Aggregate(
-        "top_k", [], update, lambda state: [pair[1] for pair in state], merge=lambda one, other: best(one + other)
+        "top_k",
+        [],
+        update,
+        lambda state: [pair[1] for pair in state],
+        merge=lambda one, other: best(one + other),
+        parameters=_parameters(k=k, of=selector, by=by),
     )
 
 
@@ -334,4 +367,5 @@ def approximate_distinct(selector: Selector = None, *, precision: int = 12) -> A
         selected = select(value)
         return state if selected is None else sketch.add(state, selected)
 
-    return Aggregate("approximate_distinct", b"", update, sketch.estimate, True, sketch.merge)
+    told = _parameters(of=selector, precision=precision)
+    return Aggregate("approximate_distinct", b"", update, sketch.estimate, True, sketch.merge, parameters=told)

@@ -215,7 +215,13 @@ class Application:
         patience.begin()
         while not self._stop.is_set():
             try:
-                return prepare_topics(self.graph, self.application_id, admin, self.settings.replication_factor)
+                return prepare_topics(
+                    self.graph,
+                    self.application_id,
+                    admin,
+                    self.settings.replication_factor,
+                    lambda: self._restore_consumer(f"{self.application_id}-marks"),
+                )
             except Unavailable as error:
                 if not self._stop.is_set():
                     patience.outage(f"no broker at {self.settings.bootstrap_servers} answers: {error}. {START_HINT}")
@@ -251,7 +257,6 @@ class Application:
             )
         else:
             committer = AtLeastOnce(lambda: KafkaProducer(producer_properties), consumer, clock)
-        restore_properties = {**self.client_properties("consumer"), "client.id": f"{name}-restore"}
         return Worker(
             topics.graph,
             WorkerSettings(
@@ -274,11 +279,15 @@ class Application:
             background=ThreadBackground("streamstate watch"),
             clock=clock,
             committer=committer,
-            restore_consumer=lambda: KafkaRestoreConsumer(restore_properties, self.application_id),
+            restore_consumer=lambda: self._restore_consumer(f"{name}-restore"),
             open_backend=directory.open_task,
             expect=directory.expect,
             calls=self._calls,
+            known_marks=topics.marks,
         )
+
+    def _restore_consumer(self, client_id: str) -> KafkaRestoreConsumer:
+        return KafkaRestoreConsumer({**self.client_properties("consumer"), "client.id": client_id}, self.application_id)
 
     def _loop(self, worker: Worker, directory: StateDirectory) -> None:
         # What exists now lives as long as the process: the collector need not look at it again.

@@ -25,7 +25,7 @@ from streamstate.kafka.errors import general, kafka_error
 from streamstate.kafka.logs import client_logger
 from streamstate.rocksdb.directory import try_lock
 from streamstate.topology import Graph, sink_topics
-from streamstate.topology.names import changelog_topic, checked, repartition_topic
+from streamstate.topology.names import changelog_topic, checked, metadata_topic, repartition_topic
 
 __all__ = ["Findings", "LocalState", "delete", "find"]
 
@@ -81,6 +81,7 @@ def internal_topics(graph: Graph, application_id: str) -> list[str]:
     return [
         *(repartition_topic(application_id, name) for name in repartitions),
         *(changelog_topic(application_id, name) for name in changelogs),
+        *([metadata_topic(application_id)] if graph.stores else []),
     ]
 
 
@@ -106,7 +107,7 @@ def find(graph: Graph, settings: Settings, admin: KafkaAdmin) -> Findings:
         name
         for name in admin.topic_names()
         if name.startswith(f"{application_id}-")
-        and name.endswith(("-changelog", "-repartition"))
+        and name.endswith(("-changelog", "-repartition", "-metadata"))
         and name not in planned
     ]
     local = _local(settings.state_dir / application_id)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from streamstate.serde import Serde
 
-__all__ = ["SegmentSpec", "StoreKind", "StoreSpec"]
+__all__ = ["NOTHING_CLOSED_MS", "Aggregates", "SegmentSpec", "StoreKind", "StoreSpec"]
 
 StoreKind = Literal["key_value", "list", "timers", "wall_clock_timers", "window", "session"]
+
+# Ready aggregates of one store: name and kind of each (see ``aggregates.Aggregate.kind``), in the order of their states
+# in an entry.
+Aggregates = tuple[tuple[str, tuple[str, ...]], ...]
+# Before every time: no window was closed by an earlier deployment.
+NOTHING_CLOSED_MS: Final = -(1 << 63)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +26,34 @@ class SegmentSpec:
     Attributes:
         retention_ms: for how long after its own time an entry may be read; None: for ever.
         length_ms: a segment: what stretch of time is deleted at once. Times in keys are rounded down to it.
-        indexed: there are index entries besides, by time in ms.
+        indexed: there are index entries besides, by time in ms, or there may be some that an earlier deployment left.
+        grace_ms: of an aggregation, how long after its end a window takes records; None for all other stores.
+        final: of an aggregation, results are sent once, when their windows close.
+        changed_at_ms: the highest time that the operator had seen when its grace was last changed under existing
+            state; ``NOTHING_CLOSED_MS`` when it never was.
+        closed_ms: windows that had ended by this time were closed by then, and stay closed.
     """
 
     retention_ms: int | None
     length_ms: int = 1
     indexed: bool = False
+    grace_ms: int | None = None
+    final: bool = False
+    changed_at_ms: int = NOTHING_CLOSED_MS
+    closed_ms: int = NOTHING_CLOSED_MS
+
+    def closed_before(self, time_ms: int, grace_ms: int) -> int:
+        """Windows that end by the result had closed when the operator had seen ``time_ms`` and not more.
+
+        >>> SegmentSpec(None).closed_before(100, 30)
+        70
+        >>> longer_grace_now = SegmentSpec(None, changed_at_ms=100, closed_ms=90)
+        >>> [longer_grace_now.closed_before(time_ms, 30) for time_ms in (100, 110, 130)]
+        [90, 90, 100]
+        """
+        if time_ms == self.changed_at_ms:
+            return self.closed_ms
+        return max(time_ms - grace_ms, self.closed_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +74,11 @@ class StoreSpec:
         maxlen: of a list store, the most elements of a list; None: any number.
         window_ms: of a window store, how long its windows are.
         ttl_ms: for how long, in stream time, an entry may be read after it was written; None: for ever.
+        content: what the entries are: the operator and its windows, in words. State of other content is refused.
+        aggregates: the ready aggregates whose states an entry has; empty where it has none.
+        states: makes ``value`` for a store that was written with these aggregates, the newest last.
+        keys: makes ``key`` for segments of another length than those of ``segments``.
+        index_of: time and suffix of the index's entry for an entry's key; None where there is no index.
     """
 
     name: str
@@ -59,6 +93,11 @@ class StoreSpec:
     ttl_ms: int | None = None
     maxlen: int | None = None
     window_ms: int | None = None
+    content: str = "processor"
+    aggregates: Aggregates = ()
+    states: Callable[[tuple[Aggregates, ...]], Serde[Any]] | None = None
+    keys: Callable[[int], Serde[Any]] | None = None
+    index_of: Callable[[bytes], tuple[int, bytes]] | None = None
 
     def encoded_key(self, key: Any) -> bytes:
         """The bytes of a key that a processor gives.

@@ -95,7 +95,7 @@ def _by_start(key: Serde[Any], size_ms: int | None) -> Serde[Any]:
         start = unpack_time(data)
         return Windowed(decode(data[8:]), start, FOREVER_MS if size_ms is None else start + size_ms)
 
-    return Serde(f"start, {key.name}", serialize, deserialize, immutable=key.immutable)
+    return Serde(f"start, {key.name}", serialize, deserialize, immutable=key.immutable, schema=key.schema)
 
 
 def _in_segments(
@@ -114,7 +114,7 @@ def _in_segments(
         inner = key_in_bucket(data)
         return Windowed(decode(inner), *window(data, 12 + len(inner)))
 
-    return Serde(f"segment, {key.name}, times", serialize, deserialize, immutable=key.immutable)
+    return Serde(f"segment, {key.name}, times", serialize, deserialize, immutable=key.immutable, schema=key.schema)
 
 
 def store_key(windows: Any, key: Serde[Any], segment_ms: int) -> Serde[Any]:
@@ -140,6 +140,23 @@ def store_key(windows: Any, key: Serde[Any], segment_ms: int) -> Serde[Any]:
     return _in_segments(key, segment_ms, lambda w: w.end, lambda w: pack_times(w.end, w.start), session)
 
 
+def index_of(windows: Any) -> Callable[[bytes], tuple[int, bytes]] | None:
+    """Time and suffix of the index's entry for the key of an entry; None for windows that need no index."""
+
+    def session(data: bytes) -> tuple[int, bytes]:
+        inner = key_in_bucket(data)
+        end, start = unpack_times(data, 12 + len(inner))
+        return end, pack_time(start) + inner
+
+    def sliding(data: bytes) -> tuple[int, bytes]:
+        inner = key_in_bucket(data)
+        return unpack_time(data, 12 + len(inner)), inner
+
+    if isinstance(windows, SessionWindows):
+        return session
+    return sliding if isinstance(windows, SlidingWindows) else None
+
+
 def record_key(key: Serde[Any], segment_ms: int) -> Serde[tuple[Any, int, int]]:
     """Serde of (key, time, number) in the store of a stream's records."""
     encode, decode = key.serialize, key.deserialize
@@ -151,7 +168,9 @@ def record_key(key: Serde[Any], segment_ms: int) -> Serde[tuple[Any, int, int]]:
         inner = key_in_bucket(data)
         return (decode(inner), *unpack_sequenced(data, 12 + len(inner)))
 
-    return Serde(f"segment, {key.name}, time, number", serialize, deserialize, immutable=key.immutable)
+    return Serde(
+        f"segment, {key.name}, time, number", serialize, deserialize, immutable=key.immutable, schema=key.schema
+    )
 
 
 def waiting_key(key: Serde[Any]) -> Serde[tuple[bool, int, Any, int]]:
@@ -164,4 +183,4 @@ def waiting_key(key: Serde[Any]) -> Serde[tuple[bool, int, Any, int]]:
     def deserialize(data: bytes) -> tuple[bool, int, Any, int]:
         return data[0] == 1, unpack_time(data, 1), decode(data[9:-4]), int.from_bytes(data[-4:], "big")
 
-    return Serde(f"side, time, {key.name}, number", serialize, deserialize, immutable=key.immutable)
+    return Serde(f"side, time, {key.name}, number", serialize, deserialize, immutable=key.immutable, schema=key.schema)

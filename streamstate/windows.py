@@ -87,6 +87,11 @@ class TimeWindows:
         """How long after its start a window may still be read."""
         return self.size_ms + self.grace_ms
 
+    @property
+    def content(self) -> str:
+        """What a store of these windows remembers of them: all but the grace."""
+        return f"windows of {self.size_ms} ms every {self.advance_ms} ms"
+
 
 @dataclass(frozen=True, slots=True)
 class UnlimitedWindows:
@@ -97,6 +102,11 @@ class UnlimitedWindows:
     def starts(self, timestamp: int) -> range:
         """Its start, when ``timestamp`` is not before it."""
         return range(self.start_ms, self.start_ms + (timestamp >= self.start_ms))
+
+    @property
+    def content(self) -> str:
+        """As ``TimeWindows.content``."""
+        return f"an unlimited window from {self.start_ms}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +124,11 @@ class SlidingWindows:
         """
         return 3 * self.difference_ms + self.grace_ms + 1
 
+    @property
+    def content(self) -> str:
+        """As ``TimeWindows.content``."""
+        return f"sliding windows of {self.difference_ms} ms"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionWindows:
@@ -126,6 +141,11 @@ class SessionWindows:
     def retention_ms(self) -> int:
         """How long after its end a session may still be read."""
         return self.gap_ms + self.grace_ms + 1
+
+    @property
+    def content(self) -> str:
+        """As ``TimeWindows.content``."""
+        return f"sessions with a gap of {self.gap_ms} ms"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +161,11 @@ class JoinWindows:
     def retention_ms(self) -> int:
         """How long after its time a record may still be read; of the same time, when all else is zero."""
         return self.before_ms + self.after_ms + self.grace_ms + 1
+
+    @property
+    def content(self) -> str:
+        """As ``TimeWindows.content``."""
+        return f"within {self.before_ms} ms before and {self.after_ms} ms after"
 
 
 def milliseconds(duration: object, what: str, *, least_ms: int = 0) -> int:
@@ -314,7 +339,7 @@ def _time_windowed(key: Serde[K], size_ms: int | None) -> Serde[Windowed[K]]:
         start: int = _TIME.unpack(data[-8:])[0]
         return Windowed(decode(data[:-8]), start, FOREVER_MS if size_ms is None else min(start + size_ms, FOREVER_MS))
 
-    return Serde(f"time_windowed({key.name})", serialize, deserialize, immutable=key.immutable)
+    return Serde(f"time_windowed({key.name})", serialize, deserialize, immutable=key.immutable, schema=key.schema)
 
 
 def session_windowed(key: Serde[K]) -> Serde[Windowed[K]]:
@@ -337,7 +362,7 @@ def session_windowed(key: Serde[K]) -> Serde[Windowed[K]]:
         end, start = _TWO_TIMES.unpack(data[-16:])
         return Windowed(decode(data[:-16]), start, end)
 
-    return Serde(f"session_windowed({key.name})", serialize, deserialize, immutable=key.immutable)
+    return Serde(f"session_windowed({key.name})", serialize, deserialize, immutable=key.immutable, schema=key.schema)
 
 
 def windowed_serde(windows: Any, key: Serde[Any]) -> Serde[Windowed[Any]]:

@@ -17,6 +17,7 @@ from streamstate.engine.notes import changelog_marks, is_ours, made_anew, stream
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.restore import Restoration, Restorer, starting_point
 from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.store_marks import StoreMark
 from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.errors import OffsetOutOfRange, TaskCorrupted
 from streamstate.operators import TaskInterrupted
@@ -50,6 +51,7 @@ class Assignment:
         make_task: makes a task of a sub-topology.
         monotonic_ms: clock.
         recount: asks for the partition counts anew and refuses those that do not fit.
+        known_marks: see ``Task``.
     """
 
     def __init__(
@@ -65,10 +67,12 @@ class Assignment:
         make_task: Callable[[TaskId, SubTopology], Task],
         monotonic_ms: Callable[[], int],
         recount: Callable[[], Mapping[str, int]],
+        known_marks: Mapping[str, StoreMark] | None = None,
     ) -> None:
         self._settings = settings
         self._counts = dict(partition_counts)
         self._recount = recount
+        self._known_marks = known_marks
         self._consumer = consumer
         self._beginnings = Beginnings(consumer, self._counts)
         self._admin = admin
@@ -312,6 +316,11 @@ class Assignment:
                 processed = task.inputs[changelog].next_offset
                 assert processed is not None, "restoring before offsets are known"
                 target = processed
+                misfits = task.differences_of(store)
+                if misfits and store in stored:
+                    log.warning("task %s: store %r is made anew from its topic: %s", task.id, store, "; ".join(misfits))
+                    task.backend.clear(store)
+                    del stored[store]
             else:
                 self._refuse_lost(task, store, starts, target)
             topic_id = topic_ids.get(changelog.topic, "")
@@ -339,11 +348,20 @@ class Assignment:
         partition = TopicPartition(topic, task.id.partition)
         committed = task.inputs[partition].committed
         if committed is not None and committed > starts[partition]:
+            mark = None if self._known_marks is None else self._known_marks.get(store)
+            unneeded = "until now no operator needed the rows, so that no store kept them"
+            moved = (
+                "so far the topic itself was the changelog. It no longer is because its cleanup.policy or retention "
+                "was changed, or on_error= or own_changelog= of the table; go back to what it was"
+            )
+            if self._known_marks is None:
+                # Of a topology without any store, or of a version without marks.
+                why = f"either {unneeded}; or the changelog was the topic, of which its settings no longer allow it"
+            else:
+                why = unneeded if mark is None else moved
             raise TaskCorrupted(
                 f"task {task.id}: topic {topic!r} is processed up to offset {committed}, but the changelog of its "
-                f"store {store!r} is empty: so far the topic itself was the changelog. It no longer is because its "
-                f"cleanup.policy or retention was changed, or on_error= or own_changelog= of the table. Go back to "
-                f"what it was, or start over with 'streamstate reset'"
+                f"store {store!r} is empty: {why}. To read all rows again, start over with 'streamstate reset'"
             )
 
     def _lost_changelog(self, task: Task, store: str, changelog: TopicPartition) -> str:

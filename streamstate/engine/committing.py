@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from streamstate.engine.assignment import Assignment
 from streamstate.engine.changelog import Acknowledged, Writes, changelog_records, positions_of
 from streamstate.engine.membership import Membership
+from streamstate.engine.metadata import mark_records
 from streamstate.engine.ports import Clock, Output, Position, TopicPartition
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.status import Numbers
@@ -181,6 +182,9 @@ class Commits:
         acknowledged: Acknowledged = {}
         for changes in changelog_records(writes, acknowledged):
             self._committer.send(changes)
+        marks = mark_records(self._settings.application_id, writes)
+        if marks:
+            self._committer.send(marks)
         offsets: dict[TopicPartition, Position] = {}
         for task in tasks:
             offsets.update(task.offsets())

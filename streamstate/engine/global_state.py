@@ -21,6 +21,7 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
+from streamstate.engine.store_marks import mark_fact, mark_of
 from streamstate.engine.task import TaskId
 from streamstate.errors import SerdeError
 from streamstate.operators import Rebuild
@@ -111,6 +112,7 @@ class GlobalState:
         for topic, name in self._store_of.items():
             mine = [partition for partition in partitions if partition.topic == topic]
             fact, topic_id = f"topic_id:{name}", infos[topic].topic_id
+            mark = mark_of(self._tables[name].store).text()
             positions = {partition: known.get((partition.topic, partition.partition)) for partition in mine}
             if any(position is not None for position in positions.values()):
                 # What has come since is read from its beginning, behind the rows that are there.
@@ -119,6 +121,7 @@ class GlobalState:
                 self._note_grown(name, added, starts)
             usable = (
                 name in filled
+                and facts.get(mark_fact(name), mark) == mark
                 and facts.get(fact, "") == topic_id
                 and all(
                     position is not None and starts[partition] <= position <= ends[partition]
@@ -132,7 +135,7 @@ class GlobalState:
                 positions = dict(starts)
                 offsets = {(p.topic, p.partition): starts[p] for p in mine}
                 backend.apply({}, {name: 0}, offsets, current=False)
-                backend.note({fact: topic_id})
+                backend.note({fact: topic_id, mark_fact(name): mark})
             for partition in mine:
                 position = positions[partition]
                 assert position is not None, "no position to start from"

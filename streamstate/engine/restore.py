@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from streamstate.engine.polled import by_partition
 from streamstate.engine.ports import Message, RestoreConsumer, TopicPartition
+from streamstate.engine.store_marks import MARK_KEY, mark_fact
 from streamstate.engine.task import Task
 from streamstate.errors import SerdeError, TaskCorrupted
 from streamstate.operators import Rebuild
@@ -214,15 +215,22 @@ class Restorer:
             fresh = [message for message in fresh if message.offset() < restoration.target]
         if not fresh:
             return
+        entries = len(fresh)
         if restoration.rebuild is None:
             records = {key: message.value() for message in fresh if (key := message.key()) is not None}
+            mark = records.pop(MARK_KEY, None)
+            if mark is not None:
+                # Before the entries, which it explains; it is looked at when all of them are there.
+                assert restoration.task.backend is not None, "restoring a closed task"
+                restoration.task.backend.note({mark_fact(restoration.store): mark.decode()})
+                entries = sum(message.key() != MARK_KEY for message in fresh)
         else:
             records = _rebuilt(restoration.rebuild, restoration, fresh)
         restoration.position = fresh[-1].offset() + 1
         assert restoration.task.backend is not None, "restoring a closed task"
         restoration.task.backend.restore(restoration.store, records, restoration.position)
-        restoration.records += len(fresh)
-        self.records += len(fresh)
+        restoration.records += entries
+        self.records += entries
 
     def progress(self) -> RestoreProgress:
         """How far it is."""

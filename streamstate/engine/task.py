@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -18,7 +19,8 @@ from streamstate.engine.notes import note
 from streamstate.engine.pace import Pace
 from streamstate.engine.poison import has_policy, other_event_time, processing_error, unreadable
 from streamstate.engine.ports import Message, Position, TopicPartition
-from streamstate.engine.sealing import Sealing
+from streamstate.engine.sealing import Sealing, marks_taken
+from streamstate.engine.store_marks import StoreMark, differences, mark_fact, mark_of
 from streamstate.engine.turns import MayGoOnWithout, Turns
 from streamstate.operators import (
     Calls,
@@ -73,6 +75,7 @@ class Task:
         limits: of topics, see ``TaskContext``.
         calls: runs coroutines.
         global_stores: of the process' global tables.
+        known_marks: of the application's stores when this process started; None when there were none.
     """
 
     def __init__(
@@ -85,6 +88,7 @@ class Task:
         limits: Callable[[str], list[int]],
         calls: Calls,
         global_stores: Mapping[str, StagedStore],
+        known_marks: Mapping[str, StoreMark] | None = None,
     ) -> None:
         self._global_stores = global_stores
         self.id = task_id
@@ -99,6 +103,7 @@ class Task:
         self.ids_to_note: dict[str, str] = {}
         self.processed = 0
         self.uncommitted = 0
+        self._specs = {name: graph.stores[name] for name in subtopology.stores}
         self._graph = graph
         self._application_id = application_id
         self._now_ms = now_ms
@@ -109,7 +114,7 @@ class Task:
         self._releases: Releases | None = None
         self._turns: Turns | None = None
         self._initialised = False
-        self._sealing = Sealing(str(task_id))
+        self._sealing = Sealing(str(task_id), known_marks)
         self._failures = Failures(str(task_id), now_ms, self._undo)
         self._dropped_before = 0
         self.context = self._new_context()
@@ -189,13 +194,24 @@ class Task:
         sources = {name: TopicPartition(log.topic, self.id.partition) for name, log in self.source_logs().items()}
         return {**self.changelogs(), **sources}
 
+    def differences_of(self, store: str) -> list[str]:
+        """Why what is stored locally of a store that is made of its topic cannot be read; empty when it can."""
+        assert self.backend is not None, "asked before it was opened"
+        text = self.backend.facts().get(mark_fact(store))
+        return [] if text is None else differences(StoreMark.parsed(store, text), mark_of(self._specs[store]))
+
     def run(self) -> None:
         """State and offsets are there: initialise the processors and go."""
         assert self._compiled is not None, "run before it was opened"
         assert self.backend is not None, "run before it was opened"
         for store in self.stores.values():
             store.forget()
-        self._sealing.check(self.stores, self.backend)
+        adopted = self._sealing.adopt(self._specs, self.stores, self.backend)
+        if adopted:
+            # Only now is it known how the stores were written.
+            self._graph = replace(self._graph, stores={**self._graph.stores, **self._specs, **adopted})
+            self._compile()
+        self._sealing.build_indexes(self.stores, self.backend, self._undo)
         if not self._initialised:
             self._initialised = True
             try:
@@ -443,10 +459,11 @@ class Task:
         records: int,
     ) -> None:
         """Kafka has committed so many records: make the same true in the backend, in one step."""
+        facts = marks_taken(writes)
         # What a store reflects of an input that is its changelog is what is committed as processed.
         sources = {name: TopicPartition(log.topic, self.id.partition) for name, log in self.source_logs().items()}
         reflected = {name: offsets[partition].offset for name, partition in sources.items() if partition in offsets}
-        if writes or positions or reflected:
+        if writes or positions or reflected or facts:
             assert self.backend is not None, "committed after it was closed"
             self.backend.apply(
                 writes,
@@ -457,6 +474,7 @@ class Task:
                     for name, store in self.stores.items()
                     if store.segments is not None and store.segments.bound
                 },
+                facts=facts,
             )
         if self.ids_to_note:
             self._note_ids({f"{INPUT_ID}{partition.topic}" for partition in offsets})

@@ -7,14 +7,16 @@ committed as processed, whatever their timestamps.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from streamstate.engine.ports import Admin, NewTopic
+from streamstate.engine.metadata import check_marks, read_marks
+from streamstate.engine.ports import Admin, NewTopic, RestoreConsumer
+from streamstate.engine.store_marks import StoreMark
 from streamstate.errors import TopologyError
 from streamstate.operators.compile_rows import needs_old
 from streamstate.topology.graph import sink_topics, topic_writers
-from streamstate.topology.names import changelog_topic
+from streamstate.topology.names import changelog_topic, metadata_topic
 from streamstate.topology.plan import InternalTopic, TopicPlan, check_existing, plan_topics
 from streamstate.topology.specs import Graph
 from streamstate.topology.table_specs import TableSource
@@ -66,6 +68,8 @@ class Topics:
         copies_usable_s: how long after it was current a local copy of state may be used, in seconds: well within the
             time for which its changelogs keep tombstones.
         batch_bytes: of the largest batch that every topic takes which is known by name.
+        marks: of the application's stores as of now; None when they are not known, because the application is new or
+            was last run by a version of streamstate without marks.
     """
 
     graph: Graph
@@ -74,6 +78,7 @@ class Topics:
     created: tuple[str, ...]
     copies_usable_s: float
     batch_bytes: int
+    marks: dict[str, StoreMark] | None = None
 
 
 def source_topics(graph: Graph) -> list[str]:
@@ -82,7 +87,13 @@ def source_topics(graph: Graph) -> list[str]:
     return sorted({topic for part in graph.subtopologies for topic in part.source_topics} | tables)
 
 
-def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_factor: int | None = None) -> Topics:
+def prepare_topics(
+    graph: Graph,
+    application_id: str,
+    admin: Admin,
+    replication_factor: int | None = None,
+    restore_consumer: Callable[[], RestoreConsumer] | None = None,
+) -> Topics:
     """Check that what exists fits the topology and create internal and output topics that are missing.
 
     Args:
@@ -90,18 +101,26 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
         application_id: prefix of the internal topics.
         admin: the cluster.
         replication_factor: of topics it creates; None: the broker's default.
+        restore_consumer: makes a consumer for the marks of stores that exist; None: they are not looked at.
 
     Raises:
-        TopologyError: a source is missing, counts do not fit, or an internal topic has settings that lose data.
+        TopologyError: a source is missing, counts do not fit, an internal topic has settings that lose data, or a
+            store holds state that the topology cannot go on with.
     """
     sources = {name: info.partitions for name, info in admin.topics(source_topics(graph)).items()}
     graph, kept_ms = _with_changelogs(graph, application_id, admin)
     plan = plan_topics(graph, application_id, sources)
-    existing = {name: info.partitions for name, info in admin.topics([t.name for t in plan.internal]).items()}
+    metadata = [InternalTopic(metadata_topic(application_id), "changelog", "", 1, (), ())] if graph.stores else []
+    internal = [*plan.internal, *metadata]
+    existing = {name: info.partitions for name, info in admin.topics([topic.name for topic in internal]).items()}
     check_existing(plan, existing)
-    refused = refused_settings([topic for topic in plan.internal if topic.name in existing], admin)
+    refused = refused_settings([topic for topic in internal if topic.name in existing], admin)
     if refused:
         raise TopologyError("\n".join(refused))
+    marks = None
+    if restore_consumer is not None and metadata_topic(application_id) in existing:
+        marks = read_marks(application_id, admin, restore_consumer)
+        check_marks(graph, application_id, marks)
     missing = [
         NewTopic(
             topic.name,
@@ -109,7 +128,7 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
             replication_factor,
             CHANGELOG_CONFIG if topic.kind == "changelog" else REPARTITION_CONFIG,
         )
-        for topic in plan.internal
+        for topic in internal
         if topic.name not in existing
     ]
     outputs = _missing_outputs(graph, plan, [*sources], admin)
@@ -122,8 +141,8 @@ def prepare_topics(graph: Graph, application_id: str, admin: Admin, replication_
     created = tuple(topic.name for topic in missing)
     read = _of_groups(graph, sources)
     # A day of seven for the replay itself and for clocks that differ.
-    batch_bytes = _largest_batch([*sink_topics(graph), *(topic.name for topic in plan.internal)], admin)
-    return Topics(graph, plan, {**read, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes)
+    batch_bytes = _largest_batch([*sink_topics(graph), *(topic.name for topic in internal)], admin)
+    return Topics(graph, plan, {**read, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes, marks)
 
 
 def _missing_outputs(graph: Graph, plan: TopicPlan, sources: list[str], admin: Admin) -> dict[str, int]:

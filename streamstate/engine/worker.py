@@ -39,6 +39,7 @@ from streamstate.engine.purge import Purger
 from streamstate.engine.restore import Restorer
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.status import Numbers, WorkerStatus
+from streamstate.engine.store_marks import StoreMark
 from streamstate.engine.task import Phase, Task, TaskId
 from streamstate.engine.topics import recounted
 from streamstate.engine.transaction import Committer, TransactionFailed
@@ -70,6 +71,7 @@ class Worker:
         open_backend: opens a task's state.
         expect: told of the tasks that are about to be opened; may refuse them.
         calls: runs coroutines, for ``map_async``.
+        known_marks: of the application's stores when this process started; None when there were none.
     """
 
     def __init__(
@@ -87,10 +89,12 @@ class Worker:
         open_backend: OpenBackend,
         expect: Expect = lambda stores_of_tasks: None,
         calls: Calls | None = None,
+        known_marks: Mapping[str, StoreMark] | None = None,
     ) -> None:
         self._graph = graph
         self._calls = calls or NoCalls()
         self._settings = settings
+        self._known_marks = known_marks
         self._consumer = consumer
         self._admin = admin
         self._clock = clock
@@ -110,6 +114,7 @@ class Worker:
             self._make_task,
             clock.monotonic_ms,
             lambda: recounted(graph, settings.application_id, admin),
+            known_marks,
         )
         repartitions = [
             repartition_topic(settings.application_id, name)
@@ -140,6 +145,7 @@ class Worker:
             self._limits.of,
             self._calls,
             self.global_state.stores,
+            self._known_marks,
         )
 
     def _share_cache(self) -> None:

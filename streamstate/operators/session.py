@@ -43,12 +43,13 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
     gap, grace, length = windows.gap_ms, windows.grace_ms, store.spec.segments.length_ms
     name, context, late, show = folding.name, folding.context, folding.late, folding.show
     clock, get, put, advance = segments.clock, store.get, store.put, segments.advance
+    closed_ms = folding.closed_ms - gap
     buckets, read_bucket, serialize_key = segments.buckets, segments.bucket, folding.serialize_key
     changed, direct = folding.forward, folding.direct
     closing = folding.spec.emit == "close"
     # What nobody reads is not computed.
     needs_old = not closing and direct is None
-    close = _closing_sessions(folding, gap + grace, length) if closing else nothing_closes
+    close = _closing_sessions(folding, gap, grace, length) if closing else nothing_closes
     merge, start_state = _merger(folding), folding.spec.initializer
 
     def found(encoded: bytes, first: int, last: int, now: int) -> list[Session]:
@@ -110,6 +111,8 @@ def session_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
                 now = timestamp
                 advance(timestamp)
             closed = now - grace - gap
+            if closed < closed_ms:
+                closed = closed_ms
             first = timestamp - gap
             sessions = found(encoded, first if first > closed else closed, timestamp + gap, now)
             if not sessions and timestamp < closed:
@@ -179,13 +182,13 @@ def _on_copies(merger: Aggregator, copy: Callable[[Any], Any]) -> Aggregator:
     return lambda key, state, other: merger(key, copy(state), copy(other))
 
 
-def _closing_sessions(folding: Folding, delay: int, length: int) -> Close:
+def _closing_sessions(folding: Folding, gap: int, grace: int, length: int) -> Close:
     segments, get, forward, show = folding.segments, folding.store.get, folding.forward, folding.show
-    decode_key = folding.spec.key.deserialize
+    decode_key, closed_before = folding.spec.key.deserialize, folding.closed_before
 
     def close(before: int, now: int) -> None:
-        first = None if before == NO_TIME else before - delay
-        for end, suffix in segments.indexed(first, now - delay):
+        first = None if before == NO_TIME else closed_before(before, grace) - gap
+        for end, suffix in segments.indexed(first, closed_before(now, grace) - gap):
             start, encoded = unpack_times(pack_time(end) + suffix, 0)[1], suffix[8:]
             entry = get(bucket(end // length * length, encoded) + pack_times(end, start))
             if entry is not None:

@@ -44,6 +44,7 @@ def sliding_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
     assert isinstance(windows, SlidingWindows), "other windows have operators of their own"
     segments, context, late = folding.segments, folding.context, folding.late
     clock, difference, grace = segments.clock, windows.difference_ms, windows.grace_ms
+    closed_ms = folding.closed_ms
     close = _closing(folding, windows) if folding.spec.emit == "close" else nothing_closes
 
     def side(aggregator: Aggregator) -> Forward:
@@ -59,6 +60,8 @@ def sliding_windows(folding: Folding) -> tuple[Callable[[Aggregator], Forward], 
                 now = timestamp
                 segments.advance(timestamp)
             closed = now - grace
+            if closed < closed_ms:
+                closed = closed_ms
             if timestamp + difference < closed:
                 late(key, value, timestamp, closed - timestamp - difference)
                 return
@@ -252,14 +255,14 @@ class _Sliding:
 
 def _closing(folding: Folding, windows: SlidingWindows) -> Close:
     segments, get, forward, show = folding.segments, folding.store.get, folding.forward, folding.show
-    difference, delay = windows.difference_ms, windows.difference_ms + windows.grace_ms
-    decode_key = folding.spec.key.deserialize
+    difference, grace = windows.difference_ms, windows.grace_ms
+    decode_key, closed_before = folding.spec.key.deserialize, folding.closed_before
     assert folding.store.spec.segments is not None, "a windowed store without segments"
     length = folding.store.spec.segments.length_ms
 
     def close(before: int, now: int) -> None:
-        first = None if before == NO_TIME else before - delay
-        for start, encoded in segments.indexed(first, now - delay):
+        first = None if before == NO_TIME else closed_before(before, grace) - difference
+        for start, encoded in segments.indexed(first, closed_before(now, grace) - difference):
             entry = get(bucket(start // length * length, encoded) + pack_time(start))
             if entry is not None:
                 forward(Windowed(decode_key(encoded), start, start + difference), show(entry[0]), None, entry[1])

@@ -60,6 +60,7 @@ def _any(folding: Folding, aggregator: Aggregator, windows: TimeWindows, close: 
     segments, result, serialize_key = folding.segments, folding.result, folding.serialize_key
     clock, advance, get, put = segments.clock, segments.advance, folding.store.get, folding.store.put
     closing, note, fold = folding.spec.emit == "close", segments.noted.add, folding.fold(aggregator)
+    closed_ms = folding.closed_ms
     slot, places = 0, _places(windows, 0)
 
     def run(key: Any, value: Any, timestamp: int) -> None:
@@ -78,6 +79,8 @@ def _any(folding: Folding, aggregator: Aggregator, windows: TimeWindows, close: 
         if not 0 <= timestamp - slot < step:
             slot, places = timestamp - timestamp % step, _places(windows, timestamp)
         closed = now - grace
+        if closed < closed_ms:
+            closed = closed_ms
         if places[-1][0] + size <= closed:
             late(key, value, timestamp, closed - places[-1][0] - size)
         for start, prefix in places:
@@ -118,6 +121,7 @@ def _decoded(
     segments, result, serialize_key = folding.segments, folding.result, folding.serialize_key
     initializer, closing, note = folding.spec.initializer, folding.spec.emit == "close", segments.noted.add
     clock, staged, load, put = segments.clock, store.staged, store.load, store.put
+    closed_ms = folding.closed_ms
     lookup = staged.get
     direct = folding.direct
     silent = closing or direct is not None
@@ -139,6 +143,8 @@ def _decoded(
             slot, places = timestamp - timestamp % step, _places(windows, timestamp)
         taking = places
         closed = now - grace
+        if closed < closed_ms:
+            closed = closed_ms
         if taking[0][0] + size <= closed:
             taking = [place for place in taking if place[0] + size > closed]
             if not taking:
@@ -221,11 +227,11 @@ def _unlimited(folding: Folding, aggregator: Aggregator, windows: UnlimitedWindo
 def _closing(folding: Folding, windows: TimeWindows) -> Close:
     size, advance, grace = windows.size_ms, windows.advance_ms, windows.grace_ms
     store, forward, show = folding.store, folding.forward, folding.show
-    decode_key = folding.spec.key.deserialize
+    decode_key, closed_before = folding.spec.key.deserialize, folding.closed_before
 
     def close(before: int, now: int) -> None:
-        last = now - grace - size
-        first = 0 if before == NO_TIME else max(0, before - grace - size + 1)
+        last = closed_before(now, grace) - size
+        first = 0 if before == NO_TIME else max(0, closed_before(before, grace) - size + 1)
         first = -(-first // advance) * advance
         if first > last:
             return

@@ -67,6 +67,7 @@ class Folding:
         copied: a state is copied before the user's functions get it, which may change it in place, because something
             compares the old result with the new one.
         serialize_key: of the key itself.
+        closed_ms, closed_before: as in ``SegmentSpec``.
         result: what the table shows of a state that is not None.
     """
 
@@ -93,6 +94,9 @@ class Folding:
         self.late = late
         self.copied = needs_old and not store.spec.value.immutable and spec.result is None
         self.serialize_key = spec.key.serialize
+        assert store.spec.segments is not None, "a windowed store without segments"
+        self.closed_ms = store.spec.segments.closed_ms
+        self.closed_before = store.spec.segments.closed_before
         self.result = spec.result
 
     def fold(self, aggregator: Aggregator) -> Aggregator:

@@ -35,7 +35,7 @@ from rocksdict import (
 
 from streamstate.errors import StateDirectoryFailed, StreamStateError, TaskCorrupted, TooManyOpenFiles
 from streamstate.rocksdb.files import MOST_TABLES, RESERVED_BY_ROCKSDB, limit_reached
-from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, StateDamaged, Writes
+from streamstate.state.backend import NO_FACTS, NOTHING_EXPIRED, InputPartition, StateDamaged, Writes
 
 log = logging.getLogger("streamstate.rocksdb")
 
@@ -320,6 +320,7 @@ class RocksBackend:
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
         *,
         current: bool = True,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> None:
         if self._restored:
             # Before anything that builds on it: a log that is read again would have a hole below.
@@ -334,6 +335,8 @@ class RocksBackend:
             put(POSITION + store.encode(), b"%d" % position)
         for (topic, partition), offset in offsets.items():
             put(OFFSET + f"{topic}:{partition}".encode(), b"%d" % offset)
+        for name, text in facts.items():
+            put(FACT + name.encode(), text.encode())
         now_s = time.time()
         for store in self._handles:
             if current or store not in self.current_s:

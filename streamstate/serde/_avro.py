@@ -56,4 +56,16 @@ def avro(schema: dict[str, Any] | list[Any] | str, *, schema_id: int | None = No
             raise ValueError("bytes are left behind the Avro value: it was written with another schema")
         return value
 
-    return Serde("avro", serialize, deserialize)
+    canonical = fastavro.schema.to_parsing_canonical_form(parsed) + _logical_types(parsed)
+    fingerprint = fastavro.schema.fingerprint(canonical, "CRC-64-AVRO")
+    return Serde("avro", serialize, deserialize, schema=fingerprint if schema_id is None else f"{fingerprint} framed")
+
+
+def _logical_types(schema: Any) -> str:
+    """What the canonical form leaves out although it decides what bytes mean, such as a decimal's scale."""
+    if isinstance(schema, list):
+        return "".join(_logical_types(part) for part in schema)
+    if not isinstance(schema, dict):
+        return ""
+    own = "".join(f"{name}={schema[name]};" for name in ("logicalType", "precision", "scale") if name in schema)
+    return own + "".join(_logical_types(part) for part in schema.values())

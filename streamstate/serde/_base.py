@@ -34,6 +34,7 @@ class Serde(Generic[T]):
             was encoded decodes to an equal one. Stores keep decoded values only of such serdes; of all others they
             keep bytes, so that changing a dict that a store handed out cannot reach the store.
         takes: the types it encodes, for errors; empty where the type alone does not decide.
+        schema: tells apart serdes of one name that write different bytes, such as those of two Avro schemas; any text.
     """
 
     name: str
@@ -41,6 +42,16 @@ class Serde(Generic[T]):
     deserialize: Callable[[bytes], T]
     immutable: bool = False
     takes: tuple[type, ...] = ()
+    schema: str = ""
+
+    @property
+    def identity(self) -> str:
+        """Name and schema: what a store remembers of the serde that wrote it.
+
+        >>> Serde("hex", str.encode, bytes.decode, schema="2").identity
+        'hex 2'
+        """
+        return f"{self.name} {self.schema}" if self.schema else self.name
 
     def encode(self, value: T | None) -> bytes | None:
         """As ``serialize``, for everything that is not done for each record: its errors say what was expected.

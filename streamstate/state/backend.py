@@ -17,6 +17,7 @@ InputPartition = tuple[str, int]
 Writes = Mapping[str, Mapping[bytes, bytes | None]]
 
 NOTHING_EXPIRED: Final[Mapping[str, bytes]] = MappingProxyType({})
+NO_FACTS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class StateDamaged(TaskCorrupted):
@@ -52,6 +53,7 @@ class Backend(Protocol):
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
         *,
         current: bool = True,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> None:
         """Write all stores, changelog positions and input offsets, all or nothing.
 
@@ -62,6 +64,7 @@ class Backend(Protocol):
             expired_below: by store, the key below which everything is deleted, before ``writes``, as one range.
                 ``writes`` has nothing but deletions there.
             current: all stores are now what Kafka has, as after a commit; False while they are being read.
+            facts: see ``note``.
         """
         ...
 
@@ -146,6 +149,7 @@ class MemoryBackend:
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
         *,
         current: bool = True,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> None:
         unknown = (writes.keys() | expired_below.keys()) - self._data.keys()
         if unknown:
@@ -161,6 +165,7 @@ class MemoryBackend:
                 self._set(store, key, value)
         self._positions.update(positions)
         self._offsets.update(offsets)
+        self._facts.update(facts)
 
     def restore(
         self, store: str, records: Mapping[bytes, bytes | None], position: int, *, complete: bool = False

@@ -11,7 +11,7 @@ from streamstate.engine import AtLeastOnce, Committer, TaskId, Transaction, Work
 from streamstate.engine.assignment import OpenBackend
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.state import Backend, MemoryBackend
-from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
+from streamstate.state.backend import NO_FACTS, NOTHING_EXPIRED, InputPartition, Writes
 from streamstate.testing.adapters import MemoryAdmin
 from streamstate.testing.background import MemoryBackground
 from streamstate.testing.broker import MemoryBroker
@@ -37,8 +37,9 @@ class KeptBackend(MemoryBackend):
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
         *,
         current: bool = True,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> None:
-        super().apply(writes, positions, offsets, expired_below, current=current)
+        super().apply(writes, positions, offsets, expired_below, current=current, facts=facts)
         self._before.clear()
 
     def restore(
@@ -127,7 +128,12 @@ class MemoryApplication:
         self.protocol = protocol
         self.session_timeout_ms = session_timeout_ms
         self.background = MemoryBackground()
-        self.topics: Topics = prepare_topics(graph, self.settings.application_id, MemoryAdmin(broker))
+        self.topics: Topics = prepare_topics(
+            graph,
+            self.settings.application_id,
+            MemoryAdmin(broker),
+            restore_consumer=lambda: MemoryRestoreConsumer(broker, client_id="admin"),
+        )
         self.disks: dict[str, Disk] = {}
         self.calls = AsyncioCalls()
 
@@ -166,6 +172,7 @@ class MemoryApplication:
             open_backend=open_backend or disk.open,
             expect=disk.expect,
             calls=self.calls,
+            known_marks=self.topics.marks,
         )
         worker.start()
         return worker

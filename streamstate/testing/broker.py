@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from streamstate.engine.ports import Clock, GroupMember, GroupTaken, OutOfRange, Position, TopicPartition, Unavailable
+from streamstate.engine.store_marks import MARK_KEY
 from streamstate.partitioning import partition_for
 from streamstate.testing.assignors import Assignor, range_assignor, sticky_assignor
 from streamstate.testing.clock import ManualClock
@@ -190,12 +191,22 @@ class MemoryBroker:
             at_ms = None if timestamp is None else timestamp + number * step_ms
             self.append(topic, key=key, value=value, timestamp=at_ms)
 
-    def read(self, topic: str, partition: int | None = None, *, committed: bool = True) -> list[MemoryMessage]:
+    def read(
+        self, topic: str, partition: int | None = None, *, committed: bool = True, marks: bool = False
+    ) -> list[MemoryMessage]:
         """Records now in a topic, or in one partition, as a reader of committed (or of all) records sees them,
-        by partition and offset."""
+        by partition and offset.
+
+        Args:
+            topic: its name.
+            partition: None: all of them.
+            committed: leave out what open and aborted transactions wrote.
+            marks: with the marks of stores, which changelogs have beside the entries.
+        """
         logs = self.topic(topic).logs
         chosen = logs if partition is None else [logs[partition]]
-        return [record for log in chosen for record in log.read(log.start, log.end - log.start, committed)[0]]
+        records = [record for log in chosen for record in log.read(log.start, log.end - log.start, committed)[0]]
+        return records if marks else [record for record in records if record.key() != MARK_KEY]
 
     def pairs(self, topic: str, partition: int | None = None) -> list[tuple[bytes | None, bytes | None]]:
         """``(key, value)`` of what ``read`` finds."""

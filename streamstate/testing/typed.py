@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, TypeVar
 
 from streamstate.engine.ports import Clock, TopicPartition
+from streamstate.engine.store_marks import MARK_KEY
 from streamstate.errors import SerdeError
 from streamstate.serde import Serde
 from streamstate.testing.broker import MemoryBroker
@@ -207,7 +208,13 @@ class OutputTopic(Generic[K, V]):
 
     def _unread(self) -> list[MemoryMessage]:
         written = self._broker.written.get(self.topic, [])
-        return [m for m in written[self._next :] if not (self._committed and (m.aborted or self._broker.is_open(m)))]
+        return [
+            message
+            for message in written[self._next :]
+            # Changelogs have the marks of their stores beside the entries.
+            if message.key() != MARK_KEY
+            and not (self._committed and (message.aborted or self._broker.is_open(message)))
+        ]
 
     def _take(self, limit: int | None) -> list[Record[K, V]]:
         written = self._broker.written.get(self.topic, [])
@@ -217,7 +224,7 @@ class OutputTopic(Generic[K, V]):
             if self._committed and self._broker.is_open(message):
                 break
             self._next += 1
-            if not (self._committed and message.aborted):
+            if not (self._committed and message.aborted) and message.key() != MARK_KEY:
                 taken.append(self._decode(message))
         return taken
 

@@ -298,6 +298,7 @@ class Topology:
                 source.value,
                 source=topic,
                 reuse=reuse,
+                content="table",
             )
             draft.claim_store(kept if versioned is None else versioned_spec(kept, versioned))
             draft.replace(at.node, replace(spec, store=kept.name))
@@ -345,7 +346,7 @@ class Topology:
         if known is not None:
             return GlobalTable(self._draft, known.made)
         name = checked(topic if store is None else store, "name of a store")
-        kept = StoreSpec(name, source.key, source.value, changelog=False, source=topic)
+        kept = StoreSpec(name, source.key, source.value, changelog=False, source=topic, content="global table")
         self._draft.add_global_table(GlobalTableSpec(topic, kept, timestamp, skip=on_error == "continue"))
         self._draft.readings[topic] = Reading("global_table", (topic,), settings, name, name)
         return GlobalTable(self._draft, name)

@@ -107,7 +107,7 @@ class CogroupedStream(Generic[K, A]):
         _needs_serde(first.node, value)
         key = first.key_serde("cogroup")
         store, node = _names(first, store)
-        first.draft.claim_store(StoreSpec(store, key, value, ttl_ms=ttl_ms(ttl, store)))
+        first.draft.claim_store(StoreSpec(store, key, value, ttl_ms=ttl_ms(ttl, store), content="cogroup"))
         aggregators = tuple(aggregator for _, aggregator in self._parts)
         spec = Aggregate(store, initializer, aggregators[0], others=aggregators[1:])
         return Table(replace(_joined(self._parts, store, node, spec), key=key, value=value))

@@ -2,21 +2,59 @@
 
 Rule of this module: pure. The state of several aggregates is a list of theirs, ordered by name, so that the order in
 which they are written does not matter to a store that exists.
+
+Aggregates may be added to a store that exists, and removed from it. The store remembers each set of aggregates that it
+was written with, oldest first. An entry begins with the number of its set, so that it can be read under a later one: an
+aggregate that was in every set since keeps its state, all others start anew. Entries of the first set have no number.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 from streamstate.aggregates import Aggregate
 from streamstate.errors import ProcessingError, TopologyError
 from streamstate.functions import checked_function
 from streamstate.serde import Serde
 from streamstate.serde._tagged import decode, list_encoder
+from streamstate.store_spec import Aggregates, StoreSpec
 
-__all__ = ["NamedFold", "named_fold"]
+__all__ = ["NamedFold", "named_fold", "of_fold"]
+
+
+# What an encoded list begins with. Numbers of sets are less.
+LIST: Final = ord("[")
+
+
+def _states_of(named: Mapping[str, Aggregate], plain: Serde[Any], sets: tuple[Aggregates, ...]) -> Serde[Any]:
+    """Serde of the states in a store that was written with ``sets``, of which the last is that of ``named``."""
+    newest = len(sets) - 1
+    if newest == 0:
+        return plain
+    assert newest < LIST, "more sets than there are numbers"
+    encode, decode = plain.serialize, plain.deserialize
+    number = bytes((newest,))
+    # By number of the set: for each aggregate of now its place in there, or None and its initial state.
+    places: list[list[tuple[int | None, Any]]] = []
+    for first in range(newest):
+        known = {name for name, kind in sets[first] if all(name in dict(later) for later in sets[first:])}
+        order = [name for name, _ in sets[first]]
+        places.append([(order.index(name) if name in known else None, named[name].initial) for name, _ in sets[newest]])
+
+    def serialize(states: list[Any]) -> bytes:
+        return number + encode(states)
+
+    def deserialize(data: bytes) -> Any:
+        first = data[0]
+        if first == newest:
+            return decode(data[1:])
+        states = decode(data) if first == LIST else decode(data[1:])
+        found = places[0 if first == LIST else first]
+        return [initial if place is None else states[place] for place, initial in found]
+
+    return Serde(plain.name, serialize, deserialize, immutable=plain.immutable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +67,8 @@ class NamedFold:
         merger: (key, state, state) to that of both, for sessions; None when an aggregate has none.
         result: the state to a dict by name.
         kept: serde of the state.
+        aggregates: what a store remembers of them.
+        states: serde of the state in a store that was written with these sets of aggregates, the last being this one.
         timed: an aggregate takes the event time too.
         unmergeable: names of the aggregates that have no merger.
     """
@@ -38,6 +78,8 @@ class NamedFold:
     merger: Callable[[Any, Any, Any], Any] | None
     result: Callable[[Any], Any]
     kept: Serde[Any]
+    aggregates: Aggregates
+    states: Callable[[tuple[Aggregates, ...]], Serde[Any]]
     timed: bool
     unmergeable: tuple[str, ...]
 
@@ -99,19 +141,22 @@ def named_fold(node: str, store: str, named: Mapping[str, Aggregate]) -> NamedFo
     fold: Callable[[Any, Any, Any], Any] = timed_aggregator if timed else aggregator
     if len(order) == 1 and not timed:
         fold = _single(updates[0], checked)
+    kept: Serde[Any] = Serde(
+        "aggregates",
+        list_encoder(lambda index: f"the state of the aggregate {order[index]!r} in store {store!r}"),
+        decode,
+        # Stores may keep states decoded that nobody else holds and that are never changed in place.
+        immutable=all(aggregate.plain for aggregate in named.values()),
+    )
     unmergeable = tuple(name for name in order if named[name].merge is None)
     return NamedFold(
         initializer=lambda: initials,
         aggregator=fold,
         merger=None if unmergeable else merger,
         result=_shown(shown),
-        kept=Serde(
-            "aggregates",
-            list_encoder(lambda index: f"the state of the aggregate {order[index]!r} in store {store!r}"),
-            decode,
-            # Stores may keep states decoded that nobody else holds and that are never changed in place.
-            immutable=all(aggregate.plain for aggregate in named.values()),
-        ),
+        kept=kept,
+        aggregates=tuple((name, named[name].kind) for name in order),
+        states=lambda sets: _states_of(named, kept, sets),
         timed=timed,
         unmergeable=unmergeable,
     )
@@ -136,3 +181,11 @@ def _shown(shown: list[tuple[str, int, Callable[[Any], Any]]]) -> Callable[[Any]
         name, _, show = shown[0]
         return lambda states: {name: show(states[0])}
     return lambda states: {name: show(states[index]) for name, index, show in shown}
+
+
+def of_fold(store: StoreSpec, fold: NamedFold | None) -> StoreSpec:
+    """The same store; with ``fold``, one of ready aggregates."""
+    if fold is None:
+        return store
+    content = store.content.replace("aggregate", "ready aggregates", 1)
+    return replace(store, content=content, aggregates=fold.aggregates, states=fold.states)

@@ -53,7 +53,9 @@ def join_by_foreign_key(
     alone = kind == "left_join"
     policy = left.on_error if left.on_error == right.on_error else FAIL
     kept = f"{base}-subscriptions"
-    draft.claim_store(StoreSpec(kept, bytes_(), bytes_()))
+    draft.claim_store(
+        StoreSpec(kept, bytes_(), bytes_(), content=f"subscriptions of {foreign.identity} keys to {key.identity} rows")
+    )
 
     send = draft.add(ForeignKeySend(function, key, asked, foreign, alone, rows[0]), (left.node,), kind, f"{base}.ask")
     asking = Sink(f"{base}-subscriptions-repartition", foreign, ASKED, internal=True)
@@ -124,4 +126,4 @@ def answer_serde(value: Serde[Any]) -> Serde[tuple[int, bytes | None, Any]]:
         row = value.deserialize(data[end:]) if there else None
         return partition, None if value_hash == _NO_HASH else value_hash, row
 
-    return Serde(f"answer({value.name})", serialize, deserialize)
+    return Serde(f"answer({value.name})", serialize, deserialize, schema=value.schema)

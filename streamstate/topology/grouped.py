@@ -16,7 +16,7 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
 from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.draft import Position
-from streamstate.topology.folds import named_fold
+from streamstate.topology.folds import NamedFold, named_fold, of_fold
 from streamstate.topology.kinds import wrong_kind
 from streamstate.topology.names import checked
 from streamstate.topology.rows import ttl_ms
@@ -224,7 +224,7 @@ class GroupedStream(Generic[K, V]):
             fold.kept,
             lambda name: Aggregate(name, fold.initializer, fold.aggregator, fold.result, fold.timed),
             ttl=ttl,
-            carried=False,
+            fold=fold,
         )
         return table
 
@@ -236,11 +236,12 @@ class GroupedStream(Generic[K, V]):
         spec: Callable[[str], Spec],
         *,
         ttl: timedelta | None,
-        carried: bool = True,
+        fold: NamedFold | None = None,
     ) -> Table[K, Any]:
         """Add the aggregation and, where needed, its repartition topic.
 
-        ``kept`` is the serde of what the store keeps; ``carried`` says that the table shows just that.
+        ``kept`` is the serde of what the store keeps. The table shows just that, unless there are ready aggregates:
+        ``fold``.
         """
         at = self._at
         key = at.key_serde("group_by_key")
@@ -248,8 +249,8 @@ class GroupedStream(Generic[K, V]):
             store = node = at.draft.lasting_name(at.node, kind, "store")
         else:
             node = f"{checked(store, 'name of a store')}.{kind}"
-        at.draft.claim_store(StoreSpec(store, key, kept, ttl_ms=ttl_ms(ttl, store)))
+        at.draft.claim_store(of_fold(StoreSpec(store, key, kept, ttl_ms=ttl_ms(ttl, store), content=kind), fold))
         if at.key_changed:
             at = at.through_repartition(store, "group_by_key")
-        at = replace(at.then(spec(store), kind, node), value=kept if carried else None)
+        at = replace(at.then(spec(store), kind, node), value=kept if fold is None else None)
         return Table(at)

@@ -138,7 +138,7 @@ class GroupedTable(Generic[K, V]):
             store = node = at.draft.lasting_name(at.node, kind, "store")
         else:
             node = f"{checked(store, 'name of a store')}.{kind}"
-        at.draft.claim_store(StoreSpec(store, key, kept))
+        at.draft.claim_store(StoreSpec(store, key, kept, content=f"{kind} of a grouped table"))
         at = replace(at, value=change_serde(value)).through_repartition(store, "group_by")
         return _table.Table(replace(at.then(spec(store), kind, node), value=kept))
 
@@ -180,4 +180,4 @@ def change_serde(value: Serde[Any]) -> Serde[tuple[Any, Any]]:
             value.deserialize(data[end:]) if there & _OLD else None,
         )
 
-    return Serde(f"change({value.name})", serialize, deserialize)
+    return Serde(f"change({value.name})", serialize, deserialize, schema=value.schema)

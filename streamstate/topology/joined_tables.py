@@ -280,4 +280,4 @@ class TableJoins(Generic[K, V]):
     def _claim(at: Position, store: str | None, kind: str) -> None:
         if store is not None:
             key, value = at.key_serde(kind), at.value_serde(kind)
-            at.draft.claim_store(StoreSpec(checked(store, "name of a store"), key, value))
+            at.draft.claim_store(StoreSpec(checked(store, "name of a store"), key, value, content=f"table of {kind}"))

@@ -62,6 +62,15 @@ def changelog_topic(application_id: str, store: str) -> str:
     return f"{application_id}-{store}-changelog"
 
 
+def metadata_topic(application_id: str) -> str:
+    """The full name of the topic with what an application has to know of its own state.
+
+    >>> metadata_topic("word-count")
+    'word-count-metadata'
+    """
+    return f"{application_id}-metadata"
+
+
 def repartition_topic(application_id: str, topic: str) -> str:
     """The full name of a repartition topic that specs name without the application's prefix.
 

@@ -66,7 +66,7 @@ def versioned_spec(store: StoreSpec, history: timedelta) -> StoreSpec:
         )
     history_ms = history // timedelta(milliseconds=1)
     segments = SegmentSpec(history_ms, segment_length(history_ms))
-    return replace(store, segments=segments, history_ms=history_ms, reuse=False)
+    return replace(store, segments=segments, history_ms=history_ms, reuse=False, content=f"versions of {store.content}")
 
 
 def versioned_by(draft: Draft, node: str) -> StoreSpec | None:
@@ -109,7 +109,9 @@ def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
         return (spec.store,)
     if isinstance(spec, TableSource):
         if spec.store is None:
-            draft.claim_store(StoreSpec(node, spec.key, spec.value, source=spec.source, reuse=spec.reuse))
+            draft.claim_store(
+                StoreSpec(node, spec.key, spec.value, source=spec.source, reuse=spec.reuse, content="table")
+            )
             spec = replace(spec, store=node)
             draft.replace(node, spec)
         return spec.stores
@@ -127,7 +129,8 @@ def rows_of(draft: Draft, node: str, kind: str) -> tuple[str, ...]:
                     f"{'transform_values' if isinstance(spec, TableTransformValues) else 'the join'}, such as "
                     f"value=serde.json()"
                 )
-            draft.claim_store(StoreSpec(node, spec.key, spec.value))
+            what = "transform_values" if isinstance(spec, TableTransformValues) else "a foreign-key join"
+            draft.claim_store(StoreSpec(node, spec.key, spec.value, content=f"table of {what}"))
             spec = replace(spec, store=node)
             draft.replace(node, spec)
         assert spec.store is not None, "no store was made"

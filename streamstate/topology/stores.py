@@ -157,7 +157,8 @@ def window(
     if segments.retention_ms is not None and segments.retention_ms < window_ms:
         raise TopologyError(f"the retention of window store {name!r} is {retention}, shorter than a window, {size}")
     checked(name, "name of a store")
-    return StoreSpec(name, key, value, changelog, segments, kind="window", window_ms=window_ms)
+    content = f"windows of {window_ms} ms of a processor"
+    return StoreSpec(name, key, value, changelog, segments, kind="window", window_ms=window_ms, content=content)
 
 
 def session(

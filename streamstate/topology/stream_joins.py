@@ -56,7 +56,7 @@ def join_streams(
         right = replace(left, value=right.value)
     elif right.key_changed:
         right = right.through_repartition(f"{store}-right", kind)
-    stores = _stores(store, key, serdes, within, alone=left_alone or right_alone, itself=itself)
+    stores = _stores(store, key, serdes, within, kind=kind, alone=left_alone or right_alone, itself=itself)
     for made in stores:
         left.draft.claim_store(made)
     spec = StreamJoin(
@@ -82,16 +82,26 @@ def _stores(
     values: tuple[Serde[Any], Serde[Any]],
     windows: JoinWindows,
     *,
+    kind: str,
     alone: bool,
     itself: bool,
 ) -> list[StoreSpec]:
     segments = SegmentSpec(windows.retention_ms, segment_length(windows.retention_ms))
-    keys = record_key(key, segments.length_ms)
-    made = [StoreSpec(f"{store}-left", keys, values[0], segments=segments)]
+    content = f"{kind} of streams {windows.content}"
+    left = StoreSpec(
+        f"{store}-left",
+        record_key(key, segments.length_ms),
+        values[0],
+        segments=segments,
+        content=content,
+        keys=lambda length_ms: record_key(key, length_ms),
+    )
+    made = [left]
     if not itself:
-        made.append(StoreSpec(f"{store}-right", keys, values[1], segments=segments))
+        made.append(replace(left, name=f"{store}-right", value=values[1]))
     if alone:
-        made.append(StoreSpec(f"{store}-waiting", waiting_key(key), _either(*values), segments=SegmentSpec(None)))
+        waiting = StoreSpec(f"{store}-waiting", waiting_key(key), _either(*values), segments=SegmentSpec(None))
+        made.append(replace(waiting, content=content))
     return made
 
 
@@ -108,4 +118,5 @@ def _either(left: Serde[Any], right: Serde[Any]) -> Serde[tuple[bool, Any]]:
     def deserialize(data: bytes) -> tuple[bool, Any]:
         return (True, left.deserialize(data[1:])) if data[0] else (False, right.deserialize(data[1:]))
 
-    return Serde(f"{left.name} or {right.name}", serialize, deserialize)
+    schema = f"{left.schema} or {right.schema}" if left.schema or right.schema else ""
+    return Serde(f"{left.name} or {right.name}", serialize, deserialize, schema=schema)

@@ -143,10 +143,10 @@ def _held(value: Serde[Any]) -> Serde[tuple[Any, Any, Any]]:
             headers = [(name, None if v is None else bytes.fromhex(v)) for name, v in pairs]
         return new, before, headers
 
-    return Serde(f"held({value.name})", serialize, deserialize)
+    return Serde(f"held({value.name})", serialize, deserialize, schema=value.schema)
 
 
-def buffer_store(name: str, key: Serde[Any], value: Serde[Any]) -> StoreSpec:
+def buffer_store(name: str, key: Serde[Any], value: Serde[Any], content: str) -> StoreSpec:
     """The store of what is held: by time and key."""
     encode: Callable[[Any], bytes] = key.serialize
 
@@ -156,5 +156,5 @@ def buffer_store(name: str, key: Serde[Any], value: Serde[Any]) -> StoreSpec:
     def deserialize(data: bytes) -> tuple[int, Any]:
         return unpack_time(data), key.deserialize(data[8:])
 
-    keys = Serde(f"time, {key.name}", serialize, deserialize, immutable=key.immutable)
-    return StoreSpec(name, keys, _held(value), segments=SegmentSpec(None))
+    keys = Serde(f"time, {key.name}", serialize, deserialize, immutable=key.immutable, schema=key.schema)
+    return StoreSpec(name, keys, _held(value), segments=SegmentSpec(None), content=content)

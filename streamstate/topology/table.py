@@ -267,7 +267,14 @@ class Table(TableJoins[K, V]):
             store = at.draft.lasting_name(at.node, "suppress", "store")
             name = name or store
         name = name or f"{checked(store, 'name of a store')}.suppress"
-        at.draft.claim_store(buffer_store(store, spec.key, at.value_serde("suppress")))
+        at.draft.claim_store(
+            buffer_store(
+                store,
+                spec.key,
+                at.value_serde("suppress"),
+                "changes held until " + ("windows close" if spec.by_window else "a time limit"),
+            )
+        )
         return Table(at.then(replace(spec, store=store), "suppress", name))
 
     def to_stream(self, *, emit: StreamEmit = "update", name: str | None = None) -> _stream.Stream[K, V]:

@@ -96,5 +96,6 @@ def _grace(at: Position, kind: str, grace: timedelta, versions: StoreSpec | None
             f"{versions.history_ms} ms: by then their rows are gone. Make its versioned= at least as long"
         )
     store = f"{_base(at, kind, name)}-buffer"
-    at.draft.claim_store(StoreSpec(store, bytes_(), bytes_(), segments=SegmentSpec(None)))
+    held = f"records held back, keys {at.key_serde(kind).identity}, values {at.value_serde(kind).identity}"
+    at.draft.claim_store(StoreSpec(store, bytes_(), bytes_(), segments=SegmentSpec(None), content=held))
     return JoinGrace(store, grace_ms, at.key_serde(kind), at.value_serde(kind))

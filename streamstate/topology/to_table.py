@@ -34,7 +34,7 @@ def as_table(
     spec = ToTable(key, value, None, reuse=False, store=store, emit=emit)
     at = at.then(spec, "to_table", name)
     if store is not None or versioned is not None:
-        kept = StoreSpec(store or at.node, key, value)
+        kept = StoreSpec(store or at.node, key, value, content="table")
         at.draft.claim_store(kept if versioned is None else versioned_spec(kept, versioned))
         at.draft.replace(at.node, replace(spec, store=kept.name))
     if emit == "change":

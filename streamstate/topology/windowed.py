@@ -15,12 +15,12 @@ from streamstate.errors import TopologyError
 from streamstate.serde import Serde, long
 from streamstate.topology.draft import Position
 from streamstate.topology.emit import WindowEmit, checked_emit
-from streamstate.topology.folds import named_fold
+from streamstate.topology.folds import NamedFold, named_fold, of_fold
 from streamstate.topology.names import checked
 from streamstate.topology.specs import SegmentSpec, StoreSpec
 from streamstate.topology.table import Table
 from streamstate.topology.window_specs import Aggregator, Late, WindowedAggregate, Windows
-from streamstate.window_keys import segment_length, store_key
+from streamstate.window_keys import index_of, segment_length, store_key
 from streamstate.windows import (
     SessionWindows,
     TimeWindows,
@@ -165,7 +165,7 @@ class _Windowed(Generic[K, V]):
                 "cannot merge two states: give Aggregate(..., merge=)"
             )
         spec = self._spec("aggregate", fold.initializer, fold.aggregator, fold.merger, fold.result, timed=fold.timed)
-        return self._fold(spec, store, fold.kept, emit, retention, idle, carried=False)
+        return self._fold(spec, store, fold.kept, emit, retention, idle, fold=fold)
 
     def _functions(
         self,
@@ -221,22 +221,23 @@ class _Windowed(Generic[K, V]):
         retention: timedelta | None,
         idle: timedelta | None,
         *,
-        carried: bool = True,
+        fold: NamedFold | None = None,
     ) -> Table[Windowed[K], Any]:
-        """Add the aggregation and, where needed, its repartition topic; ``carried``: the table shows what is kept."""
+        """Add the aggregation and, where needed, its repartition topic; the table shows what is kept, unless there are
+        ready aggregates: ``fold``."""
         at = self._at
         if store is None:
             store = node = at.draft.lasting_name(at.node, spec.kind, "store")
         else:
             node = f"{checked(store, 'name of a store')}.{spec.kind}"
         spec = completed(spec, at.node, store, emit, idle)
-        at.draft.claim_store(window_store(spec, kept, retention))
+        at.draft.claim_store(of_fold(window_store(spec, kept, retention), fold))
         if at.key_changed:
             at = at.through_repartition(store, "group_by_key")
         at = replace(
             at.then(spec, spec.kind, node),
             key=windowed_serde(spec.windows, spec.key),
-            value=kept if carried else None,
+            value=kept if fold is None else None,
         )
         return Table(at)
 
@@ -417,9 +418,21 @@ def window_store(spec: WindowedAggregate, kept: Serde[Any], retention: timedelta
         retention_ms = least_ms if retention is None else milliseconds(retention, "the retention", least_ms=least_ms)
         timed = isinstance(windows, TimeWindows)
         segments = SegmentSpec(
-            retention_ms, 1 if timed else segment_length(retention_ms), indexed=spec.emit == "close" and not timed
+            retention_ms,
+            1 if timed else segment_length(retention_ms),
+            indexed=spec.emit == "close" and not timed,
+            grace_ms=windows.grace_ms,
+            final=spec.emit == "close",
         )
-    return StoreSpec(spec.store, store_key(windows, spec.key, segments.length_ms), kept, segments=segments)
+    return StoreSpec(
+        spec.store,
+        store_key(windows, spec.key, segments.length_ms),
+        kept,
+        segments=segments,
+        content=f"{spec.kind} in {windows.content}",
+        keys=lambda length_ms: store_key(windows, spec.key, length_ms),
+        index_of=index_of(windows),
+    )
 
 
 __all__ = ["SessionWindowedStream", "WindowedStream", "completed", "window_store"]

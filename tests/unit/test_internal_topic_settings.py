@@ -62,7 +62,7 @@ def test_all_of_them_are_said_at_once() -> None:
 
 
 def test_the_settings_that_it_gives_itself_are_accepted() -> None:
-    assert started(GOOD).topics.created == ("out",)
+    assert started(GOOD).topics.created == ("t-metadata", "out")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_settings_that_it_gives_itself_are_accepted() -> None:
 )
 def test_settings_that_lose_nothing_are_the_operators_business(config: dict[str, str]) -> None:
     """Compaction keeps the newest value of every key, whenever it comes; without ``delete`` nothing goes by time."""
-    assert started({CHANGELOG: {**CHANGELOG_CONFIG, **config}}).topics.created == (REPARTITION, "out")
+    assert started({CHANGELOG: {**CHANGELOG_CONFIG, **config}}).topics.created == (REPARTITION, "t-metadata", "out")
 
 
 def test_a_leader_that_may_lack_records_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -223,7 +223,7 @@ def test_a_crash_between_the_commit_and_the_store_is_repaired_from_the_source() 
     feed(run, "in", ("a", "x"))
     task = next(iter(run.worker.assignment.tasks.values()))
     # The store keeps what it was before this commit.
-    task.backend.apply = lambda *_: None  # type: ignore[union-attr,method-assign,assignment]
+    task.backend.apply = lambda *_, **__: None  # type: ignore[union-attr,method-assign,assignment]
     feed(run, "in", ("a", "y"))
     assert run.offset() is not None
     disk = run.app.disks["w"]

@@ -143,7 +143,7 @@ def test_group_by_goes_through_a_repartition_topic_named_after_the_store() -> No
         ("counts-repartition",), serde.long(), serde.json(), on_error=specs.CONTINUE, internal=True
     )
     assert graph.nodes["counts.count.to_stream"].spec == specs.ToStream(serde.long(), "commit", serde.long())
-    assert graph.stores == {"counts": specs.StoreSpec("counts", serde.long(), serde.long())}
+    assert graph.stores == {"counts": specs.StoreSpec("counts", serde.long(), serde.long(), content="count")}
     first, second = graph.subtopologies
     assert (first.name, first.source_topics, first.repartition_sinks, first.stores) == (
         "flights",

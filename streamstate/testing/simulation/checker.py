@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from streamstate.engine import Task
 from streamstate.engine.ports import TopicPartition
+from streamstate.engine.store_marks import MARK_KEY, mark_fact
 from streamstate.testing.simulation import reference
 from streamstate.testing.simulation.expectations import Output, misplaced
 
@@ -148,16 +149,22 @@ def _wrong_state(sim: Simulation) -> Iterator[str]:
     for task in _tasks(sim):
         for store, (topic, partition) in task.changelogs().items():
             replay: dict[bytes | None, bytes] = {}
-            for record in sim.broker.read(topic, partition):
+            for record in sim.broker.read(topic, partition, marks=True):
                 value = record.value()
                 if value is None:
                     replay.pop(record.key(), None)
                 else:
                     replay[record.key()] = value
+            mark = replay.pop(MARK_KEY, b"").decode()
             assert task.backend is not None, "a running task without state"
             found = dict(task.backend.scan(store, None, None, False))
             if found != replay:
                 yield f"store {store!r} of task {task.id} holds {found}, its changelog says {replay}"
+            if not mark and replay:
+                yield f"store {store!r} of task {task.id} has entries in its changelog and no mark"
+            known = task.backend.facts().get(mark_fact(store), "")
+            if known != mark:
+                yield f"store {store!r} of task {task.id} has the mark {known!r}, its changelog has {mark!r}"
 
 
 def _wrong_rows(sim: Simulation) -> Iterator[str]:

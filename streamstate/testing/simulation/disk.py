@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from streamstate.engine import TaskId
 from streamstate.state import Backend
-from streamstate.state.backend import NOTHING_EXPIRED, InputPartition, Writes
+from streamstate.state.backend import NO_FACTS, NOTHING_EXPIRED, InputPartition, Writes
 from streamstate.testing.application import Disk, KeptBackend
 
 __all__ = ["DiskFailure", "SimulatedBackend", "SimulatedDisk"]
@@ -51,13 +51,14 @@ class SimulatedBackend(KeptBackend):
         expired_below: Mapping[str, bytes] = NOTHING_EXPIRED,
         *,
         current: bool = True,
+        facts: Mapping[str, str] = NO_FACTS,
     ) -> None:
         self._hook("disk.apply", "before")
         touched = {store: list(entries) for store, entries in writes.items()}
         for store, bound in expired_below.items():
             touched.setdefault(store, []).extend(key for key in self._data[store] if key < bound)
         self._remember(touched)
-        super().apply(writes, positions, offsets, expired_below, current=current)
+        super().apply(writes, positions, offsets, expired_below, current=current, facts=facts)
         self._kept = len(self._steps)
         self._hook("disk.apply", "after")
 

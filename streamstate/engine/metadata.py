@@ -1,0 +1,106 @@
+"""The application's metadata topic: what every process has to know of its state before it joins the group.
+
+Rule of this module: the topic is compacted, has one partition, and holds the newest mark of each store under
+``store:NAME``. Marks are written in the transaction that writes the store. The topic warns early; what decides in the
+end is the mark in the changelog of each task.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from streamstate.engine.ports import Admin, Output, RestoreConsumer, TopicPartition
+from streamstate.engine.store_marks import MARK_KEY, StoreMark, adopted, came_and_went, mark_of, said
+from streamstate.engine.task import Task
+from streamstate.errors import TopologyError
+from streamstate.topology.names import changelog_topic, metadata_topic
+from streamstate.topology.specs import Graph
+
+log = logging.getLogger("streamstate.topics")
+
+_STORE = b"store:"
+_POLL_MS = 100
+# An open transaction of a process that was killed may hide the newest marks until the broker aborts it. The marks in
+# the changelogs are looked at in any case, so that this is not waited for.
+_MOST_POLLS = 30
+
+
+def mark_records(
+    application_id: str, writes: Sequence[tuple[Task, Mapping[str, Mapping[bytes, bytes | None]]]]
+) -> list[Output]:
+    """Records for the metadata topic: the marks among what the tasks of a commit write."""
+    marks = {
+        store: entries[MARK_KEY] for _, stores in writes for store, entries in stores.items() if MARK_KEY in entries
+    }
+    topic = metadata_topic(application_id)
+    return [(topic, mark, _STORE + store.encode(), 0, None, None, None) for store, mark in marks.items()]
+
+
+def read_marks(
+    application_id: str, admin: Admin, restore_consumer: Callable[[], RestoreConsumer]
+) -> dict[str, StoreMark]:
+    """The newest committed mark of each store that the application ever had.
+
+    Raises:
+        TaskCorrupted: a newer version of streamstate wrote one.
+        Unavailable: no broker answers.
+    """
+    partition = TopicPartition(metadata_topic(application_id), 0)
+    start, end = admin.log_starts([partition]).get(partition, 0), admin.log_ends([partition]).get(partition, 0)
+    if start == end:
+        return {}
+    marks: dict[str, StoreMark] = {}
+    consumer = restore_consumer()
+    try:
+        consumer.assign({partition: start})
+        for _ in range(_MOST_POLLS):
+            for message in consumer.poll(1_000, _POLL_MS):
+                key, value = message.key(), message.value()
+                if key is not None and key.startswith(_STORE) and value is not None:
+                    store = key[len(_STORE) :].decode()
+                    marks[store] = StoreMark.parsed(store, value.decode())
+            if consumer.positions().get(partition, start) >= end:
+                break
+    finally:
+        consumer.close()
+    return marks
+
+
+def check_marks(graph: Graph, application_id: str, marks: Mapping[str, StoreMark]) -> None:
+    """Refuse stores that the topology cannot go on with, and say what it leaves behind.
+
+    Args:
+        graph: with what was decided about changelogs.
+        application_id: of the application.
+        marks: of its stores.
+
+    Raises:
+        TopologyError: of all stores that cannot be gone on with; each is named.
+    """
+    refused = []
+    for name, spec in graph.stores.items():
+        stored = marks.get(name)
+        if stored is None or (stored.changelog == "topic" and spec.reuse):
+            # A store whose changelog is a table's topic is made anew from there.
+            continue
+        try:
+            adopted(spec, stored, -1)
+        except TopologyError as error:
+            refused.append(str(error))
+            continue
+        came, went = came_and_went(stored, mark_of(spec))
+        if came or went:
+            log.warning("store %r: %s", name, said(came, went))
+    if refused:
+        raise TopologyError("\n".join(refused))
+    known = {*graph.stores, *graph.global_tables}
+    for name, stored in marks.items():
+        if name not in known:
+            log.warning(
+                "store %r (%s) is not in the topology any more. Its state stays%s and is neither read nor written. If "
+                "the store was only given another name, the new one starts empty",
+                name,
+                stored.content,
+                f" in topic {changelog_topic(application_id, name)!r}" if stored.changelog == "own" else "",
+            )
