@@ -39,7 +39,9 @@ class Checks:
 
     make: Sequence[str]
     failed: list[str] = field(default_factory=list)
-    _running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _passed: int = 0
+    # By process id.
+    _running: dict[int, str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _stopped: bool = False
 
@@ -50,7 +52,7 @@ class Checks:
             rows: targets and how much they yield the processor.
 
         Returns:
-            The number of targets that failed.
+            The number of targets that did not pass.
         """
         threads = [threading.Thread(target=self._row, args=row, daemon=True) for row in rows]
         said = time.monotonic()
@@ -62,14 +64,14 @@ class Checks:
                 time.sleep(LOOK_S)
                 if time.monotonic() - said > STILL_S:
                     said = time.monotonic()
-                    self._say(f"-- still running: {', '.join(self._running)}")
+                    self._say(f"-- still running: {', '.join(self._running.values())}")
         except KeyboardInterrupt:
             self._stop()
             for thread in threads:
                 if thread.ident is not None:
                     thread.join()
             raise
-        return len(self.failed)
+        return sum(len(targets) for targets, _ in rows) - self._passed
 
     def _row(self, targets: Sequence[str], yielding: int) -> None:
         for target in targets:
@@ -85,26 +87,29 @@ class Checks:
                 if self._stopped:
                     return
                 # A group of its own: Ctrl-C reaches it once, from here, and not through the terminal as well.
-                step = self._running[target] = subprocess.Popen(
+                step = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, process_group=0
                 )
+                self._running[step.pid] = target
             code = step.wait()
             output.seek(0)
             text = output.read().decode(errors="replace").rstrip()
         with self._lock:
-            del self._running[target]
+            del self._running[step.pid]
             if code:
                 self.failed.append(target)
+            else:
+                self._passed += 1
         result = f"failed with {code}" if code else "passed"
         self._say(f"{text}\n-- {target} {result} after {time.monotonic() - began:.0f} s")
 
     def _stop(self) -> None:
         with self._lock:
             self._stopped = True
-            for step in self._running.values():
+            for group in self._running:
                 # It may have ended, and be waited for already.
                 with contextlib.suppress(ProcessLookupError):
-                    os.killpg(step.pid, signal.SIGINT)
+                    os.killpg(group, signal.SIGINT)
 
     def _say(self, text: str) -> None:
         with self._lock:
@@ -116,13 +121,15 @@ def main() -> int:
     checks = Checks([os.environ.get("MAKE", "make"), "--no-print-directory"])
     began = time.monotonic()
     try:
-        checks.run([(WAITING, 0), (COMPUTING, YIELDING)])
+        missing = checks.run([(WAITING, 0), (COMPUTING, YIELDING)])
     except KeyboardInterrupt:
         print("\nInterrupted.", file=sys.stderr)
         return 130
     minutes = (time.monotonic() - began) / 60
-    if checks.failed:
-        print(f"\nFailed after {minutes:.1f} minutes: {', '.join(checks.failed)}.")
+    if missing:
+        # A step that could not even be started has said so.
+        names = ", ".join(checks.failed) or "a step that was not run"
+        print(f"\nFailed after {minutes:.1f} minutes: {names}.")
         return 1
     print(f"\nAll checks passed, after {minutes:.1f} minutes.")
     return 0

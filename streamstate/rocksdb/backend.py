@@ -55,9 +55,9 @@ FAMILY = "store:"
 # RocksDB writes to files at the same time.
 CLOSING: Final = 8
 FLUSHING: Final = 4
-# What a write buffer takes at a time as it grows. RocksDB's own choice, 1 MiB here, counts in full against the budget
-# from the first entry on: 300 tasks with a store would be over it for good, and every commit would write tiny files.
-MOST_ARENA_BYTES: Final = 32 << 10
+# What a write buffer takes at a time as it grows. RocksDB's own choice is the first; it counts in full against the
+# budget from the first entry on: 300 tasks with a store would be over it for good, and commits would write tiny files.
+MOST_ARENA_BYTES: Final = 1 << 20
 LEAST_ARENA_BYTES: Final = 4 << 10
 # Write-ahead log of a database whose entries are not all in files: read again after a kill, and its files are open.
 MOST_LOG_BYTES: Final = 128 << 20

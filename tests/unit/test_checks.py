@@ -46,6 +46,15 @@ def test_every_step_runs_and_those_that_fail_are_named(make: list[str], capfd: p
     assert "broken\n-- fails failed with 3" in capfd.readouterr().out
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_step_that_cannot_be_started_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(subprocess, "Popen", refuse)
+    assert Checks([str(tmp_path)]).run([(["one", "two"], 0), (["three"], 0)]) == 3
+
+
 def test_rows_run_beside_each_other_and_their_output_is_not_mixed(
     make: list[str], capfd: pytest.CaptureFixture[str]
 ) -> None:
