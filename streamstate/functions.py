@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any, Literal
 
 from streamstate.errors import TopologyError
 
-__all__ = ["checked_function", "checked_instance", "checked_supplier", "refuse_shared", "takes_key"]
+__all__ = ["checked_function", "checked_instance", "checked_supplier", "own_initial", "takes_key"]
 
 # ``plain`` returns its result, ``iterable`` may also yield it, ``coroutine`` returns what can be awaited.
 Kind = Literal["plain", "iterable", "coroutine"]
@@ -220,32 +221,24 @@ def _short(text: str) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
-def refuse_shared(initializer: Callable[[], object], where: str) -> None:
-    """Refuse an initializer that gives every key the same object, when that object can change in place: what an
-    aggregator adds for one key would be in the aggregates of others. It is called twice.
+def own_initial(initializer: Callable[[], Any]) -> Callable[[], Any]:
+    """An initializer that gives every key an object of its own.
 
-    Args:
-        initializer: makes the aggregate of a key before its first record.
-        where: the operator.
+    One that gives every key the same object, which can change in place, would show what is added for one key in the
+    aggregates of others: of such an object each key gets a copy. The initializer is called twice to find out.
 
-    Raises:
-        TopologyError: it does.
-
-    >>> refuse_shared(list, "aggregate after 'in'")
-    >>> refuse_shared(lambda: 0, "aggregate after 'in'")
+    >>> own_initial(list) is list
+    True
     >>> one = []
-    >>> refuse_shared(lambda: one, "aggregate after 'in'")
-    Traceback (most recent call last):
-    streamstate.errors.TopologyError: aggregate after 'in': its initializer gives every key the same list...
+    >>> mine = own_initial(lambda: one)
+    >>> mine() == [], mine() is mine()
+    (True, False)
     """
     try:
         first, second = initializer(), initializer()
     except Exception:  # noqa: BLE001
         # Whether it fails for a record too is for the error policy to decide.
-        return
-    if first is second and type(first).__hash__ is None:
-        kind = type(first).__name__
-        raise TopologyError(
-            f"{where}: its initializer gives every key the same {kind}, so that what is added for one key would show "
-            f"in others: make a new one at each call, such as lambda: {kind}()"
-        )
+        return initializer
+    if first is not second or type(first).__hash__ is not None:
+        return initializer
+    return lambda: deepcopy(initializer())

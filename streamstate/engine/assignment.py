@@ -67,7 +67,7 @@ class Assignment:
         make_task: Callable[[TaskId, SubTopology], Task],
         monotonic_ms: Callable[[], int],
         recount: Callable[[], Mapping[str, int]],
-        known_marks: Mapping[str, StoreMark] | None = None,
+        known_marks: Mapping[str, tuple[StoreMark, ...]] | None = None,
     ) -> None:
         self._settings = settings
         self._counts = dict(partition_counts)
@@ -348,17 +348,16 @@ class Assignment:
         partition = TopicPartition(topic, task.id.partition)
         committed = task.inputs[partition].committed
         if committed is not None and committed > starts[partition]:
-            mark = None if self._known_marks is None else self._known_marks.get(store)
             unneeded = "until now no operator needed the rows, so that no store kept them"
             moved = (
                 "so far the topic itself was the changelog. It no longer is because its cleanup.policy or retention "
                 "was changed, or on_error= or own_changelog= of the table; go back to what it was"
             )
-            if self._known_marks is None:
+            if not self._known_marks:
                 # Of a topology without any store, or of a version without marks.
                 why = f"either {unneeded}; or the changelog was the topic, of which its settings no longer allow it"
             else:
-                why = unneeded if mark is None else moved
+                why = moved if store in self._known_marks else unneeded
             raise TaskCorrupted(
                 f"task {task.id}: topic {topic!r} is processed up to offset {committed}, but the changelog of its "
                 f"store {store!r} is empty: {why}. To read all rows again, start over with 'streamstate reset'"

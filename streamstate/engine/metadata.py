@@ -1,8 +1,8 @@
 """The application's metadata topic: what every process has to know of its state before it joins the group.
 
-Rule of this module: the topic is compacted, has one partition, and holds the newest mark of each store under
-``store:NAME``. Marks are written in the transaction that writes the store. The topic warns early; what decides in the
-end is the mark in the changelog of each task.
+Rule of this module: the topic is compacted, has one partition, and holds the newest mark of each store of each task
+under ``store:NAME/PARTITION``. Marks are written in the transaction that writes the store. The topic warns early; what
+decides in the end is the mark in the changelog of each task.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from streamstate.engine.ports import Admin, Output, RestoreConsumer, TopicPartit
 from streamstate.engine.store_marks import MARK_KEY, StoreMark, adopted, came_and_went, mark_of, said
 from streamstate.engine.task import Task
 from streamstate.errors import TopologyError
+from streamstate.state import NO_TIME
 from streamstate.topology.names import changelog_topic, metadata_topic
 from streamstate.topology.specs import Graph
 
@@ -30,17 +31,19 @@ def mark_records(
     application_id: str, writes: Sequence[tuple[Task, Mapping[str, Mapping[bytes, bytes | None]]]]
 ) -> list[Output]:
     """Records for the metadata topic: the marks among what the tasks of a commit write."""
-    marks = {
-        store: entries[MARK_KEY] for _, stores in writes for store, entries in stores.items() if MARK_KEY in entries
-    }
     topic = metadata_topic(application_id)
-    return [(topic, mark, _STORE + store.encode(), 0, None, None, None) for store, mark in marks.items()]
+    return [
+        (topic, entries[MARK_KEY], _STORE + f"{store}/{task.id.partition}".encode(), 0, None, None, None)
+        for task, stores in writes
+        for store, entries in stores.items()
+        if MARK_KEY in entries
+    ]
 
 
 def read_marks(
     application_id: str, admin: Admin, restore_consumer: Callable[[], RestoreConsumer]
-) -> dict[str, StoreMark]:
-    """The newest committed mark of each store that the application ever had.
+) -> dict[str, tuple[StoreMark, ...]]:
+    """The committed marks of each store that the application ever had; tasks may differ for a while, one mark each.
 
     Raises:
         TaskCorrupted: a newer version of streamstate wrote one.
@@ -50,7 +53,7 @@ def read_marks(
     start, end = admin.log_starts([partition]).get(partition, 0), admin.log_ends([partition]).get(partition, 0)
     if start == end:
         return {}
-    marks: dict[str, StoreMark] = {}
+    marks: dict[str, str] = {}
     consumer = restore_consumer()
     try:
         consumer.assign({partition: start})
@@ -58,16 +61,19 @@ def read_marks(
             for message in consumer.poll(1_000, _POLL_MS):
                 key, value = message.key(), message.value()
                 if key is not None and key.startswith(_STORE) and value is not None:
-                    store = key[len(_STORE) :].decode()
-                    marks[store] = StoreMark.parsed(store, value.decode())
+                    marks[key[len(_STORE) :].decode()] = value.decode()
             if consumer.positions().get(partition, start) >= end:
                 break
     finally:
         consumer.close()
-    return marks
+    found: dict[str, dict[str, StoreMark]] = {}
+    for at, text in marks.items():
+        store = at.rpartition("/")[0]
+        found.setdefault(store, {})[text] = StoreMark.parsed(store, text)
+    return {store: tuple(of_tasks.values()) for store, of_tasks in found.items()}
 
 
-def check_marks(graph: Graph, application_id: str, marks: Mapping[str, StoreMark]) -> None:
+def check_marks(graph: Graph, application_id: str, marks: Mapping[str, tuple[StoreMark, ...]]) -> None:
     """Refuse stores that the topology cannot go on with, and say what it leaves behind.
 
     Args:
@@ -80,22 +86,23 @@ def check_marks(graph: Graph, application_id: str, marks: Mapping[str, StoreMark
     """
     refused = []
     for name, spec in graph.stores.items():
-        stored = marks.get(name)
-        if stored is None or (stored.changelog == "topic" and spec.reuse):
-            # A store whose changelog is a table's topic is made anew from there.
-            continue
-        try:
-            adopted(spec, stored, -1)
-        except TopologyError as error:
-            refused.append(str(error))
-            continue
-        came, went = came_and_went(stored, mark_of(spec))
-        if came or went:
-            log.warning("store %r: %s", name, said(came, went))
+        lines = set()
+        for stored in marks.get(name, ()):
+            if stored.changelog == "topic" and spec.reuse:
+                # It is made anew from the table's topic.
+                continue
+            try:
+                adopted(spec, stored, NO_TIME)
+            except TopologyError as error:
+                refused.append(str(error))
+                break
+            lines.add(said(*came_and_went(stored, mark_of(spec))))
+        for line in sorted(lines - {""}):
+            log.warning("store %r: %s", name, line)
     if refused:
         raise TopologyError("\n".join(refused))
     known = {*graph.stores, *graph.global_tables}
-    for name, stored in marks.items():
+    for name, (stored, *_) in marks.items():
         if name not in known:
             log.warning(
                 "store %r (%s) is not in the topology any more. Its state stays%s and is neither read nor written. If "

@@ -29,12 +29,12 @@ class Sealing:
 
     Args:
         task_id: of the task, for errors.
-        known: marks of the application's stores when this process started; None when there were none at all.
+        known: marks of the application's stores when this process started; None: not looked at.
     """
 
     __slots__ = ("_known", "_pending", "_task_id", "_unindexed")
 
-    def __init__(self, task_id: str, known: Mapping[str, StoreMark] | None = None) -> None:
+    def __init__(self, task_id: str, known: Mapping[str, tuple[StoreMark, ...]] | None = None) -> None:
         self._task_id = task_id
         self._known = known
         # Marks to be written with the next commit.
@@ -78,7 +78,8 @@ class Sealing:
                 going_on, mark = adopted(spec, stored, seen_ms)
             if going_on is not spec:
                 changed[name] = going_on
-            if mark != stored:
+            if mark != stored or (self._known is not None and name not in self._known):
+                # Also where the metadata topic has lost it.
                 self._pending[name] = mark.text().encode()
                 came, went = came_and_went(stored, mark)
                 if came or went:
@@ -114,13 +115,12 @@ class Sealing:
         """Refuse a store whose ready aggregates were changed by a process that was started after this one."""
         if not stored.aggregates or stored.aggregates[-1] == spec.aggregates or self._known is None:
             return
-        known = self._known.get(name)
-        if known is None or stored.aggregates[-1] not in known.aggregates:
+        if not any(stored.aggregates[-1] in known.aggregates for known in self._known.get(name, ())):
             names = ", ".join(aggregate for aggregate, _ in stored.aggregates[-1])
             raise TopologyError(
                 f"task {self._task_id}: store {name!r} has the ready aggregates {names}, from a process of this "
                 f"application that was started later with another topology. Stop the processes that run the earlier "
-                f"topology; this one ends"
+                f"topology; this one ends. If the metadata topic was deleted, start once with these aggregates"
             )
 
     def build_indexes(self, stores: Mapping[str, StagedStore], backend: Backend, undo: UndoLog | None) -> None:

@@ -75,7 +75,7 @@ class Task:
         limits: of topics, see ``TaskContext``.
         calls: runs coroutines.
         global_stores: of the process' global tables.
-        known_marks: of the application's stores when this process started; None when there were none.
+        known_marks: of the application's stores when this process started; None: not looked at.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Task:
         limits: Callable[[str], list[int]],
         calls: Calls,
         global_stores: Mapping[str, StagedStore],
-        known_marks: Mapping[str, StoreMark] | None = None,
+        known_marks: Mapping[str, tuple[StoreMark, ...]] | None = None,
     ) -> None:
         self._global_stores = global_stores
         self.id = task_id

@@ -68,8 +68,7 @@ class Topics:
         copies_usable_s: how long after it was current a local copy of state may be used, in seconds: well within the
             time for which its changelogs keep tombstones.
         batch_bytes: of the largest batch that every topic takes which is known by name.
-        marks: of the application's stores as of now; None when they are not known, because the application is new or
-            was last run by a version of streamstate without marks.
+        marks: of the application's stores, by task where they differ; None: not looked at.
     """
 
     graph: Graph
@@ -78,7 +77,7 @@ class Topics:
     created: tuple[str, ...]
     copies_usable_s: float
     batch_bytes: int
-    marks: dict[str, StoreMark] | None = None
+    marks: dict[str, tuple[StoreMark, ...]] | None = None
 
 
 def source_topics(graph: Graph) -> list[str]:
@@ -118,8 +117,9 @@ def prepare_topics(
     if refused:
         raise TopologyError("\n".join(refused))
     marks = None
-    if restore_consumer is not None and metadata_topic(application_id) in existing:
-        marks = read_marks(application_id, admin, restore_consumer)
+    if restore_consumer is not None:
+        known = metadata_topic(application_id) in existing
+        marks = read_marks(application_id, admin, restore_consumer) if known else {}
         check_marks(graph, application_id, marks)
     missing = [
         NewTopic(

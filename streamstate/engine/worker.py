@@ -71,7 +71,7 @@ class Worker:
         open_backend: opens a task's state.
         expect: told of the tasks that are about to be opened; may refuse them.
         calls: runs coroutines, for ``map_async``.
-        known_marks: of the application's stores when this process started; None when there were none.
+        known_marks: of the application's stores when this process started; None: not looked at.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Worker:
         open_backend: OpenBackend,
         expect: Expect = lambda stores_of_tasks: None,
         calls: Calls | None = None,
-        known_marks: Mapping[str, StoreMark] | None = None,
+        known_marks: Mapping[str, tuple[StoreMark, ...]] | None = None,
     ) -> None:
         self._graph = graph
         self._calls = calls or NoCalls()

@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Generic, TypeVar, overload
 
 from streamstate.errors import TopologyError
+from streamstate.functions import own_initial
 from streamstate.serde import Serde
 from streamstate.topology import grouped as _grouped
 from streamstate.topology.draft import Position, same_draft
@@ -109,7 +110,7 @@ class CogroupedStream(Generic[K, A]):
         store, node = _names(first, store)
         first.draft.claim_store(StoreSpec(store, key, value, ttl_ms=ttl_ms(ttl, store), content="cogroup"))
         aggregators = tuple(aggregator for _, aggregator in self._parts)
-        spec = Aggregate(store, initializer, aggregators[0], others=aggregators[1:])
+        spec = Aggregate(store, own_initial(initializer), aggregators[0], others=aggregators[1:])
         return Table(replace(_joined(self._parts, store, node, spec), key=key, value=value))
 
     @overload
@@ -161,7 +162,9 @@ class _WindowedCogroup(Generic[K, A]):
         key = first.key_serde("cogroup")
         store, node = _names(first, store)
         aggregators = tuple(aggregator for _, aggregator in self._parts)
-        spec = WindowedAggregate("cogroup", store, self._windows, initializer, aggregators, merger, None, key)
+        spec = WindowedAggregate(
+            "cogroup", store, self._windows, own_initial(initializer), aggregators, merger, None, key
+        )
         spec = completed(spec, first.node, store, emit, idle)
         first.draft.claim_store(window_store(spec, value, retention))
         at = _joined(self._parts, store, node, spec)

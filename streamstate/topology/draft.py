@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from streamstate.errors import TopologyError
-from streamstate.functions import Kind, checked_function, refuse_shared, takes_key
+from streamstate.functions import Kind, checked_function, takes_key
 from streamstate.serde import Serde
 from streamstate.topology.names import checked, shortened
 from streamstate.topology.reading import Reading
@@ -154,13 +154,10 @@ class Position:
         """Which of ``forms`` a function that ``operator`` was given has; see ``checked_function``.
 
         Raises:
-            TopologyError: it has none of them, or is an initializer that gives every key one object that can change.
+            TopologyError: it has none of them.
         """
         where = f"{operator} after {self.node!r}"
-        form = checked_function(function, where, *forms, kind=kind, argument=argument)
-        if argument == "initializer" and callable(function):
-            refuse_shared(function, where)
-        return form
+        return checked_function(function, where, *forms, kind=kind, argument=argument)
 
     def takes_key(
         self, function: object, operator: str, *parameters: str, key: str = "key", kind: Kind = "plain"

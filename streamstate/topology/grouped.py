@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
+from streamstate.functions import own_initial
 from streamstate.serde import Serde, long
 from streamstate.topology.cogrouped import CogroupedStream
 from streamstate.topology.draft import Position
@@ -211,6 +212,7 @@ class GroupedStream(Generic[K, V]):
             )
         initializer, aggregator = functions
         self._at.check(initializer, "aggregate", "", argument="initializer")
+        initializer = own_initial(initializer)
         self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator")
         return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)
 

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Any, Generic, TypeVar
 
 from streamstate.errors import TopologyError
+from streamstate.functions import own_initial
 from streamstate.serde import Serde, long
 from streamstate.topology import table as _table
 from streamstate.topology.draft import Position
@@ -120,6 +121,7 @@ class GroupedTable(Generic[K, V]):
         <Table seats.aggregate in store seats>
         """
         self._at.check(initializer, "aggregate", "", argument="initializer")
+        initial = own_initial(initializer)
         for name, function in (("adder", adder), ("subtractor", subtractor)):
             self._at.check(function, "aggregate", "key, value, aggregate", argument=name)
         if not isinstance(value, Serde):
@@ -127,7 +129,7 @@ class GroupedTable(Generic[K, V]):
                 f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
                 "value=serde.json()"
             )
-        return self._fold("aggregate", store, value, lambda name: TableAggregate(name, initializer, adder, subtractor))
+        return self._fold("aggregate", store, value, lambda name: TableAggregate(name, initial, adder, subtractor))
 
     def _fold(
         self, kind: str, store: str | None, kept: Serde[Any], spec: Callable[[str], Spec]

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, Self, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
+from streamstate.functions import own_initial
 from streamstate.serde import Serde, long
 from streamstate.topology.draft import Position
 from streamstate.topology.emit import WindowEmit, checked_emit
@@ -194,7 +195,7 @@ class _Windowed(Generic[K, V]):
         for name, function, form in zip(names, functions, forms, strict=False):
             self._at.check(function, "aggregate", form, argument=name)
         merger = functions[2] if len(functions) == 3 else None
-        spec = self._spec("aggregate", functions[0], functions[1], merger, None)
+        spec = self._spec("aggregate", own_initial(functions[0]), functions[1], merger, None)
         return self._fold(spec, store, value, emit, retention, idle)
 
     def _spec(

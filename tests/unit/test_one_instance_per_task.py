@@ -119,27 +119,34 @@ def grouped() -> Any:
 
 
 ONE: list[str] = []
-SHARED = {
-    "aggregate": lambda: grouped().aggregate(lambda: ONE, appended, value=serde.json()),
-    "windowed": lambda: (
-        grouped()
-        .windowed_by(windows.tumbling(timedelta(minutes=1)))
-        .aggregate(lambda: ONE, appended, value=serde.json())
-    ),
-    "cogrouped": lambda: grouped().cogroup(appended).aggregate(lambda: ONE, value=serde.json()),
-    "table": lambda: (
-        Topology("t")
-        .table("in", key=TEXT, value=TEXT)
-        .group_by(lambda key, value: (value, value), key=TEXT, value=TEXT)
-        .aggregate(lambda: ONE, appended, appended, value=serde.json())
-    ),
-}
 
 
-@pytest.mark.parametrize("where", SHARED)
-def test_an_initializer_that_gives_every_key_one_list_is_refused(where: str) -> None:
-    with pytest.raises(TopologyError, match=r"initializer gives every key the same list.*lambda: list\(\)"):
-        SHARED[where]()
+def one_list(where: str) -> Topology:
+    """An aggregation whose initializer gives every key the same list."""
+    topology = Topology("t")
+    if where == "table":
+        by_value = topology.table("in", key=TEXT, value=TEXT).group_by(lambda key, value: key, key=TEXT, value=TEXT)
+        table = by_value.aggregate(lambda: ONE, appended, appended, value=serde.json())
+    else:
+        grouped = topology.stream("in", key=TEXT, value=TEXT).group_by_key()
+        if where == "cogrouped":
+            table = grouped.cogroup(appended).aggregate(lambda: ONE, value=serde.json())
+        elif where == "windowed":
+            minutes = grouped.windowed_by(windows.tumbling(timedelta(minutes=1)))
+            table = minutes.aggregate(lambda: ONE, appended, value=serde.json())  # type: ignore[assignment]
+        else:
+            table = grouped.aggregate(lambda: ONE, appended, value=serde.json())
+    table.to_stream().map(lambda at, values: (None, "+".join(values))).to("out", key=TEXT, value=TEXT)
+    return topology
+
+
+@pytest.mark.parametrize("where", ["aggregate", "windowed", "cogrouped", "table"])
+def test_an_initializer_that_gives_every_key_one_list_gives_each_a_copy(where: str) -> None:
+    with TopologyTestDriver(one_list(where)) as driver:
+        for key in ("a", "b", "c"):
+            driver.input("in").pipe(key, f"of {key}", timestamp=1)
+        assert driver.output("out").values() == ["of a", "of b", "of c"]
+    assert ONE == []
 
 
 def test_what_cannot_change_may_be_shared() -> None:
