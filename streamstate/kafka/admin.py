@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # typ
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from streamstate.engine.ports import GroupMember, NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
-from streamstate.kafka.errors import general, kafka_error
+from streamstate.kafka.errors import AUTHORIZATION, Resource, denied, general, kafka_error, text
 from streamstate.kafka.events import ClientErrors
 from streamstate.kafka.logs import client_logger
 
@@ -25,6 +25,10 @@ STOP_POLL_S = 0.2
 RENEWAL_S = 5.0
 # What the client says of a partition that does not exist.
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)
+
+
+# Kind and name of a resource, and the operation.
+Right = tuple[Resource, str, str]
 
 
 class KafkaAdmin:
@@ -61,7 +65,9 @@ class KafkaAdmin:
         found = {}
         futures = self._asked(lambda: self._client.describe_topics(TopicCollection(wanted), **self._limits()))
         for name, future in futures.items():
-            described = self._result(future, f"describing topic {name!r}", KafkaError.UNKNOWN_TOPIC_OR_PART)
+            described = self._result(
+                future, "describing it", KafkaError.UNKNOWN_TOPIC_OR_PART, needs=("topic", name, "Describe")
+            )
             if described is not None:
                 found[name] = TopicInfo(len(described.partitions), str(described.topic_id))
         return found
@@ -81,7 +87,7 @@ class KafkaAdmin:
         ]
         futures = self._asked(lambda: self._client.create_topics(requests, **self._limits()))
         for name, future in futures.items():
-            self._result(future, f"creating topic {name!r}", KafkaError.TOPIC_ALREADY_EXISTS)
+            self._result(future, "creating it", KafkaError.TOPIC_ALREADY_EXISTS, needs=("topic", name, "Create"))
         wanted = {topic.name for topic in topics}
         self._until(lambda: self._led(wanted), f"topics {sorted(wanted)} did not appear")
 
@@ -89,7 +95,9 @@ class KafkaAdmin:
         """True when all of ``names`` exist and each of their partitions has a leader."""
         futures = self._asked(lambda: self._client.describe_topics(TopicCollection(list(names)), **self._limits()))
         for name, future in futures.items():
-            described = self._result(future, f"describing topic {name!r}", KafkaError.UNKNOWN_TOPIC_OR_PART)
+            described = self._result(
+                future, "describing it", KafkaError.UNKNOWN_TOPIC_OR_PART, needs=("topic", name, "Describe")
+            )
             if described is None or any(partition.leader is None for partition in described.partitions):
                 return False
         return True
@@ -100,7 +108,7 @@ class KafkaAdmin:
             return
         futures = self._asked(lambda: self._client.delete_topics(list(names), **self._limits()))
         for name, future in futures.items():
-            self._result(future, f"deleting topic {name!r}", KafkaError.UNKNOWN_TOPIC_OR_PART)
+            self._result(future, "deleting it", KafkaError.UNKNOWN_TOPIC_OR_PART, needs=("topic", name, "Delete"))
         self._until(lambda: not self.topics(names), f"topics {sorted(names)} did not disappear")
 
     def config(self, names: Sequence[str]) -> dict[str, dict[str, str]]:
@@ -137,7 +145,7 @@ class KafkaAdmin:
         )
         found = {}
         for partition, future in futures.items():
-            answer = self._result(future, "asking for offsets", *GONE)
+            answer = self._result(future, "asking for offsets", *GONE, needs=("topic", partition.topic, "Describe"))
             if answer is not None:
                 found[TopicPartition(partition.topic, partition.partition)] = answer.offset
         if len(found) < len(request) and monotonic() - self._renewed_at >= RENEWAL_S:
@@ -152,12 +160,16 @@ class KafkaAdmin:
             return
         futures = self._asked(lambda: self._client.delete_records(request, **self._limits()))
         for partition, future in futures.items():
-            self._result(future, f"deleting records of {partition.topic!r}", KafkaError.OFFSET_OUT_OF_RANGE)
+            self._result(
+                future, "deleting records", KafkaError.OFFSET_OUT_OF_RANGE, needs=("topic", partition.topic, "Delete")
+            )
 
     def members(self, group: str) -> list[GroupMember]:
         """See the port."""
         futures = self._asked(lambda: self._client.describe_consumer_groups([group], **self._limits()))
-        described = self._result(futures[group], f"describing group {group!r}", KafkaError.GROUP_ID_NOT_FOUND)
+        described = self._result(
+            futures[group], "describing it", KafkaError.GROUP_ID_NOT_FOUND, needs=("group", group, "Describe")
+        )
         if described is None:
             return []
         return [
@@ -180,7 +192,7 @@ class KafkaAdmin:
             PortError: it still has members.
         """
         futures = self._asked(lambda: self._client.delete_consumer_groups([group], **self._limits()))
-        self._result(futures[group], f"deleting group {group!r}", KafkaError.GROUP_ID_NOT_FOUND)
+        self._result(futures[group], "deleting it", KafkaError.GROUP_ID_NOT_FOUND, needs=("group", group, "Delete"))
 
     def topic_names(self) -> list[str]:
         """Every topic of the cluster that may be seen."""
@@ -202,21 +214,26 @@ class KafkaAdmin:
         except KafkaException as error:
             raise general(error) from error
 
-    def _result(self, future: Future[Any], doing: str, *ignored: int) -> Any:
-        """What the broker answered; None for an error among ``ignored``."""
+    def _result(self, future: Future[Any], doing: str, *ignored: int, needs: Right | None = None) -> Any:
+        """What the broker answered; None for an error among ``ignored``. ``needs``: the right without which it is
+        denied."""
         try:
             return self._awaited(future)
         except KafkaException as error:
             if kafka_error(error).code() in ignored:
                 return None
+            if needs is not None and kafka_error(error).code() in AUTHORIZATION:
+                raise denied(f"{doing}: {text(kafka_error(error))}", *needs) from error
             mapped = general(error)
             if isinstance(mapped, Unavailable):
                 # After a broker's restart the client can go on for ever with the leaders that it knew before.
                 self._client = self._new_client()
-            raise type(mapped)(f"{doing}: {mapped}") from error
+            where = "" if needs is None else f"{needs[0]} {needs[1]!r}, "
+            raise type(mapped)(f"{where}{doing}: {mapped}") from error
         except TimeoutError:
             self._client = self._new_client()
-            raise Unavailable(f"{doing}: no answer within {self._timeout_s:.0f} s") from None
+            where = "" if needs is None else f"{needs[0]} {needs[1]!r}, "
+            raise Unavailable(f"{where}{doing}: no answer within {self._timeout_s:.0f} s") from None
 
     def _awaited(self, future: Future[Any]) -> Any:
         deadline = monotonic() + self._timeout_s + 1

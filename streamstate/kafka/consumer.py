@@ -15,6 +15,7 @@ from streamstate.engine.ports import (
     GroupMetadata,
     GroupTaken,
     Message,
+    NotAuthorized,
     OutOfRange,
     Position,
     RebalanceListener,
@@ -22,7 +23,7 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
-from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, general, kafka_error, text
+from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, denied, general, kafka_error, text, topic_in
 from streamstate.kafka.events import ClientErrors
 from streamstate.kafka.logs import client_logger
 
@@ -96,9 +97,10 @@ class KafkaConsumer:
         else:
             settings["partition.assignment.strategy"] = "range" if protocol == "eager" else "cooperative-sticky"
         self._eager = protocol == "eager"
+        self._group = group
         self._errors = ClientErrors()
         self._consumer = Consumer({**settings, "error_cb": self._errors}, logger=client_logger())
-        self._reader = _Reader(self._consumer, self._errors)
+        self._reader = _Reader(self._consumer, self._errors, group)
         self._listener: RebalanceListener | None = None
         self._assigned: set[TopicPartition] = set()
         self._started: set[TopicPartition] = set()
@@ -213,10 +215,14 @@ class KafkaConsumer:
             answer = self._consumer.committed([ClientPartition(*p) for p in partitions], timeout=timeout_ms / 1000)
         except KafkaException as error:
             mapped = general(error)
+            if isinstance(mapped, NotAuthorized):
+                raise denied(str(mapped), "group", self._group, "Read") from error
             raise (mapped if isinstance(mapped, Retriable) else Retriable(str(mapped))) from error
         found: dict[TopicPartition, Position | None] = {}
         for position in answer:
             if position.error is not None:
+                if position.error.code() in AUTHORIZATION:
+                    raise denied(text(position.error), "topic", position.topic, "Describe")
                 raise Retriable(f"{position.topic} {position.partition}: {text(position.error)}")
             partition = TopicPartition(position.topic, position.partition)
             known = position.offset >= 0
@@ -271,18 +277,22 @@ class KafkaConsumer:
 class KafkaRestoreConsumer:
     """See ``streamstate.engine.ports.RestoreConsumer``.
 
+    It is assigned its partitions, never joins a group and never commits, but librdkafka wants a group and looks for its
+    coordinator, for which a principal needs a right on the group. So it names the application's own group, on which
+    the principal has that right anyway.
+
     Args:
         properties: of the client.
-        name: shown in the broker's logs.
+        group: the application's consumer group.
     """
 
-    def __init__(self, properties: Mapping[str, Any], name: str) -> None:
-        settings = {**RESTORE_DEFAULTS, **properties, **READER_RULES, "group.id": f"{name}-restore"}
+    def __init__(self, properties: Mapping[str, Any], group: str) -> None:
+        settings = {**RESTORE_DEFAULTS, **properties, **READER_RULES, "group.id": group}
         for member in ("group.instance.id", "group.protocol", "partition.assignment.strategy"):
             settings.pop(member, None)
         errors = ClientErrors()
         self._consumer = Consumer({**settings, "error_cb": errors}, logger=client_logger())
-        self._reader = _Reader(self._consumer, errors)
+        self._reader = _Reader(self._consumer, errors, group)
         self._offsets: dict[TopicPartition, int] = {}
 
     def assign(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -339,8 +349,9 @@ def _ours(partitions: Iterable[ClientPartition]) -> list[TopicPartition]:
 class _Reader:
     """Batches of records; the client's events between them are raised when their turn comes."""
 
-    def __init__(self, consumer: Consumer, errors: ClientErrors) -> None:
+    def __init__(self, consumer: Consumer, errors: ClientErrors, group: str) -> None:
         self._consumer = consumer
+        self._group = group
         self._errors = errors
         self._failure: Exception | None = None
 
@@ -372,19 +383,23 @@ class _Reader:
             if error is None:
                 records.append(message)
             else:
-                self._failure = _event(error, message) or self._failure
+                self._failure = _event(error, message, self._group) or self._failure
         if records or self._failure is None:
             return records
         failure, self._failure = self._failure, None
         raise failure
 
 
-def _event(error: KafkaError, message: Any) -> Exception | None:
+def _event(error: KafkaError, message: Any, group: str) -> Exception | None:
     code = error.code()
     if code in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
         known = message.topic() is not None and message.partition() is not None and message.partition() >= 0
         partition = TopicPartition(message.topic(), message.partition()) if known else None
         return OutOfRange(text(error), partition)
+    if code == KafkaError.GROUP_AUTHORIZATION_FAILED:
+        return denied(text(error), "group", group, "Read")
+    if code == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return denied(text(error), "topic", message.topic() or topic_in(error), "Read")
     if code in AUTHORIZATION or (error.fatal() and code not in GROUP_MOVED):
         return general(error)
     if error.fatal() or code == KafkaError.FENCED_INSTANCE_ID:

@@ -5,6 +5,9 @@ Rule of this module: every KafkaError maps to one port error; none is swallowed.
 
 from __future__ import annotations
 
+import re
+from typing import Literal
+
 from confluent_kafka import KafkaError, KafkaException
 
 from streamstate.engine.ports import (
@@ -17,6 +20,9 @@ from streamstate.engine.ports import (
     Retriable,
     Unavailable,
 )
+
+_NAMED_TOPIC = re.compile(r"""(?:partition "|ProduceRequest for |not available: )([\w.-]+)""")
+Resource = Literal["topic", "group", "transactional-id", "cluster"]
 
 # The group has moved on: what was read under the old generation belongs to somebody else now.
 GROUP_MOVED = frozenset(
@@ -103,6 +109,33 @@ def text(error: KafkaError) -> str:
     return f"{error.name()}: {error.str()}"
 
 
+def denied(what: str, resource: Resource, name: str, operation: str) -> NotAuthorized:
+    """A denial that names the resource and the command that grants what is missing.
+
+    >>> print(denied("no", "topic", "in", "Read"))
+    Read on topic 'in' is denied (no). Grant it: kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal \
+User:NAME --operation Read --topic in
+    """
+    if resource == "cluster":
+        where, option = "the cluster", "--cluster"
+    else:
+        where, option = f"{resource} {name!r}", f"--{resource} {name}"
+    return NotAuthorized(
+        f"{operation} on {where} is denied ({what}). Grant it: kafka-acls.sh --bootstrap-server HOST:PORT --add "
+        f"--allow-principal User:NAME --operation {operation} {option}"
+    )
+
+
+def topic_in(error: KafkaError) -> str:
+    """The topic that a denial names in its text only; ``TOPIC`` when it names none.
+
+    >>> topic_in(KafkaError(29, "Subscribed topic not available: lines: Broker: Topic authorization failed"))
+    'lines'
+    """
+    found = _NAMED_TOPIC.search(error.str())
+    return found[1] if found else "TOPIC"
+
+
 def transactional(error: KafkaException | KafkaError) -> PortError:
     """An error of the transactional producer. Its flags say more than its code."""
     inner = kafka_error(error)
@@ -111,10 +144,11 @@ def transactional(error: KafkaException | KafkaError) -> PortError:
         return Fenced(message)
     if code in PRODUCER_FENCED:
         return Fenced(message)
-    if inner.fatal() or code == KafkaError._FATAL:
-        return ProducerFatal(message)
+    # A client that was denied its transactional id calls that fatal, but a new client would be denied it too.
     if code in AUTHORIZATION:
         return NotAuthorized(message)
+    if inner.fatal() or code == KafkaError._FATAL:
+        return ProducerFatal(message)
     if code in RECORD_REFUSED:
         return Refused(message)
     if inner.txn_requires_abort():

@@ -23,7 +23,7 @@ from streamstate.engine.ports import (
     Retriable,
     TopicPartition,
 )
-from streamstate.kafka.errors import RECORD_REFUSED, kafka_error, text, transactional
+from streamstate.kafka.errors import RECORD_REFUSED, denied, kafka_error, text, topic_in, transactional
 from streamstate.kafka.events import ClientErrors
 from streamstate.kafka.logs import client_logger
 
@@ -66,6 +66,7 @@ class KafkaProducer:
     ) -> None:
         settings = {**DEFAULTS, **properties, "enable.idempotence": True, "acks": "all"}
         self._transactional = transactional_id is not None
+        self._transactional_id = transactional_id
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
             settings["transaction.timeout.ms"] = transaction_timeout_ms
@@ -121,7 +122,7 @@ class KafkaProducer:
             left = self._producer.flush(timeout_ms / 1000)
         except KafkaException as error:
             # A fatal error of the client is raised by whatever call is the next to serve its events.
-            raise transactional(error) from error
+            raise self._named(error) from error
         except SystemError as error:
             # Seen when the producer is fenced within this very call.
             raise ProducerFatal(f"the client failed in flush: {error}") from error
@@ -222,12 +223,23 @@ class KafkaProducer:
         try:
             call()
         except KafkaException as error:
-            mapped = transactional(error)
+            mapped = self._named(error)
             if isinstance(mapped, Retriable):
                 # A call that only timed out: the client may have said why.
                 self._producer.poll(0)
                 self._errors.check()
             raise mapped from error
+
+    def _named(self, error: KafkaException) -> PortError:
+        """The port's error; a denial names what is denied."""
+        mapped, inner = transactional(error), kafka_error(error)
+        if inner.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
+            return denied(text(inner), "transactional-id", self._transactional_id or "", "Write")
+        if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            return denied(text(inner), "topic", topic_in(inner), "Write")
+        if inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+            return denied(text(inner), "group", "APPLICATION_ID", "Read")
+        return mapped
 
     def _reporting(self, callback: DeliveryCallback) -> Callable[[Any, Any], None]:
         if self._transactional:
@@ -241,7 +253,9 @@ class KafkaProducer:
         return delivered
 
     def _report_failure(self, error: Any, message: Any) -> None:
-        if error is not None:
+        if error is not None and error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            self._refused = denied(text(error), "topic", message.topic(), "Write")
+        elif error is not None:
             kind = Refused if error.code() in RECORD_REFUSED else AbortRequired
             self._refused = kind(f"topic {message.topic()!r}: {text(error)}")
 
