@@ -99,6 +99,9 @@ class Settings:
         block_cache_bytes, write_buffer_bytes: RocksDB's memory per process.
         kafka: properties for every Kafka client, such as ``security.protocol``; with the prefix ``consumer.``,
             ``producer.`` or ``admin.`` for that client only.
+        oauth_cb: gives tokens for SASL OAUTHBEARER: called with ``sasl.oauthbearer.config``, in a thread of the client,
+            when a client starts and before each token expires; returns the token and when it expires, in seconds
+            since 1970.
     """
 
     bootstrap_servers: str
@@ -119,6 +122,7 @@ class Settings:
     block_cache_bytes: int = 128 << 20
     write_buffer_bytes: int = 128 << 20
     kafka: Mapping[str, str | int | float | bool] = field(default_factory=dict)
+    oauth_cb: Callable[[str], tuple[str, float]] | None = None
 
 
 class SystemClock:
@@ -344,6 +348,8 @@ def client_properties(
     found: dict[str, Any] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": name}
     if client == "consumer":
         found["allow.auto.create.topics"] = False
+    if settings.oauth_cb is not None:
+        found["oauth_cb"] = settings.oauth_cb
     for key, value in settings.kafka.items():
         kind, _, rest = key.partition(".")
         if kind not in ("consumer", "producer", "admin"):

@@ -18,6 +18,7 @@ COMMANDS = {
     "run": LazyCommand("streamstate_cli.run:run", "Run a topology until it is told to stop."),
     "describe": LazyCommand("streamstate_cli.describe:describe", "Show sub-topologies, stores and internal topics."),
     "config": LazyCommand("streamstate_cli.config:config", "Show every setting and where it comes from."),
+    "acls": LazyCommand("streamstate_cli.acls:acls", "Print the rights that a topology needs, or grant them."),
     "reset": LazyCommand("streamstate_cli.reset:reset", "Delete an application's progress and state: start over."),
     "topics": LazyCommand("streamstate_cli.topics:topics", "Create and list topics."),
     "produce": LazyCommand("streamstate_cli.console:produce", "Send lines of text to a topic."),

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 
 from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection
 from confluent_kafka import TopicPartition as ClientPartition
-from confluent_kafka.admin import AdminClient, ConfigResource, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AclBinding,
+    AclOperation,
+    AclPermissionType,
+    AdminClient,
+    ConfigResource,
+    OffsetSpec,
+    ResourcePatternType,
+    ResourceType,
+)
 from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-defined]
 
 from streamstate.engine.ports import GroupMember, NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
@@ -27,6 +36,19 @@ RENEWAL_S = 5.0
 GONE = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._NOENT)
 
 
+RESOURCE_TYPES = {
+    "topic": ResourceType.TOPIC,
+    "group": ResourceType.GROUP,
+    "transactional-id": ResourceType.TRANSACTIONAL_ID,
+    "cluster": ResourceType.BROKER,
+}
+OPERATIONS = {
+    "Read": AclOperation.READ,
+    "Write": AclOperation.WRITE,
+    "Create": AclOperation.CREATE,
+    "Delete": AclOperation.DELETE,
+    "DescribeConfigs": AclOperation.DESCRIBE_CONFIGS,
+}
 # Kind and name of a resource, and the operation.
 Right = tuple[Resource, str, str]
 
@@ -193,6 +215,35 @@ class KafkaAdmin:
         """
         futures = self._asked(lambda: self._client.delete_consumer_groups([group], **self._limits()))
         self._result(futures[group], "deleting it", KafkaError.GROUP_ID_NOT_FOUND, needs=("group", group, "Delete"))
+
+    def grant(self, rights: Iterable[tuple[Resource, str, str, bool]], principal: str, host: str = "*") -> None:
+        """Allow operations; what is allowed already is left as it is.
+
+        Args:
+            rights: kind and name of the resource, operation as ``kafka-acls.sh`` spells it, and whether the name is
+                only the beginning of names.
+            principal: as in ``User:name``.
+            host: an address, or ``*``.
+
+        Raises:
+            NotAuthorized: this principal has no ALTER on the cluster.
+            Unavailable: no broker answers.
+        """
+        bindings = [
+            AclBinding(
+                RESOURCE_TYPES[resource],
+                name,
+                ResourcePatternType.PREFIXED if prefixed else ResourcePatternType.LITERAL,
+                principal,
+                host,
+                OPERATIONS[operation],
+                AclPermissionType.ALLOW,
+            )
+            for resource, name, operation, prefixed in rights
+        ]
+        futures = self._asked(lambda: self._client.create_acls(bindings, **self._limits()))
+        for future in futures.values():
+            self._result(future, "granting rights", needs=("cluster", "", "Alter"))
 
     def topic_names(self) -> list[str]:
         """Every topic of the cluster that may be seen."""
