@@ -99,13 +99,15 @@ def find(graph: Graph, settings: Settings, admin: KafkaAdmin) -> Findings:
         TopologyError: the application id cannot be one.
     """
     application_id = checked(settings.application_id or graph.name, "application id")
+    # First, because this client says at once when the login fails.
+    names = admin.topic_names()
     group = _Group(settings, application_id)
     group.refuse_members()
     offsets = group.offsets()
     planned = internal_topics(graph, application_id)
     leftovers = [
         name
-        for name in admin.topic_names()
+        for name in names
         if name.startswith(f"{application_id}-")
         and name.endswith(("-changelog", "-repartition", "-metadata"))
         and name not in planned

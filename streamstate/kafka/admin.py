@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 VISIBLE_POLL_S = 0.05
 STOP_POLL_S = 0.2
+# How long a call that cannot be interrupted may wait before the client is heard.
+LISTEN_S = 2.0
 # Between new clients while partitions seem to be missing; each costs connections and threads.
 RENEWAL_S = 5.0
 # What the client says of a partition that does not exist.
@@ -247,11 +249,16 @@ class KafkaAdmin:
 
     def topic_names(self) -> list[str]:
         """Every topic of the cluster that may be seen."""
-        try:
-            return sorted(self._client.list_topics(timeout=self._timeout_s).topics)
-        except KafkaException as error:
-            self._hear()
-            raise general(error) from error
+        deadline = monotonic() + self._timeout_s
+        while True:
+            try:
+                # In short calls: between two the client says why there is no answer.
+                return sorted(self._client.list_topics(timeout=min(LISTEN_S, self._timeout_s)).topics)
+            except KafkaException as error:
+                self._hear()
+                mapped = general(error)
+                if not isinstance(mapped, Unavailable) or monotonic() >= deadline or self._told_to_stop():
+                    raise mapped from error
 
     def close(self) -> None:
         """The client has nothing to close; its threads end with it."""
