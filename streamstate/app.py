@@ -138,7 +138,7 @@ class SystemClock:
 
 
 class Application:
-    """One process of an application.
+    """One process of an application. ``run`` may be called in any thread, and ``stop`` from any other.
 
     Args:
         topology: what it computes.
@@ -396,6 +396,18 @@ def run(
 ) -> None:
     """Run one process of an application until SIGTERM or SIGINT, then finish in order.
 
+    Python handles signals in the main thread only. Called in another thread, this runs the application without
+    handlers; to end it there, make an ``Application``, let the thread call its ``run``, and call its ``stop``:
+
+    .. code-block:: python
+
+        application = Application(topology, settings)
+        thread = threading.Thread(target=application.run)
+        thread.start()
+        ...
+        application.stop()
+        thread.join()
+
     Args:
         topology: what it computes.
         settings: how it runs.
@@ -405,6 +417,10 @@ def run(
         StreamStateError: see its classes.
     """
     application = Application(topology, settings, on_status)
+    if threading.current_thread() is not threading.main_thread():
+        log.info("not in the main thread, so that no signal ends this application; Application.stop() does")
+        application.run()
+        return
 
     def finish(signal_number: int, frame: FrameType | None) -> None:
         log.info("%s: finishing", signal.Signals(signal_number).name)
