@@ -220,10 +220,10 @@ def differences(stored: StoreMark, now: StoreMark) -> list[str]:
         found.append(f"its values were written by the serde {stored.value!r}, not by {now.value!r}")
     if not found and (stored.segment_ms is None) != (now.segment_ms is None):
         found.append("its keys begin with times" if now.segment_ms is None else "its keys do not begin with times")
-    if not found and stored.final and now.final and (stored.grace_ms or 0) < (now.grace_ms or 0):
+    if not found and now.final and (stored.grace_ms or 0) < (now.grace_ms or 0):
         found.append(
-            f"its windows took records for a grace of {stored.grace_ms} ms, and results that were sent then are final: "
-            f"a longer grace of {now.grace_ms} ms would open these windows again"
+            f"its windows closed after a grace of {stored.grace_ms} ms, and windows that have closed are not sent once "
+            f"more: with emit='close' their grace cannot become {now.grace_ms} ms"
         )
     if not found and stored.aggregates:
         before, after = dict(stored.aggregates[-1]), dict(now.aggregates[0] if now.aggregates else ())

@@ -129,6 +129,12 @@ class MemoryBackend:
         self._offsets: dict[InputPartition, int] = {}
         self._facts: dict[str, str] = {}
 
+    def hold(self, stores: Sequence[str]) -> None:
+        """Have these stores too; those that are not among them stay."""
+        for store in stores:
+            self._data.setdefault(store, {})
+            self._order.setdefault(store, [])
+
     def reader(self, store: str) -> Callable[[bytes], bytes | None]:
         return self._data[store].get
 

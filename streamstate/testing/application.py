@@ -77,6 +77,7 @@ class Disk:
         backend = self.backends.get(task_id)
         if backend is None:
             backend = self.backends[task_id] = KeptBackend(stores)
+        backend.hold(stores)
         return backend
 
     def expect(self, stores_of_tasks: Sequence[int]) -> None:

@@ -25,6 +25,7 @@ from streamstate.testing.log import Headers
 from streamstate.testing.looking import StoreView, look_into
 from streamstate.testing.typed import InputTopic, OutputTopic, RecordingBroker, milliseconds
 from streamstate.topology import Graph, Topology
+from streamstate.topology.graph import sink_topics
 from streamstate.topology.specs import Sink, Source, StoreSpec
 
 __all__ = ["StateDisk", "TopologyTestDriver"]
@@ -118,11 +119,7 @@ class TopologyTestDriver:
         for name in dict.fromkeys([*source_topics(self.graph), *fixed, *topics, *counts]):
             self.broker.create_topic(name, counts.get(name, default), {**ANY_TIME, **(topic_config or {})})
         self._disk: StateDisk = disk or Disk()
-        settings = replace(
-            WorkerSettings(self.graph.name), commit_interval_ms=NEVER_MS, staging_bytes=NO_LIMIT_BYTES, poll_ms=0
-        )
-        # Outputs go out at once, so that a reader of uncommitted records sees them.
-        self._application = MemoryApplication(self.graph, self.broker, self.clock, settings, queue_records=0)
+        self._application = self._new_application(self.graph)
         self._worker: Worker | None = None
         # Whatever the worker has opened, for its tasks and for its global tables: a crash lets go of all of it.
         self._opened: list[Backend] = []
@@ -394,6 +391,49 @@ class TopologyTestDriver:
             worker.close()
         self._again(disk)
 
+    def deploy(self, topology: Topology | Graph, *, disk: Literal["kept", "lost"] = "kept") -> None:
+        """End the worker in order and start another one with a changed topology, on the same topics and state: what a
+        new version of an application does.
+
+        Args:
+            topology: the new version; it has the name of the one before. Its new input and output topics are created.
+            disk: ``lost``: the new worker has no local state and restores everything from the changelogs.
+
+        Raises:
+            ValueError: the topology has another name.
+            TopologyError: the topology cannot go on with the state there is. Nothing runs then; deploy another one.
+
+        >>> from streamstate import Topology, serde
+        >>> def version(store: str) -> Topology:
+        ...     topology = Topology("word-count")
+        ...     words = topology.stream("words", key=serde.string(), value=serde.string())
+        ...     words.group_by_key().count(store=store).to_stream().to("counts")
+        ...     return topology
+        >>> with TopologyTestDriver(version("counts")) as driver:
+        ...     driver.input("words").pipe("a", "1")
+        ...     driver.deploy(version("counts"))
+        ...     driver.input("words").pipe("a", "2")
+        ...     driver.deploy(version("others"))
+        ...     driver.input("words").pipe("a", "3")
+        ...     driver.output("counts").values()
+        [1, 2, 1]
+        """
+        graph = topology.build() if isinstance(topology, Topology) else topology
+        if graph.name != self.graph.name:
+            raise ValueError(f"the new version is called {graph.name!r}, not {self.graph.name!r} as the one before")
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            self._ended = "its orderly end failed; restart() starts another"
+            worker.close()
+        self._ended = "the topology that was deployed last was refused; deploy() another one"
+        known = self.broker.topics()
+        for name in (name for name in (*source_topics(graph), *sink_topics(graph)) if name not in known):
+            self.broker.create_topic(name, None, ANY_TIME)
+        self._application.calls.close()
+        self._application = self._new_application(graph)
+        self.graph = graph
+        self._again(disk)
+
     def close(self) -> None:
         """End it; what is uncommitted is dropped. May be called twice."""
         worker, self._worker = self._worker, None
@@ -405,6 +445,13 @@ class TopologyTestDriver:
             self._application.calls.close()
 
     # -- turns ---------------------------------------------------------------------------------------------
+
+    def _new_application(self, graph: Graph) -> MemoryApplication:
+        settings = replace(
+            WorkerSettings(graph.name), commit_interval_ms=NEVER_MS, staging_bytes=NO_LIMIT_BYTES, poll_ms=0
+        )
+        # Outputs go out at once, so that a reader of uncommitted records sees them.
+        return MemoryApplication(graph, self.broker, self.clock, settings, queue_records=0)
 
     def _again(self, disk: Literal["kept", "lost"]) -> None:
         self.broker.expel(WORKER)

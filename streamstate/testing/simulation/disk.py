@@ -131,6 +131,7 @@ class SimulatedDisk(Disk):
         backend = self._kept.get(task_id)
         if backend is None:
             backend = self._kept[task_id] = SimulatedBackend(stores, self._now_ms, self._hook)
+        backend.hold(stores)
         self._hook("disk.open", "after")
         return backend
 
