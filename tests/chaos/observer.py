@@ -18,6 +18,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+from streamstate.engine.store_marks import MARK_KEY
 from tests.chaos.checker import Digest, Output
 from tests.integration.support import Cluster
 
@@ -102,11 +103,12 @@ def read_all(cluster: Cluster, topic: str) -> Iterator[Output]:
 
 
 def committed_between(cluster: Cluster, topic: str, partition: int, start: int | None, end: int) -> int:
-    """Committed records of a partition at offsets from ``start`` (None: the log's start) to ``end``."""
+    """Committed entries of a changelog at offsets from ``start`` (None: the log's start) to ``end``: without its mark."""
     consumer = _consumer(cluster)
     try:
         first = cluster.starts(topic)[partition] if start is None else start
-        return sum(1 for _ in read_range(consumer, topic, {partition: (first, end)}))
+        found = read_range(consumer, topic, {partition: (first, end)})
+        return sum(message.key() != MARK_KEY for message in found)
     finally:
         consumer.close()
 

@@ -282,7 +282,7 @@ def test_reset_starts_over(app: App) -> None:
         assert f"application '{app.name}' is running" in refused.stderr
         assert running.stop() == 0
 
-    internal = {f"{app.name}-counts-changelog", f"{app.name}-counts-repartition"}
+    internal = {f"{app.name}-counts-changelog", f"{app.name}-counts-repartition", f"{app.name}-metadata"}
     shown = app.command("reset", *options, "--dry-run").stdout
     for expected in (*internal, str(app.state / app.name / "process-0"), f"{app.lines} (2 partitions)"):
         assert expected in shown
@@ -290,7 +290,7 @@ def test_reset_starts_over(app: App) -> None:
     assert internal <= topics(app), "nothing may be deleted before it is confirmed"
 
     deleted = app.command("reset", *options, "--application-id", app.name, stdin="y\n").stdout
-    assert deleted.count("Deleted ") == 4
+    assert deleted.count("Deleted ") == 5
     assert not internal & topics(app)
     assert {app.lines, app.counts} <= topics(app)
     assert not list((app.state / app.name).glob("process-*"))

@@ -201,7 +201,7 @@ def test_a_longer_grace_would_send_final_results_again() -> None:
     run.send(b"x", timestamp=START_MS)
     run.ticks()
     deploy(run, windowed(windows.tumbling(SECOND), "close"))
-    with pytest.raises(TopologyError, match="closed after a grace of 0 ms.* cannot become 1000 ms"):
+    with pytest.raises(TopologyError, match=r"closed after a grace of 0 ms.* cannot become 1000 ms"):
         deploy(run, windowed(windows.tumbling(SECOND, grace=SECOND), "close"))
 
 
