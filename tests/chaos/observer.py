@@ -103,7 +103,7 @@ def read_all(cluster: Cluster, topic: str) -> Iterator[Output]:
 
 
 def committed_between(cluster: Cluster, topic: str, partition: int, start: int | None, end: int) -> int:
-    """Committed entries of a changelog at offsets from ``start`` (None: the log's start) to ``end``: without its mark."""
+    """Committed entries of a changelog, its mark left out, from ``start`` (None: the log's start) to ``end``."""
     consumer = _consumer(cluster)
     try:
         first = cluster.starts(topic)[partition] if start is None else start
