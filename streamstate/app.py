@@ -31,9 +31,10 @@ from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.engine.watch import topology_mark
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer, ThreadBackground
-from streamstate.kafka.consumer import READER_RULES, RebalanceProtocol
+from streamstate.kafka.consumer import RebalanceProtocol
 from streamstate.kafka.errors import general, kafka_error
 from streamstate.kafka.producer import DEFAULTS as PRODUCER_DEFAULTS
+from streamstate.kafka_properties import check_properties
 from streamstate.rocksdb import Memory, OpenFiles, StateDirectory
 from streamstate.topology import Graph, Topology
 from streamstate.topology.held_specs import MapAsync
@@ -43,16 +44,6 @@ __all__ = ["Application", "Settings", "run"]
 log = logging.getLogger("streamstate.app")
 
 
-# What the guarantees rest on; saying otherwise is refused rather than ignored.
-FIXED_PROPERTIES: dict[str, Any] = {**READER_RULES, "enable.idempotence": True, "acks": "all"}
-OWNED_PROPERTIES = {
-    "group.id": "--application-id",
-    "group.instance.id": "--instance-id",
-    "group.protocol": "--group-protocol",
-    "transactional.id": "--application-id and --state-dir",
-    "bootstrap.servers": "--bootstrap-servers",
-    "partition.assignment.strategy": "the topology (range where topics must meet, cooperative-sticky elsewhere)",
-}
 # A rebalance is noticed with a heartbeat: at the client's default of 3 s, tasks that move rest for several.
 CONSUMER_DEFAULTS = {"session.timeout.ms": 10_000, "heartbeat.interval.ms": 500}
 # A batch of records that have become slow all at once ends after the record that it has in hand by then. Far below
@@ -166,7 +157,7 @@ class Application:
         self._stop = threading.Event()
         self._worker: Worker | None = None
         self._calls = AsyncioCalls()
-        check_properties(settings.kafka)
+        check_properties(settings.kafka, group_protocol=settings.group_protocol)
         _check_durations(settings)
         _check_calls(self.graph, settings)
         # Topics that feed one task must be assigned together, which only range assignment does.
@@ -466,20 +457,4 @@ def _check_calls(graph: Graph, settings: Settings) -> None:
                 f"backoff of map_async), and a commit waits for it: that must be shorter than the transaction time-out "
                 f"({settings.transaction_timeout}), after which brokers abort. Shorten them, or lengthen "
                 f"--transaction-timeout"
-            )
-
-
-def check_properties(properties: Mapping[str, Any]) -> None:
-    """Refuse Kafka properties that are decided elsewhere or that the guarantees rest on.
-
-    Raises:
-        ConfigError: it is one of them.
-    """
-    for name, value in properties.items():
-        bare = name.partition(".")[2] if name.split(".", 1)[0] in ("consumer", "producer", "admin") else name
-        if bare in OWNED_PROPERTIES:
-            raise ConfigError(f"Kafka property {name!r} cannot be set: it follows from {OWNED_PROPERTIES[bare]}")
-        if bare in FIXED_PROPERTIES and str(value).lower() != str(FIXED_PROPERTIES[bare]).lower():
-            raise ConfigError(
-                f"Kafka property {name!r} cannot be {value!r}: the guarantees rest on {bare}={FIXED_PROPERTIES[bare]}"
             )

@@ -21,6 +21,7 @@ from typing import Any
 
 from streamstate.app import Settings
 from streamstate.errors import ConfigError
+from streamstate.kafka_properties import check_properties
 from streamstate.units import parse_duration, parse_size, show_duration, show_size
 
 __all__ = [
@@ -278,7 +279,7 @@ def resolve(
         file: read by ``parse_file``.
 
     Raises:
-        ConfigError: a name is unknown or a value malformed.
+        ConfigError: a name is unknown, a value malformed, or a Kafka property one that cannot be set.
 
     >>> found = resolve({"commit_interval": "1s"}, {}, {"STREAMSTATE_WORKERS": "2"})
     >>> found.settings.commit_interval, found.workers
@@ -295,10 +296,12 @@ def resolve(
         values[option.name] = value
         entries.append(Entry(option.name, "" if value is None else option.show(value), origin))
     kafka: dict[str, str | int | float | bool] = {}
+    origins: dict[str, str] = {}
     for name, kafka_value, origin in _kafka(properties, variables, file):
-        kafka[name] = kafka_value
+        kafka[name], origins[name] = kafka_value, origin
         secret = is_secret(name)
         entries.append(Entry(f"kafka.{name}", MASK if secret else _plain(kafka_value), origin, secret))
+    check_properties(kafka, origins, values["group_protocol"])
     chosen = {option.field: values[option.name] for option in OPTIONS if option.field is not None}
     return Configuration(Settings(**chosen, kafka=kafka), values["workers"], tuple(entries))
 

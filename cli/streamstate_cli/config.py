@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from streamstate.app import check_properties
 from streamstate.config import Entry
 from streamstate_cli.loader import load_topology
 from streamstate_cli.options import Given, json_option, setting_options
@@ -34,7 +33,6 @@ def config(target: str | None, as_json: bool, **options: Any) -> None:
       STREAMSTATE_KAFKA_SASL_PASSWORD=... streamstate config topologies/word_count.py --json
     """
     configuration = Given.take(options).resolve()
-    check_properties(configuration.settings.kafka)
     entries = list(configuration.entries)
     if target is not None:
         name = load_topology(target).name

@@ -185,9 +185,7 @@ def test_an_unknown_variable_is_refused_with_what_was_meant() -> None:
         "sasl.oauthbearer.config",
         "sasl.oauthbearer.token.endpoint.url",
         "sasl.oauthbearer.assertion.private.key.pem",
-        "sasl.jaas.config",
         "producer.sasl.password",
-        "SASL.PASSWORD",
     ],
 )
 def test_secrets_are_masked(name: str) -> None:
@@ -195,6 +193,14 @@ def test_secrets_are_masked(name: str) -> None:
     assert entry(found, f"kafka.{name}")[0] == MASK
     assert "hunter2" not in repr(found.entries)
     assert found.settings.kafka[name] == "hunter2"
+
+
+@pytest.mark.parametrize("name", ["sasl.jaas.config", "SASL.PASSWORD"])
+def test_values_of_refused_properties_are_not_shown(name: str) -> None:
+    assert is_secret(name)
+    with pytest.raises(ConfigError) as refused:
+        resolve({}, {name: "hunter2"}, {})
+    assert "hunter2" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
