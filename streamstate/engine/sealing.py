@@ -20,6 +20,8 @@ from streamstate.window_keys import INDEX_MARK, TIME_KEY
 
 log = logging.getLogger("streamstate.task")
 
+# Whose store it is that an earlier process must leave alone.
+NEWER: Final = "from a process of this application that was started later with another topology"
 # Under which versions without marks kept the kind of a store that is not of plain entries.
 OLD_MARK_KEY: Final = b"\xff" * 12
 
@@ -118,9 +120,9 @@ class Sealing:
         if not any(stored.aggregates[-1] in known.aggregates for known in self._known.get(name, ())):
             names = ", ".join(aggregate for aggregate, _ in stored.aggregates[-1])
             raise TopologyError(
-                f"task {self._task_id}: store {name!r} has the ready aggregates {names}, from a process of this "
-                f"application that was started later with another topology. Stop the processes that run the earlier "
-                f"topology; this one ends. If the metadata topic was deleted, start once with these aggregates"
+                f"task {self._task_id}: store {name!r} has the ready aggregates {names}, {NEWER}. Stop the processes "
+                f"that run the earlier topology; this one ends. If the metadata topic was deleted, start once with "
+                f"these aggregates"
             )
 
     def build_indexes(self, stores: Mapping[str, StagedStore], backend: Backend, undo: UndoLog | None) -> None:

@@ -13,6 +13,7 @@ from streamstate.errors import ConfigError
 from streamstate.testing.simulation import meeting, single
 from streamstate.testing.simulation.library_stores import STORE_MAKERS
 from streamstate.testing.simulation.library_tables import TABLE_MAKERS
+from streamstate.testing.simulation.library_versions import VERSION_MAKERS
 from streamstate.testing.simulation.library_windows import WINDOW_MAKERS
 from streamstate.testing.simulation.workloads import Workload
 
@@ -32,7 +33,7 @@ _MAKERS: Final[Mapping[str, Callable[[], Workload]]] = {
 }
 # What a seed chooses from; the others are found by name only, so that a seed stays what it is.
 WORKLOADS: Final = tuple(_MAKERS)
-_EVERY: Final = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS, **WINDOW_MAKERS}
+_EVERY: Final = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS, **WINDOW_MAKERS, **VERSION_MAKERS}
 EVERY_WORKLOAD: Final = tuple(_EVERY)
 
 

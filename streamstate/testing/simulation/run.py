@@ -13,7 +13,8 @@ from typing import Final
 
 from streamstate.engine import Worker
 from streamstate.engine.ports import TopicPartition
-from streamstate.errors import StreamStateError
+from streamstate.engine.sealing import NEWER
+from streamstate.errors import StreamStateError, TopologyError
 from streamstate.testing.application import MemoryApplication
 from streamstate.testing.background import MemoryBackground
 from streamstate.testing.clock import ManualClock
@@ -29,6 +30,8 @@ __all__ = ["Member", "Result", "Simulation", "Violation", "simulate"]
 
 # After a worker ended with an error.
 RESTART_MS: Final = 500
+# Between two workers that are replaced by a new version.
+UPDATE_STEP_MS: Final = 400
 # How old the copy is that a crash puts back.
 COPY_AGE_MS: Final = 1_500
 # Turns in which a run has to come to rest once nothing goes wrong any more, and the time each of them takes: enough
@@ -80,6 +83,7 @@ class Member:
         busy: within one of its calls.
         wanted: it is to run; False once it left in order.
         restart_ms: when one that died is started again.
+        outdated_ms: when it is replaced by one of the newest version; None while it is of that.
     """
 
     def __init__(self, name: str, disk: SimulatedDisk) -> None:
@@ -90,6 +94,7 @@ class Member:
         self.busy = False
         self.wanted = True
         self.restart_ms = 0
+        self.outdated_ms: int | None = None
         self._leaves = "kept"
         self._down_ms = 0
 
@@ -144,6 +149,10 @@ class Simulation:
         internal = self.app.topics.plan.internal
         compacted = [name for name, config in plan.workload.topic_configs.items() if "cleanup.policy" in config]
         self.changelogs = [*(topic.name for topic in internal if topic.kind == "changelog"), *compacted]
+        # Later versions of the topology, each with the moment from which workers are started with it.
+        self._graph = plan.workload.graph
+        moments = Random(f"versions of {plan.seed}")
+        self._versions = sorted((moments.randrange(plan.horizon_ms), n) for n in range(len(plan.workload.versions)))
         self.members: dict[str, Member] = {}
         self.calls = 0
         self.turns = 0
@@ -219,6 +228,8 @@ class Simulation:
         now = self.clock.monotonic_ms()
         self._injector.advance(now)
         self._feed(now)
+        while self._versions and self._versions[0][0] <= now and self.broker.available:
+            self._update()
         while self._shifts and self._shifts[-1].at_ms <= now:
             shift = self._shifts.pop()
             (self.start if shift.starts else self.leave)(shift.worker)
@@ -265,7 +276,35 @@ class Simulation:
         if member.worker is None and not member.busy:
             self._within(member, self._launch)
 
+    def _update(self) -> None:
+        """A new version is there: workers that start from now on run it, and those that run leave one by one."""
+        self._graph = self.plan.workload.versions[self._versions.pop(0)[1]]
+        self.say("-- a new version of the topology")
+        self._renew()
+        for number, member in enumerate(self.members.values()):
+            member.outdated_ms = self.clock.monotonic_ms() + (number + 1) * UPDATE_STEP_MS
+
+    def _renew(self) -> None:
+        """What a process looks at before it joins the group: topics, and marks of stores."""
+        before, background = self.app, self.app.background
+        self.broker.on_call = None
+        try:
+            self.app = MemoryApplication(
+                self._graph,
+                self.broker,
+                self.clock,
+                self.plan.settings,
+                self.plan.protocol,
+                session_timeout_ms=SESSION_TIMEOUT_MS,
+            )
+        finally:
+            self.broker.on_call = self._injector.on_call
+        self.app.disks, self.app.background = before.disks, background
+
     def _launch(self, member: Member) -> None:
+        member.outdated_ms = None
+        if self.plan.workload.versions and self.broker.available:
+            self._renew()
         self.say(f"-- {member.name} starts")
         member.worker = self.app.worker(member.name)
 
@@ -277,6 +316,9 @@ class Simulation:
         if member.worker is None:
             if member.wanted and self.clock.monotonic_ms() >= member.restart_ms:
                 self._within(member, self._launch)
+        elif member.outdated_ms is not None and self.clock.monotonic_ms() >= member.outdated_ms:
+            self.say(f"-- {member.name} is replaced")
+            self._within(member, self._close)
         elif member.wanted:
             self._within(member, lambda member: member.worker.tick() if member.worker else None)
         else:
@@ -338,9 +380,10 @@ class Simulation:
 
 
 def _is_documented(error: BaseException | None) -> bool:
-    """Only a disk that fails may end a worker here: brokers come back in time, and no record is refused."""
+    """Only a disk that fails may end a worker here, and a store that a newer version has changed: brokers come back in
+    time, and no record is refused."""
     while error is not None:
-        if isinstance(error, DiskFailure):
+        if isinstance(error, DiskFailure) or (isinstance(error, TopologyError) and NEWER in str(error)):
             return True
         error = error.__cause__
     return False

@@ -63,6 +63,8 @@ class Workload:
         at_once: all input is there before the first worker starts.
         topics: to create, that the topology writes to by a function.
         topic_configs: settings of external topics.
+        versions: later versions of the topology, which replace it one after the other in the course of a run; they read
+            and write the same topics.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Workload:
     at_once: bool = False
     topics: tuple[str, ...] = ()
     topic_configs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    versions: tuple[Graph, ...] = ()
 
     @property
     def sources(self) -> tuple[str, ...]:
