@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from streamstate.engine.ports import Admin, Output, RestoreConsumer, TopicPartition
+from streamstate.engine.ports import Admin, NotAuthorized, Output, RestoreConsumer, TopicPartition
 from streamstate.engine.store_marks import MARK_KEY, StoreMark, adopted, came_and_went, mark_of, said
 from streamstate.engine.task import Task
 from streamstate.errors import TopologyError
@@ -71,6 +71,35 @@ def read_marks(
         store = at.rpartition("/")[0]
         found.setdefault(store, {})[text] = StoreMark.parsed(store, text)
     return {store: tuple(of_tasks.values()) for store, of_tasks in found.items()}
+
+
+def refuse_going_back(
+    graph: Graph, application_id: str, marks: Mapping[str, tuple[StoreMark, ...]], admin: Admin
+) -> None:
+    """Refuse an earlier version of the ready aggregates while the group has members, which may run the later one.
+
+    What the later one has added would be dropped and counted anew each time a task moves between the two.
+
+    Raises:
+        TopologyError: there are members.
+    """
+    for name, spec in graph.stores.items():
+        earlier = [stored for stored in marks.get(name, ()) if spec.aggregates in stored.aggregates[:-1]]
+        if not earlier:
+            continue
+        try:
+            members = admin.members(application_id)
+        except NotAuthorized:
+            # Then the tasks tell: a process of the later version ends when it is given what this one has changed.
+            return
+        if members:
+            names = ", ".join(aggregate for aggregate, _ in earlier[0].aggregates[-1])
+            raise TopologyError(
+                f"store {name!r} has the ready aggregates {names} by now, and group {application_id!r} has members "
+                f"({', '.join(sorted({member.client_id for member in members}))}). To go back to the earlier ones, "
+                f"stop all processes first; one that was killed is in the group until its session time-out, 10 s by "
+                f"default, is over"
+            )
 
 
 def check_marks(graph: Graph, application_id: str, marks: Mapping[str, tuple[StoreMark, ...]]) -> None:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from streamstate.engine.metadata import check_marks, read_marks
+from streamstate.engine.metadata import check_marks, read_marks, refuse_going_back
 from streamstate.engine.ports import Admin, NewTopic, RestoreConsumer
 from streamstate.engine.store_marks import StoreMark
 from streamstate.errors import TopologyError
@@ -121,6 +121,7 @@ def prepare_topics(
         known = metadata_topic(application_id) in existing
         marks = read_marks(application_id, admin, restore_consumer) if known else {}
         check_marks(graph, application_id, marks)
+        refuse_going_back(graph, application_id, marks, admin)
     missing = [
         NewTopic(
             topic.name,

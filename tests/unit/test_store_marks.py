@@ -291,6 +291,23 @@ def test_an_old_process_ends_when_a_newer_one_has_changed_its_store() -> None:
         run.ticks(60)
 
 
+def test_going_back_waits_for_the_newer_processes_to_stop() -> None:
+    earlier, later = folding(n=aggregates.count()), folding(n=aggregates.count(), m=aggregates.max("x"))
+    run = Run(earlier)
+    run.send(b'{"x":1}')
+    run.ticks()
+    deploy(run, later)
+    run.ticks(8)
+    run.send(b'{"x":2}')
+    run.ticks(8)
+    with pytest.raises(TopologyError, match=r"has the ready aggregates m, n by now, and group 'app' has members \(w\)"):
+        MemoryApplication(earlier.build(), run.broker, run.clock, WorkerSettings(GROUP))
+    deploy(run, earlier)
+    run.send(b'{"x":3}')
+    run.ticks(8)
+    assert json.loads(out(run)[-1]) == {"n": 3}
+
+
 KINDS: dict[str, Callable[..., Any]] = {
     "tumbling": lambda grace: windows.tumbling(10 * SECOND, grace=grace),
     "session": lambda grace: windows.session(10 * SECOND, grace=grace),
