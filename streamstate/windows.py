@@ -18,12 +18,14 @@ from streamstate.serde import Serde
 __all__ = [
     "DEFAULT_GRACE_MS",
     "FOREVER_MS",
+    "LATEST_TIME_MS",
     "JoinWindows",
     "SessionWindows",
     "SlidingWindows",
     "TimeWindows",
     "UnlimitedWindows",
     "Windowed",
+    "checked_time",
     "hopping",
     "join",
     "session",
@@ -38,6 +40,10 @@ K = TypeVar("K")
 
 # The end of a window that has none.
 FOREVER_MS = (1 << 63) - 1
+# The latest time that a record, a timer or an entry of a store may have; the earliest of a store is as far before 1970.
+# Windows, grace, retention and ttl are added to it and subtracted from it. Each is a ``timedelta``, less than 2**57 ms,
+# so that no sum of them leaves the 64 bits that stored keys have for a time.
+LATEST_TIME_MS = (1 << 62) - 1
 
 _TIME = Struct(">q")
 _TWO_TIMES = Struct(">qq")
@@ -45,6 +51,34 @@ _ZERO = timedelta(0)
 # Of all windows here and of joins. Kafka Streams has 24 hours where an old method without a grace is called.
 DEFAULT_GRACE_MS = 0
 _MILLISECOND = timedelta(milliseconds=1)
+
+
+def checked_time(time_ms: object, what: str, earliest_ms: int = -LATEST_TIME_MS) -> None:
+    """Refuse what is no time, before it is part of a key or of a sum.
+
+    Args:
+        time_ms: in ms since 1970.
+        what: it is the time of, for the error.
+        earliest_ms: that it may be.
+
+    Raises:
+        TypeError: it is not an int.
+        ValueError: it is too early or too late.
+
+    >>> checked_time(5, "a timer")
+    >>> checked_time(1.5, "a timer")
+    Traceback (most recent call last):
+    TypeError: the time of a timer is in ms since 1970, an int, not float: 1.5
+    >>> checked_time(1 << 63, "a timer")
+    Traceback (most recent call last):
+    ValueError: the time of a timer is 9223372036854775808 ms, later than 4611686018427387903 ms, the latest there is
+    """
+    if type(time_ms) is not int:
+        raise TypeError(f"the time of {what} is in ms since 1970, an int, not {type(time_ms).__name__}: {time_ms!r}")
+    if time_ms > LATEST_TIME_MS:
+        raise ValueError(f"the time of {what} is {time_ms} ms, later than {LATEST_TIME_MS} ms, the latest there is")
+    if time_ms < earliest_ms:
+        raise ValueError(f"the time of {what} is {time_ms} ms, earlier than {earliest_ms} ms, the earliest there is")
 
 
 class Windowed(NamedTuple, Generic[K]):

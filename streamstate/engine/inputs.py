@@ -12,6 +12,7 @@ from typing import Any
 from streamstate.engine.poison import other_event_time, unreadable
 from streamstate.engine.ports import Message, TopicPartition
 from streamstate.operators import OperatorFailed, SourceEntry, TaskContext, TooFarAhead
+from streamstate.windows import LATEST_TIME_MS
 
 
 @dataclass(slots=True)
@@ -61,7 +62,7 @@ def decoded_head(input_: Input, context: TaskContext) -> tuple[Any, Any, int, Op
             raise
         except Exception as error:
             raise unreadable(entry, message) from error
-        if type(timestamp) is not int or timestamp < 0:
+        if type(timestamp) is not int or not 0 <= timestamp <= LATEST_TIME_MS:
             timestamp = other_event_time(entry, message, timestamp)
     except TooFarAhead as failure:
         # By its time it would hold up what is behind it: its turn is now.

@@ -21,6 +21,7 @@ from streamstate.operators import (
     output_bytes,
 )
 from streamstate.topology.specs import ErrorPolicy, Graph, SubTopology
+from streamstate.windows import LATEST_TIME_MS
 
 log = logging.getLogger("streamstate.task")
 
@@ -86,11 +87,21 @@ def other_event_time(entry: SourceEntry, message: Message, timestamp: object) ->
         OperatorFailed: the record has no usable event time.
     """
     failure = OperatorFailed(entry.name, "reading the event time")
+    if type(timestamp) is int and timestamp > LATEST_TIME_MS:
+        said = (
+            f"the event time {timestamp} ms is later than {LATEST_TIME_MS} ms, the latest there is: is it in "
+            f"microseconds or nanoseconds, or does it mean 'never'?"
+        )
+    else:
+        said = f"an event time is a whole number of milliseconds since 1970, not {_cut(repr(timestamp))}"
     failure.__cause__ = ValueError(
-        f"an event time is a whole number of milliseconds since 1970, not {timestamp!r}"
-        + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
+        said + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
     )
     raise failure
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _shown(data: bytes | None) -> str:

@@ -35,6 +35,7 @@ from streamstate.operators import (
 from streamstate.state import Backend, StagedStore, UndoLog, staged_store
 from streamstate.topology.names import changelog_topic
 from streamstate.topology.specs import Graph, SubTopology
+from streamstate.windows import LATEST_TIME_MS
 
 log = logging.getLogger("streamstate.task")
 
@@ -289,6 +290,7 @@ class Task:
             return self._process_one_by_one(input_, messages, pace)
         decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
         forward, outputs, schedules = entry.forward, context.outputs, context.schedules
+        latest = LATEST_TIME_MS
         assert input_.next_offset is not None, "running without a position"
         if messages[0].offset() < input_.next_offset:
             messages = [message for message in messages if message.offset() >= input_.next_offset]
@@ -316,7 +318,7 @@ class Task:
                     raise
                 except Exception as error:
                     raise unreadable(entry, message) from error
-                if type(timestamp) is not int or timestamp < 0:
+                if type(timestamp) is not int or not 0 <= timestamp <= latest:
                     timestamp = other_event_time(entry, message, timestamp)
                 if timestamp <= stream_time:
                     forward(key, value, timestamp)

@@ -16,6 +16,7 @@ from streamstate.engine.pace import Pace
 from streamstate.engine.ports import Message
 from streamstate.operators import NEVER_MS, OperatorFailed, SourceEntry, TaskContext
 from streamstate.state import UndoLog
+from streamstate.windows import LATEST_TIME_MS
 
 # Says of an empty input whether to stop waiting for it.
 MayGoOnWithout = Callable[[Input], bool]
@@ -164,7 +165,7 @@ class Turns:
                     if value is not None:
                         value = decode_value(value)
                     timestamp = message.timestamp()[1] if extract is None else extract(key, value)
-                    usable = type(timestamp) is int and timestamp >= 0
+                    usable = type(timestamp) is int and 0 <= timestamp <= LATEST_TIME_MS
                 except Exception:  # noqa: BLE001 - it fails in the same way below
                     usable = False
                 failure = None

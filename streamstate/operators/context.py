@@ -32,6 +32,34 @@ def output_bytes(key: bytes | None, value: bytes | None, headers: Headers | None
     return size
 
 
+def checked_headers(headers: Any) -> Headers:
+    """Headers as the client takes them.
+
+    Args:
+        headers: pairs of a name and a value: bytes, None, or text, which is sent as UTF-8.
+
+    Raises:
+        TypeError: they have another form.
+
+    >>> checked_headers([("trace", b"1"), ("source", "EWR")])
+    [('trace', b'1'), ('source', b'EWR')]
+    >>> checked_headers({"trace": b"1"})
+    Traceback (most recent call last):
+    TypeError: headers are pairs of a str and bytes, not 'trace': such as [("trace", b"1")]
+    """
+    checked: Headers = []
+    for pair in headers:
+        if type(pair) not in (tuple, list) or len(pair) != 2:
+            raise TypeError(f'headers are pairs of a str and bytes, not {pair!r}: such as [("trace", b"1")]')
+        name, value = pair
+        if not isinstance(name, str) or not (value is None or isinstance(value, bytes | str)):
+            raise TypeError(f'headers are pairs of a str and bytes, not {pair!r}: such as [("trace", b"1")]')
+        # A name that is no UTF-8 fails here.
+        name.encode()
+        checked.append((name, value.encode() if isinstance(value, str) else value))
+    return checked
+
+
 class InputRecord(Protocol):
     """The part of a consumed message that a context shows."""
 

@@ -9,11 +9,19 @@ from typing import Any, Literal
 from streamstate.errors import StateDirectoryFailed, TaskCorrupted, TooManyOpenFiles, TopologyError
 from streamstate.functions import checked_function, checked_instance
 from streamstate.operators import given
-from streamstate.operators.context import OperatorFailed, RecordWithHeaders, Schedule, TaskContext, TaskInterrupted
+from streamstate.operators.context import (
+    OperatorFailed,
+    RecordWithHeaders,
+    Schedule,
+    TaskContext,
+    TaskInterrupted,
+    checked_headers,
+)
 from streamstate.operators.stateless import Forward
 from streamstate.operators.timers import TimerService
 from streamstate.state import AnyStore, StagedStore, typed_store
 from streamstate.topology.processor import Processor
+from streamstate.windows import LATEST_TIME_MS, checked_time
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -128,13 +136,17 @@ class ProcessorContext:
     def forward(self, key: Any, value: Any, *, timestamp: int | None = None, headers: Headers | None = None) -> None:
         context = self._context
         mine = context.timestamp
+        if timestamp is None:
+            timestamp = mine
+        elif type(timestamp) is not int or not 0 <= timestamp <= LATEST_TIME_MS:
+            checked_time(timestamp, "a record that is forwarded", 0)
         if headers is None:
-            self._forward(key, value, mine if timestamp is None else timestamp)
+            self._forward(key, value, timestamp)
         else:
             record = context.record
-            context.record = RecordWithHeaders(record, list(headers))
+            context.record = RecordWithHeaders(record, checked_headers(headers))
             try:
-                self._forward(key, value, mine if timestamp is None else timestamp)
+                self._forward(key, value, timestamp)
             finally:
                 context.record = record
         # A processor further down has set its own.

@@ -59,21 +59,22 @@ def filter_(name: str, spec: specs.Filter, forward: Forward) -> Forward:
 
         def drop(key: Any, value: Any, timestamp: int) -> None:
             try:
-                out = predicate(key, value)
+                # The answer is tested in here: pandas.NA, an array or a lazy expression refuses to be true or false.
+                if predicate(key, value):
+                    return
             except Exception as error:
                 raise OperatorFailed(name) from error
-            if not out:
-                forward(key, value, timestamp)
+            forward(key, value, timestamp)
 
         return drop
 
     def keep(key: Any, value: Any, timestamp: int) -> None:
         try:
-            wanted = predicate(key, value)
+            if not predicate(key, value):
+                return
         except Exception as error:
             raise OperatorFailed(name) from error
-        if wanted:
-            forward(key, value, timestamp)
+        forward(key, value, timestamp)
 
     return keep
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from streamstate.operators.context import NEVER_MS, TaskContext
 from streamstate.state import StagedStore, Timers
+from streamstate.windows import checked_time
 
 # What is due in stream time is called before the next record, however many there are. What is due by the wall clock
 # can wait for the next turn.
@@ -37,8 +38,7 @@ class TimerService:
         self._look_ahead()
 
     def set(self, key: Any, at_ms: int) -> None:
-        if type(at_ms) is not int:
-            raise TypeError(f"a timer is set to a time in ms since 1970, an int, not {at_ms!r}")
+        checked_time(at_ms, "a timer")
         self._timers.set(key, at_ms)
         if at_ms < self.next_ms:
             self.next_ms = at_ms

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from streamstate.state.staging import StagedStore
 from streamstate.state.versioned import Versions
+from streamstate.windows import checked_time
 
 
 def after_prefix(prefix: bytes) -> bytes | None:
@@ -146,6 +147,8 @@ class VersionedStore:
         if self._spec.source is not None:
             raise TypeError(f"store {self._spec.name!r} cannot be written: it is the table of {self._spec.source!r}")
         encoded = None if value is None else self._spec.encoded_value(value)
+        if timestamp is not None:
+            checked_time(timestamp, f"a version in store {self._spec.name!r}")
         return self._versions.put(self._key(key), encoded, self._timestamp() if timestamp is None else timestamp)
 
     def delete(self, key: Any, timestamp: int | None = None) -> bool | None:

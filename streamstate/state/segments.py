@@ -20,6 +20,7 @@ from streamstate.state.entries import MISSING, UndoLog
 from streamstate.state.format import VERSION, pack_header, unpack_header
 from streamstate.store_spec import SegmentSpec
 from streamstate.window_keys import INDEX_MARK, TIME_KEY, pack_time, unpack_time
+from streamstate.windows import LATEST_TIME_MS
 
 # A commit expires this many entries, or twice as many as it writes, so that none takes long and no backlog grows.
 EXPIRED_PER_COMMIT = 10_000
@@ -29,7 +30,8 @@ KEY_BYTES = 120
 READ_AHEAD = 256
 # Where there is nothing; not to be changed.
 _NONE: list[bytes] = []
-NO_TIME = -1
+# Before every time that a store takes, so that each of them moves the time of a store that has seen none.
+NO_TIME = -LATEST_TIME_MS - 1
 
 Scan = Callable[[bytes | None, bytes | None], Iterator[tuple[bytes, bytes]]]
 

@@ -14,10 +14,10 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from streamstate.state.segments import Segments
+from streamstate.state.segments import NO_TIME, Segments
 from streamstate.state.staging import StagedStore
 from streamstate.window_keys import TIME_KEY, bucket, key_in_bucket, pack_time, pack_times, unpack_time, unpack_times
-from streamstate.windows import FOREVER_MS, Windowed
+from streamstate.windows import Windowed, checked_time
 
 # Where the times stand behind the key in a bucket: after the segment and the length of the key.
 _KEY_AT = 12
@@ -45,8 +45,15 @@ class _TimeStore:
 
     def _from(self, start_ms: int | None) -> int:
         """The first time to look at: what is older has expired."""
-        live = self._segments.first_live_ms or 0
+        live = self._segments.first_live_ms
+        if live is None:
+            live = NO_TIME
         return live if start_ms is None else max(start_ms, live)
+
+    def _until(self, end_ms: int | None) -> int:
+        """The last time to look at: nothing is later than the store's time."""
+        now = self._segments.clock[TIME_KEY]
+        return now if end_ms is None else min(end_ms, now)
 
     def _observe(self, time_ms: int) -> bool:
         """Time has come so far; false when it is too old to be kept."""
@@ -58,7 +65,6 @@ class _TimeStore:
     def _prefixes(self, key: bytes, first_ms: int, last_ms: int) -> list[bytes]:
         """The buckets of a key in which there may be entries of these times, in order."""
         length = self._length
-        last_ms = min(last_ms, self._segments.clock[TIME_KEY])
         return [bucket(at, key) for at in range(first_ms // length * length, last_ms + 1, length)]
 
     def _write(self, prefix: bytes, at: bytes, value: Any) -> None:
@@ -85,7 +91,8 @@ class _TimeStore:
     def _scan(self, first_ms: int, last_ms: int) -> Iterator[tuple[bytes, Any]]:
         """All entries of the segments of these times."""
         length = self._length
-        last_ms = min(last_ms, self._segments.clock[TIME_KEY])
+        if first_ms > last_ms:
+            return iter(())
         start, end = pack_time(first_ms // length * length), pack_time((last_ms // length + 1) * length)
         decode = self._spec.value.deserialize
         found = ((at, decode(entry[0])) for at, entry in self._staging.scan(start, end))
@@ -99,7 +106,10 @@ class WindowStore(_TimeStore):
 
     def put(self, key: Any, value: Any, start_ms: int | None = None) -> bool:
         encoded = self._key(key)
-        start_ms = self._timestamp() if start_ms is None else start_ms
+        if start_ms is None:
+            start_ms = self._timestamp()
+        else:
+            checked_time(start_ms, f"a window of store {self._spec.name!r}")
         if not self._observe(start_ms):
             return False
         prefix = bucket(start_ms // self._length * self._length, encoded)
@@ -108,7 +118,7 @@ class WindowStore(_TimeStore):
 
     def get(self, key: Any, start_ms: int) -> Any:
         encoded = self._key(key)
-        if start_ms < self._from(None):
+        if not self._from(None) <= start_ms <= self._until(None):
             return None
         return self._value(bucket(start_ms // self._length * self._length, encoded) + pack_time(start_ms))
 
@@ -116,7 +126,7 @@ class WindowStore(_TimeStore):
         self, key: Any, start_ms: int | None = None, end_ms: int | None = None, *, reverse: bool = False
     ) -> Iterator[tuple[int, Any]]:
         encoded = self._key(key)
-        first, last = self._from(start_ms), self._segments.clock[TIME_KEY] if end_ms is None else end_ms
+        first, last = self._from(start_ms), self._until(end_ms)
         found: list[bytes] = []
         for prefix in self._prefixes(encoded, first, last):
             keys = self._segments.bucket(prefix)
@@ -128,7 +138,7 @@ class WindowStore(_TimeStore):
         return ((unpack_time(at, behind), value) for at, value in self._values(found))
 
     def fetch_all(self, start_ms: int | None = None, end_ms: int | None = None) -> Iterator[tuple[Windowed[Any], Any]]:
-        first, last = self._from(start_ms), self._segments.clock[TIME_KEY] if end_ms is None else end_ms
+        first, last = self._from(start_ms), self._until(end_ms)
         size, decode = self._spec.window_ms, self._spec.key.deserialize
         assert size is not None, "a window store without windows"
 
@@ -148,6 +158,8 @@ class SessionStore(_TimeStore):
 
     def put(self, key: Any, start_ms: int, end_ms: int, value: Any) -> bool:
         encoded = self._key(key)
+        for time_ms in (start_ms, end_ms):
+            checked_time(time_ms, f"a session of store {self._spec.name!r}")
         if start_ms > end_ms:
             raise ValueError(f"store {self._spec.name!r}: a session from {start_ms} ends before that, at {end_ms}")
         if not self._observe(end_ms):
@@ -157,12 +169,14 @@ class SessionStore(_TimeStore):
         return True
 
     def remove(self, key: Any, start_ms: int, end_ms: int) -> None:
+        for time_ms in (start_ms, end_ms):
+            checked_time(time_ms, f"a session of store {self._spec.name!r}")
         prefix = bucket(end_ms // self._length * self._length, self._key(key))
         self._write(prefix, prefix + pack_times(end_ms, start_ms), None)
 
     def get(self, key: Any, start_ms: int, end_ms: int) -> Any:
         encoded = self._key(key)
-        if end_ms < self._from(None):
+        if not self._from(None) <= end_ms <= self._until(None):
             return None
         return self._value(bucket(end_ms // self._length * self._length, encoded) + pack_times(end_ms, start_ms))
 
@@ -172,7 +186,7 @@ class SessionStore(_TimeStore):
         encoded = self._key(key)
         first = self._from(earliest_end_ms)
         found: list[bytes] = []
-        for prefix in self._prefixes(encoded, first, self._segments.clock[TIME_KEY]):
+        for prefix in self._prefixes(encoded, first, self._until(None)):
             keys = self._segments.bucket(prefix)
             found += keys[bisect_left(keys, prefix + pack_time(first)) :]
         if latest_start_ms is not None:
@@ -182,7 +196,9 @@ class SessionStore(_TimeStore):
 
     def fetch_all(self) -> Iterator[tuple[Windowed[Any], Any]]:
         first, decode = self._from(None), self._spec.key.deserialize
-        found = ((self._session(decode(key_in_bucket(at)), at), value) for at, value in self._scan(first, FOREVER_MS))
+        found = (
+            (self._session(decode(key_in_bucket(at)), at), value) for at, value in self._scan(first, self._until(None))
+        )
         return (session for session in found if session[0].end >= first)
 
     @staticmethod

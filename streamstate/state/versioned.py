@@ -17,6 +17,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from streamstate.state.segments import NO_TIME
 from streamstate.state.staging import StagedStore
 from streamstate.window_keys import TIME_KEY, bucket, pack_time, pack_times, unpack_times
 
@@ -58,7 +59,8 @@ class Versions:
     @property
     def observed_ms(self) -> int:
         """The greatest timestamp that was put; -1 before the first."""
-        return max(-1, self._clock[TIME_KEY])
+        now = self._clock[TIME_KEY]
+        return -1 if now == NO_TIME else now
 
     def live(self, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, tuple[bytes, int]]]:
         """Keys with their newest versions, ``start <= key < end``."""

@@ -11,14 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import TopologyError, Windowed, serde, stores
-from streamstate.state import typed_store
+from streamstate.state import NO_TIME, typed_store
 from streamstate.store_spec import StoreSpec
 from tests.property.kept import INTERRUPTIONS, Kept
 
 RETENTION_MS = 12
 KEYS = ("", "a", "ab", "b")
 KEY = st.sampled_from(KEYS)
-TIME = st.integers(0, 60)
+# Also before 1970: what a store takes it shows.
+TIME = st.integers(-40, 60)
 VALUE = st.none() | st.integers(0, 9)
 OPEN = st.none() | TIME
 
@@ -40,7 +41,7 @@ class Everything:
 
     def __init__(self) -> None:
         self.of: dict[Put, int] = {}
-        self.time = -1
+        self.time = NO_TIME
 
     def put(self, key: str, start: int, end: int, at: int, value: int | None) -> bool:
         self.time = max(self.time, at)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Topology, serde, stores
-from streamstate.state import MemoryBackend, Versions, staged_store
+from streamstate.state import NO_TIME, MemoryBackend, Versions, staged_store
 from streamstate.testing import TopologyTestDriver
 
 HISTORY_MS = 8
 TIMES = st.integers(0, 30)
-PUTS = st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 9), TIMES), max_size=30)
+PUTS = st.lists(st.tuples(st.sampled_from("ab"), st.none() | st.integers(0, 9), st.integers(-15, 30)), max_size=30)
 # After which puts: commit, drop what is uncommitted, or open the store anew.
 STEPS = st.lists(st.tuples(st.integers(0, 30), st.sampled_from(["commit", "discard", "reopen"])), max_size=6)
 
@@ -28,7 +28,7 @@ class Everything:
 
     def __init__(self) -> None:
         self.of: dict[str, dict[int, Any]] = {"a": {}, "b": {}}
-        self.observed = -1
+        self.observed = NO_TIME
 
     def put(self, key: str, value: Any, timestamp: int) -> bool | None:
         self.observed = max(self.observed, timestamp)
@@ -94,7 +94,7 @@ def test_every_version_within_the_history_is_found(undo: bool, puts: list[Put], 
                 truth = committed.copy()
         assert versions.put(key.encode(), encoded(value), timestamp) == truth.put(key, value, timestamp)
         for looked_up in "ab":
-            for time in (*range(32), None):
+            for time in (*range(-16, 32), None):
                 found = truth.at(looked_up, time)
                 wanted = None if found is None else (encoded(found[0]), found[1])
                 if time is None:

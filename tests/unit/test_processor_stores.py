@@ -285,7 +285,7 @@ def test_a_time_that_is_none() -> None:
     def init(context: Context) -> None:
         context.timers("timers", print).set("k", 1.5)  # type: ignore[arg-type]
 
-    with pytest.raises(ProcessingError, match=r"set to a time in ms since 1970, an int, not 1\.5"):
+    with pytest.raises(ProcessingError, match=r"the time of a timer is in ms since 1970, an int, not float: 1\.5"):
         TopologyTestDriver(topology_of([TIMERS], lambda context, key, value: None, init))
 
 
