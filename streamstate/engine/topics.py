@@ -86,6 +86,14 @@ def source_topics(graph: Graph) -> list[str]:
     return sorted({topic for part in graph.subtopologies for topic in part.source_topics} | tables)
 
 
+def internal_topics(graph: Graph, plan: TopicPlan) -> list[InternalTopic]:
+    """Every topic that belongs to the application: those of the plan, and its metadata topic, which is kept like a
+    changelog."""
+    if not graph.stores:
+        return [*plan.internal]
+    return [*plan.internal, InternalTopic(metadata_topic(plan.application_id), "changelog", "", 1, (), ())]
+
+
 def prepare_topics(
     graph: Graph,
     application_id: str,
@@ -109,8 +117,7 @@ def prepare_topics(
     sources = {name: info.partitions for name, info in admin.topics(source_topics(graph)).items()}
     graph, kept_ms = _with_changelogs(graph, application_id, admin)
     plan = plan_topics(graph, application_id, sources)
-    metadata = [InternalTopic(metadata_topic(application_id), "changelog", "", 1, (), ())] if graph.stores else []
-    internal = [*plan.internal, *metadata]
+    internal = internal_topics(graph, plan)
     existing = {name: info.partitions for name, info in admin.topics([topic.name for topic in internal]).items()}
     check_existing(plan, existing)
     refused = refused_settings([topic for topic in internal if topic.name in existing], admin)

@@ -13,7 +13,7 @@ from zlib import crc32
 
 from streamstate.engine.ports import Admin, Background, Clock, GroupMember, Job, NotAuthorized, PortError, TopicInfo
 from streamstate.engine.settings import WorkerSettings
-from streamstate.engine.topics import recounted, refused_settings, source_topics
+from streamstate.engine.topics import internal_topics, recounted, refused_settings, source_topics
 from streamstate.errors import ConfigError, TopologyError
 from streamstate.topology.plan import plan_topics
 from streamstate.topology.specs import Graph
@@ -181,7 +181,7 @@ class Watch:
     def _ask_settings(self, seen: _Seen) -> None:
         counts = {name: info.partitions for name, info in self._admin.topics(self._sources).items()}
         if len(counts) == len(self._sources):
-            internal = plan_topics(self._graph, self._group, counts).internal
+            internal = internal_topics(self._graph, plan_topics(self._graph, self._group, counts))
             found = self._admin.topics([topic.name for topic in internal])
             existing = [topic for topic in internal if topic.name in found]
             seen.refused = refused_settings(existing, self._admin, at_start=False)

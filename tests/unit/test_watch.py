@@ -264,10 +264,15 @@ def test_settings_that_change_while_it_runs_are_said(lines: Any) -> None:
     run.ticks()
     run.broker.topic(f"{GROUP}-c-repartition").config["retention.ms"] = "1000"
     run.broker.topic(f"{GROUP}-c-changelog").config["delete.retention.ms"] = "60000"
+    run.broker.topic(f"{GROUP}-metadata").config["cleanup.policy"] = "delete"
     turns(run, SETTINGS_MS + LOOKED_MS)
     said = [line for line in lines() if "changed while it runs" in line]
-    assert len(said) == 2
-    for topic, fix in (("c-repartition", "retention.ms=-1"), ("c-changelog", "delete.retention.ms=604800000")):
+    assert len(said) == 3
+    for topic, fix in (
+        ("c-repartition", "retention.ms=-1"),
+        ("c-changelog", "delete.retention.ms=604800000"),
+        ("metadata", "cleanup.policy=compact"),
+    ):
         assert any(f"--entity-name {GROUP}-{topic} --add-config {fix}" in line for line in said)
     run.send(b"x")
     run.until(lambda: len(run.out()) == 1)
