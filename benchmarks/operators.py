@@ -162,7 +162,7 @@ def measure(case: str, records: int, keys: int = KEYS) -> tuple[float, float]:
     CASES[case](topology)
     graph = topology.build()
     [part] = graph.subtopologies
-    context = TaskContext("app", "t_0", lambda: START_MS, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS])
+    context = TaskContext("app", "t_0", lambda: START_MS, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS, 0])
     fed = _fed(case, records, keys)
     with tempfile.TemporaryDirectory() as directory:
         backend = RocksBackend(Path(directory) / "db", list(part.stores), Memory())

@@ -1,8 +1,8 @@
-"""What each topic takes: the latest timestamp and the largest record.
+"""What each topic takes: the latest timestamp, the largest record, and whether records need a key.
 
-A broker refuses a timestamp further ahead than ``message.timestamp.after.max.ms`` (an hour by default) and a record
-larger than ``max.message.bytes`` (1 MiB), and with it every other record of its batch, which fails the transaction. So
-operators check before they send.
+A broker refuses a timestamp further ahead than ``message.timestamp.after.max.ms`` (an hour by default), a record
+larger than ``max.message.bytes`` (1 MiB) and one without a key for a compacted topic, and with it every other record
+of its batch, which fails the transaction. So operators check before they send.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ class TopicLimits:
         self._limited: list[tuple[list[int], int]] = []
 
     def of(self, topic: str) -> list[int]:
-        """Two numbers that are always current: the latest timestamp (ms) that ``topic`` takes now, and the most bytes
-        of a record's key, value and headers.
+        """Three numbers that are always current: the latest timestamp (ms) that ``topic`` takes now, the most bytes
+        of a record's key, value and headers, and 1 where every record needs a key, else 0.
 
         Raises:
             TaskInterrupted: no broker answers; what was under way starts over.
@@ -53,7 +53,11 @@ class TopicLimits:
         most = self._record_bytes
         if not self._compressed:
             most = min(most, int(config.get("max.message.bytes", most)))
-        cell = self._cells[topic] = [NO_LIMIT_MS, most - FRAMING_BYTES]
+        cell = self._cells[topic] = [
+            NO_LIMIT_MS,
+            most - FRAMING_BYTES,
+            int("compact" in config.get("cleanup.policy", "")),
+        ]
         after_ms = int(config.get("message.timestamp.after.max.ms", NO_LIMIT_MS))
         if config.get("message.timestamp.type") != "LogAppendTime" and after_ms < NO_LIMIT_MS - self._now_ms():
             self._limited.append((cell, after_ms))

@@ -188,7 +188,13 @@ def _headers(facts: dict[str, str]) -> Headers:
 def _letter(
     topic: str, value: bytes | None, key: bytes | None, timestamp: int, headers: Headers, context: TaskContext
 ) -> TaskOutput:
-    latest_ms, most = context.limits(topic)
+    latest_ms, most, keyed = context.limits(topic)
+    if key is None and keyed:
+        # A compacted topic takes no record without a key, and keeps one record of each.
+        facts = dict(headers)
+        place = [facts[f"streamstate.error.{part}"] or b"" for part in ("topic", "partition", "offset")]
+        key = b"-".join(place)
+        headers = [*headers, *_headers({"left_out": "the null key: this topic takes records with a key only"})]
     if output_bytes(key, value, headers) > most:
         # Rather without its value than not at all: the headers say where it is.
         size = 0 if value is None else len(value)

@@ -159,8 +159,8 @@ class TaskContext:
         stream_time: highest event time (ms) seen; -1 before the first record.
         outputs: what the record, and those before it in the batch, send.
         now_ms: wall clock in ms.
-        limits: by topic, a list of two: the latest timestamp (ms) its broker takes now, and the most bytes of a
-            record's key, value and headers.
+        limits: by topic, a list of three: the latest timestamp (ms) its broker takes now, the most bytes of a record's
+            key, value and headers, and 1 where records need a key, as in a compacted topic.
         calls: runs coroutines, see ``streamstate.operators.held.Calls``.
         release_due: true when what operators hold back is to go on after the record in hand.
         dropped: records left out by rule, such as those with a null key in a keyed operator; late ones too.

@@ -12,6 +12,7 @@ from typing import Any
 
 from streamstate.operators.context import OperatorFailed, Output, TaskContext, not_encoded, output_bytes
 from streamstate.topology import specs
+from streamstate.topology.names import checked
 
 Forward = Callable[[Any, Any, int], None]
 
@@ -218,6 +219,16 @@ def _bad_timestamp(name: str, topic: str, timestamp: int, limit_ms: int, encoded
     return failure
 
 
+def _no_key(name: str, topic: str, encoded: bytes | None) -> OperatorFailed:
+    failure = OperatorFailed(name, f"writing to topic {topic!r}", encoded)
+    failure.__cause__ = ValueError(
+        f"the key is null, and topic {topic!r} is compacted, so that every record needs a key. One such record would "
+        f"fail its whole transaction. Give it a key with select_key, leave it out with filter, or set the topic's "
+        f"cleanup.policy=delete"
+    )
+    return failure
+
+
 def _measured(name: str, context: TaskContext) -> Callable[[Output], None]:
     """Appends to the task's outputs what its topic takes; the rest fails the record in hand. Only where a policy lets
     records fail one by one: elsewhere the broker's refusal ends the worker just as well."""
@@ -261,13 +272,18 @@ def sink(
 
     if topic is None:
         choose: Any = spec.topic
+        # Names that were looked at.
+        known: set[str] = set()
 
         def dynamic(key: Any, value: Any, timestamp: int) -> None:
             doing = "choosing the topic"
             try:
                 chosen = choose(key, value)
-                if type(chosen) is not str or not chosen:
+                if type(chosen) is not str:
                     raise TypeError(f"the topic function returned {chosen!r}, not a topic name")
+                if chosen not in known:
+                    checked(chosen, "topic that the function returned")
+                    known.add(chosen)
                 doing = f"encoding for topic {chosen!r}"
                 encoded_key = None if key is None else serialize_key(key)
                 encoded = None if value is None else serialize_value(value)
@@ -277,6 +293,8 @@ def sink(
             limit = limits(chosen)
             if not 0 <= timestamp <= limit[0]:
                 raise _bad_timestamp(name, chosen, timestamp, limit[0], encoded)
+            if encoded_key is None and limit[2]:
+                raise _no_key(name, chosen, encoded)
             record = context.record
             append((chosen, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 
@@ -309,7 +327,11 @@ def sink(
                 return
             else:
                 encoded_key = None
+                if limit[2]:
+                    raise _no_key(name, topic, None)
             encoded = None if value is None else serialize_value(value)
+        except OperatorFailed:
+            raise
         except Exception as error:
             raise not_encoded(name, doing, (spec.key, key), (spec.value, value)) from error
         if not 0 <= timestamp <= limit[0]:
@@ -318,9 +340,12 @@ def sink(
         append((topic, encoded, encoded_key, -1, None, timestamp, None if record is None else record.headers()))
 
     def keyed(encoded_key: bytes | None, value: Any, timestamp: int) -> None:
-        if encoded_key is None and keys_only:
-            context.dropped += 1
-            return
+        if encoded_key is None:
+            if keys_only:
+                context.dropped += 1
+                return
+            if limit[2]:
+                raise _no_key(name, topic, None)
         try:
             encoded = None if value is None else serialize_value(value)
         except Exception as error:

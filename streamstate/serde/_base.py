@@ -44,6 +44,13 @@ class Serde(Generic[T]):
     takes: tuple[type, ...] = ()
     schema: str = ""
 
+    def __post_init__(self) -> None:
+        # Those of the library give bytes, also where they are made of others, and are called for each record: they are
+        # not checked. Methods of built-in types, such as str.encode, have no module.
+        module = getattr(self.serialize, "__module__", None)
+        if module is not None and not module.startswith("streamstate."):
+            object.__setattr__(self, "serialize", _bytes_only(self.serialize))
+
     @property
     def identity(self) -> str:
         """Name and schema: what a store remembers of the serde that wrote it.
@@ -112,6 +119,19 @@ class Serde(Generic[T]):
             names = " or ".join(kind.__name__ for kind in self.takes)
             return SerdeError(f"the {self.name} serde takes {names}, not {given}")
         return SerdeError(f"the {self.name} serde cannot encode this {given} ({error})")
+
+
+def _bytes_only(serialize: Callable[[T], bytes]) -> Callable[[T], bytes]:
+    """The same, but raises where it gives anything but bytes: a text or None would be taken for a record's bytes until
+    the client, or a store at its commit, comes across it, when nobody knows any more whose record it was."""
+
+    def checked(value: T) -> bytes:
+        data = serialize(value)
+        if type(data) is not bytes:
+            raise TypeError(f"its serialize returned {type(data).__name__}, not bytes")
+        return data
+
+    return checked
 
 
 def _cut(text: str) -> str:

@@ -37,7 +37,7 @@ class Chain:
     def _open(self) -> None:
         self._sealed: dict[str, dict[bytes, bytes | None]] = {}
         self._under_way = False
-        self.context = TaskContext("app", "t_0", lambda: self.now_ms, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS])
+        self.context = TaskContext("app", "t_0", lambda: self.now_ms, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS, 0])
         self.stores: dict[str, StagedStore] = {
             name: staged_store(self.graph.stores[name], self.backend, self._cache_bytes, self.undo)
             for name in self.part.stores

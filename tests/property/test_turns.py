@@ -71,7 +71,7 @@ class Side:
 
     def __post_init__(self) -> None:
         self.undo: UndoLog | None = None if self.policy is FAIL else []
-        self.context = TaskContext("app", "t_0", lambda: 0, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS])
+        self.context = TaskContext("app", "t_0", lambda: 0, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS, 0])
         self.failures = Failures("t_0", lambda: 0, self.undo)
         self.failures.begin(self.context, {})
         self.pace = Pace(ManualClock(), 1_000, 100)

@@ -12,6 +12,7 @@ import pytest
 from streamstate import (
     ProcessingError,
     Processor,
+    Serde,
     StreamStateError,
     Topology,
     dead_letter,
@@ -137,6 +138,31 @@ THINGS: dict[str, Apply] = {
             "no UTF-8": [("\udc80", b"1")],
         }.items()
     },
+    **{
+        f"topic function: {name}": lambda t, s, topic=topic: s.to(for_bad(topic, "out"), key=TEXT, value=TEXT)
+        for name, topic in {
+            "empty": "",
+            "spaces": "no topic",
+            "dots": "..",
+            "too long": "t" * 250,
+            "no text": 7,
+            "null": None,
+            "a list": [],
+        }.items()
+    },
+    **{
+        f"serializer gives {type(given).__name__}": lambda t, s, given=given: s.to(
+            "out", value=Serde("own", lambda value: given if value == BAD else value.encode(), bytes.decode)
+        )
+        for given in ("text", None, 7, bytearray(b"1"))
+    },
+    "store's serializer gives text": lambda t, s: (
+        s.to_table(
+            store="t", value=Serde("own", lambda value: "text" if value == BAD else value.encode(), bytes.decode)
+        )
+        .to_stream()
+        .to("out", value=TEXT)
+    ),
     "window at a fraction": in_a_store("window", "x", 1.5),
     "window beyond 64 bits": in_a_store("window", "x", 1 << 63),
     "session beyond 64 bits": in_a_store("session", 5, 1 << 63, "x"),
@@ -158,7 +184,7 @@ def built(apply: Apply, on_error: Any, **source: Any) -> Topology:
 @pytest.mark.parametrize("on_error", ["continue", dead_letter("rejected")], ids=str)
 def test_a_bad_thing_is_left_out(thing: str, on_error: Any) -> None:
     """With all that it did, and nothing of its neighbours."""
-    with TopologyTestDriver(built(THINGS[thing], on_error)) as driver:
+    with TopologyTestDriver(built(THINGS[thing], on_error), partitions={"out": 1}) as driver:
         rejected = driver.output("rejected", key=TEXT, value=TEXT) if on_error != "continue" else None
         for number, value in enumerate(("a", BAD, "b")):
             driver.input("in").pipe("k", value, timestamp=number)
@@ -173,7 +199,7 @@ def test_a_bad_thing_is_left_out(thing: str, on_error: Any) -> None:
 
 @pytest.mark.parametrize("thing", THINGS)
 def test_a_bad_thing_ends_the_process_with_an_error_that_says_where(thing: str) -> None:
-    with TopologyTestDriver(built(THINGS[thing], "fail")) as driver:
+    with TopologyTestDriver(built(THINGS[thing], "fail"), partitions={"out": 1}) as driver:
         driver.input("in").pipe("k", "a", timestamp=0)
         with pytest.raises(ProcessingError) as raised:
             driver.input("in").pipe("k", BAD, timestamp=1)
@@ -305,3 +331,43 @@ def test_the_policy_of_the_worker_is_that_of_the_driver() -> None:
     assert run.offset() == 3
     assert run.worker.status().failed == 1
     assert run.out("rejected") == [(b"k", b'{"at": 99999999999999999999}')]
+
+
+# -- keys that a topic needs -------------------------------------------------------------------------------
+
+
+def without_key(on_error: Any, topic: Any = "compacted") -> Topology:
+    topology = Topology("t")
+    topology.stream("in", key=TEXT, value=TEXT, on_error=on_error).to(topic, key=TEXT, value=TEXT)
+    return topology
+
+
+@pytest.mark.parametrize("topic", ["compacted", lambda key, value: "compacted"], ids=["named", "chosen"])
+@pytest.mark.parametrize("rejected", ["rejected", "compacted"])
+def test_a_null_key_for_a_compacted_topic_fails_its_record(topic: Any, rejected: str) -> None:
+    """Foreseen by the topic's settings; its dead letter gets a key where that topic is compacted too."""
+    topology = without_key(dead_letter("rejected"), topic)
+    run = Run(topology, {"in": 1, "compacted": 1, "rejected": 1}, compacted="compacted")
+    if rejected == "compacted":
+        run.broker.topic("rejected").config["cleanup.policy"] = "compact,delete"
+    run.send((b"k", b"1"), (None, b"2"), (b"k", b"3"), (None, b"4"))
+    run.ticks(8)
+    assert run.out("compacted") == [(b"k", b"1"), (b"k", b"3")]
+    keys = [None, None] if rejected == "rejected" else [b"in-0-1", b"in-0-3"]
+    assert run.out("rejected") == [(keys[0], b"2"), (keys[1], b"4")]
+    assert run.offset() == 4
+    assert run.worker.status().failed == 2
+
+
+def test_a_null_key_for_a_compacted_topic_ends_with_an_error_that_says_where() -> None:
+    run = Run(without_key("fail"), {"in": 1, "compacted": 1}, compacted="compacted")
+    run.send((b"k", b"1"), (None, b"2"))
+    with pytest.raises(ProcessingError, match=r"offset 1, key None: .*the key is null.*cleanup\.policy=delete"):
+        run.ticks(8)
+
+
+def test_a_null_key_goes_to_a_topic_that_is_not_compacted() -> None:
+    run = Run(without_key("fail", "out"), {"in": 1, "out": 1})
+    run.send((None, b"1"))
+    run.ticks()
+    assert run.out() == [(None, b"1")]
