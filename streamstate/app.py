@@ -26,7 +26,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streamstate.calls import AsyncioCalls
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
 from streamstate.engine.patience import Patience
-from streamstate.engine.ports import LoginFailed, NotAuthorized, PortError, Unavailable
+from streamstate.engine.ports import LoginFailed, NotAuthorized, PortError, Unavailable, Unreachable
 from streamstate.engine.topics import Topics, prepare_topics
 from streamstate.engine.watch import topology_mark
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
@@ -219,7 +219,7 @@ class Application:
                 )
             except Unavailable as error:
                 if not self._stop.is_set():
-                    patience.outage(f"no broker at {self.settings.bootstrap_servers} answers: {error}. {START_HINT}")
+                    patience.outage(_no_broker(error, self.settings))
             self._stop.wait(START_RETRY_S)
         return None
 
@@ -371,7 +371,7 @@ def explained(settings: Settings) -> Iterator[None]:
 
 def _explanation(error: PortError, settings: Settings) -> StreamStateError:
     if isinstance(error, Unavailable):
-        return BrokerUnavailable(f"no broker at {settings.bootstrap_servers} answers: {error}. {START_HINT}")
+        return BrokerUnavailable(_no_broker(error, settings))
     if isinstance(error, LoginFailed):
         return ConfigError(
             f"cannot log in at {settings.bootstrap_servers}: {error}. Check security.protocol, sasl.mechanism, "
@@ -380,6 +380,11 @@ def _explanation(error: PortError, settings: Settings) -> StreamStateError:
     if isinstance(error, NotAuthorized):
         return ConfigError(f"the broker denies access: {error}. Check the principal's ACLs and credentials")
     return StreamStateError(f"the Kafka client failed: {error}")
+
+
+def _no_broker(error: Unavailable, settings: Settings) -> str:
+    said = f"no broker at {settings.bootstrap_servers} answers: {error}"
+    return said if isinstance(error, Unreachable) else f"{said}. {START_HINT}"
 
 
 def run(

@@ -104,6 +104,10 @@ class Unavailable(Retriable):
     """No broker answers."""
 
 
+class Unreachable(Unavailable):
+    """No broker answers, and the client has said why: the message needs no advice behind it."""
+
+
 class GroupTaken(Retriable):
     """The group has members that are assigned by another protocol or strategy, and does not let this one in while they
     are there."""

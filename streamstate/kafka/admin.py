@@ -24,14 +24,13 @@ from confluent_kafka.admin import NewTopic as ClientTopic  # type: ignore[attr-d
 from streamstate.engine.ports import GroupMember, NewTopic, PortError, TopicInfo, TopicPartition, Unavailable
 from streamstate.kafka.errors import AUTHORIZATION, Resource, denied, general, kafka_error, text
 from streamstate.kafka.events import ClientErrors
-from streamstate.kafka.logs import client_logger
 
 T = TypeVar("T")
 
 VISIBLE_POLL_S = 0.05
 STOP_POLL_S = 0.2
 # How long a call that cannot be interrupted may wait before the client is heard.
-LISTEN_S = 2.0
+LISTEN_S = 1.5
 # Between new clients while partitions seem to be missing; each costs connections and threads.
 RENEWAL_S = 5.0
 # What the client says of a partition that does not exist.
@@ -73,13 +72,13 @@ class KafkaAdmin:
         self._told_to_stop = told_to_stop
         self._timeout_s = timeout_ms / 1000
         # Lives on in the clients that replace the first one.
-        self.errors = ClientErrors()
+        self.errors = ClientErrors(properties)
         self._properties = {**properties, "error_cb": self.errors}
         self._client = self._new_client()
 
     def _new_client(self) -> AdminClient:
         self._renewed_at = monotonic()
-        return AdminClient(dict(self._properties), logger=client_logger())
+        return AdminClient(dict(self._properties), logger=self.errors)
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
         """See the port."""
@@ -249,13 +248,14 @@ class KafkaAdmin:
 
     def topic_names(self) -> list[str]:
         """Every topic of the cluster that may be seen."""
-        deadline = monotonic() + self._timeout_s
+        begun = monotonic()
+        deadline = begun + self._timeout_s
         while True:
             try:
                 # In short calls: between two the client says why there is no answer.
                 return sorted(self._client.list_topics(timeout=min(LISTEN_S, self._timeout_s)).topics)
             except KafkaException as error:
-                self._hear()
+                self._hear(begun)
                 mapped = general(error)
                 if not isinstance(mapped, Unavailable) or monotonic() >= deadline or self._told_to_stop():
                     raise mapped from error
@@ -275,8 +275,9 @@ class KafkaAdmin:
     def _result(self, future: Future[Any], doing: str, *ignored: int, needs: Right | None = None) -> Any:
         """What the broker answered; None for an error among ``ignored``. ``needs``: the right without which it is
         denied."""
+        begun = monotonic()
         try:
-            return self._awaited(future)
+            answer = self._awaited(future, begun)
         except KafkaException as error:
             if kafka_error(error).code() in ignored:
                 return None
@@ -286,31 +287,34 @@ class KafkaAdmin:
             if isinstance(mapped, Unavailable):
                 # After a broker's restart the client can go on for ever with the leaders that it knew before.
                 self._client = self._new_client()
-            where = "" if needs is None else f"{needs[0]} {needs[1]!r}, "
-            raise type(mapped)(f"{where}{doing}: {mapped}") from error
+                mapped = self.errors.reason(begun) or mapped
+            raise type(mapped)(f"{_where(needs)}{doing}: {mapped}") from error
         except TimeoutError:
             self._client = self._new_client()
-            where = "" if needs is None else f"{needs[0]} {needs[1]!r}, "
-            raise Unavailable(f"{where}{doing}: no answer within {self._timeout_s:.0f} s") from None
+            reason = self.errors.reason(begun) or Unavailable(f"no answer within {self._timeout_s:.0f} s")
+            raise type(reason)(f"{_where(needs)}{doing}: {reason}") from None
+        self.errors.answered()
+        return answer
 
-    def _awaited(self, future: Future[Any]) -> Any:
-        deadline = monotonic() + self._timeout_s + 1
+    def _awaited(self, future: Future[Any], begun: float) -> Any:
+        deadline = begun + self._timeout_s + 1
         while True:
             try:
                 return future.result(min(STOP_POLL_S, max(0.0, deadline - monotonic())))
             except TimeoutError:
-                self._hear()
+                self._hear(begun)
                 if self._told_to_stop() or monotonic() >= deadline:
                     raise
 
-    def _hear(self) -> None:
+    def _hear(self, begun: float | None = None) -> None:
         """Let the client say what it has to say about its connections.
 
         Raises:
             LoginFailed: no answer will ever come.
+            Unavailable: none will come soon.
         """
         self._client.poll(0)
-        self.errors.check()
+        self.errors.check(begun)
 
     def _until(self, condition: Callable[[], bool], otherwise: str) -> None:
         deadline = monotonic() + self._timeout_s
@@ -318,3 +322,7 @@ class KafkaAdmin:
             if monotonic() > deadline:
                 raise PortError(f"{otherwise} within {self._timeout_s:.0f} s")
             sleep(VISIBLE_POLL_S)
+
+
+def _where(needs: Right | None) -> str:
+    return "" if needs is None else f"{needs[0]} {needs[1]!r}, "

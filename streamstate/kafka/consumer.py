@@ -25,7 +25,6 @@ from streamstate.engine.ports import (
 )
 from streamstate.kafka.errors import AUTHORIZATION, GROUP_MOVED, denied, general, kafka_error, text, topic_in
 from streamstate.kafka.events import ClientErrors
-from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
 
@@ -98,8 +97,8 @@ class KafkaConsumer:
             settings["partition.assignment.strategy"] = "range" if protocol == "eager" else "cooperative-sticky"
         self._eager = protocol == "eager"
         self._group = group
-        self._errors = ClientErrors()
-        self._consumer = Consumer({**settings, "error_cb": self._errors}, logger=client_logger())
+        self._errors = ClientErrors(settings, warn=True)
+        self._consumer = Consumer({**settings, "error_cb": self._errors}, logger=self._errors)
         self._reader = _Reader(self._consumer, self._errors, group)
         self._listener: RebalanceListener | None = None
         self._assigned: set[TopicPartition] = set()
@@ -290,8 +289,8 @@ class KafkaRestoreConsumer:
         settings = {**RESTORE_DEFAULTS, **properties, **READER_RULES, "group.id": group}
         for member in ("group.instance.id", "group.protocol", "partition.assignment.strategy"):
             settings.pop(member, None)
-        errors = ClientErrors()
-        self._consumer = Consumer({**settings, "error_cb": errors}, logger=client_logger())
+        errors = ClientErrors(settings)
+        self._consumer = Consumer({**settings, "error_cb": errors}, logger=errors)
         self._reader = _Reader(self._consumer, errors, group)
         self._offsets: dict[TopicPartition, int] = {}
 

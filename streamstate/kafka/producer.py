@@ -25,7 +25,6 @@ from streamstate.engine.ports import (
 )
 from streamstate.kafka.errors import RECORD_REFUSED, denied, kafka_error, text, topic_in, transactional
 from streamstate.kafka.events import ClientErrors
-from streamstate.kafka.logs import client_logger
 
 log = logging.getLogger("streamstate.kafka")
 
@@ -73,8 +72,8 @@ class KafkaProducer:
         self._refused: PortError | None = None
         # In a transaction a refused record fails the commit; without one only its report tells.
         self._default_callback = None if self._transactional else self._report_failure
-        self._errors = ClientErrors()
-        self._producer = Producer({**settings, "error_cb": self._errors}, logger=client_logger())
+        self._errors = ClientErrors(settings)
+        self._producer = Producer({**settings, "error_cb": self._errors}, logger=self._errors)
         self._initialised = False
         self._closed = False
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from time import monotonic
+
 import pytest
 from confluent_kafka import KafkaError
 
-from streamstate.engine.ports import LoginFailed
+from streamstate.engine.ports import LoginFailed, Unavailable, Unreachable
+from streamstate.kafka import events
 from streamstate.kafka.events import ClientErrors, Kind, classified
 
 REPORTS: list[tuple[int, str, Kind]] = [
@@ -16,6 +20,8 @@ REPORTS: list[tuple[int, str, Kind]] = [
     (KafkaError._RESOLVE, "b:1/1: Failed to resolve 'b:1': Name or service not known", "name"),
     (KafkaError._TRANSPORT, "b:1/1: Connect to ipv4#127.0.0.1:1 failed: Connection refused", "refused"),
     (KafkaError._TRANSPORT, "Disconnected: might be caused by incorrect security.protocol configuration", "protocol"),
+    (KafkaError._TRANSPORT, "ssl://b:1/1: Disconnected: closed by peer (after 4ms in state SSL_HANDSHAKE)", "protocol"),
+    (KafkaError._TRANSPORT, "SSL handshake failed: reset: connecting to a PLAINTEXT broker listener?", "protocol"),
     (KafkaError._TRANSPORT, "b:1/1: Disconnected", "connection"),
     (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down", "connection"),
     (KafkaError._FAIL, "something", "other"),
@@ -41,3 +47,65 @@ def test_the_newest_reason_stays_when_all_brokers_are_down() -> None:
     errors(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
     assert errors.last is not None
     assert errors.last[0] == "name"
+
+
+def all_down(errors: ClientErrors) -> None:
+    errors(KafkaError(KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down"))
+
+
+REFUSED = KafkaError(KafkaError._TRANSPORT, "b:1/bootstrap: Connect to ipv4#127.0.0.1:1 failed: Connection refused")
+
+
+def test_a_call_is_given_up_only_after_a_while_with_no_broker_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(events, "monotonic", lambda: now[0])
+    errors = ClientErrors()
+    errors(REFUSED)
+    now[0] += 10
+    errors.check(100.0)  # another broker may answer
+    all_down(errors)
+    with pytest.raises(Unavailable, match="nothing listens at b:1"):
+        errors.check(100.0)
+    errors.check(now[0])  # begun just now
+    errors.check(101.0)  # nothing was said since
+    errors.check()  # nobody waits
+    errors.answered()
+    errors.check(100.0)
+
+
+def test_a_peer_that_hangs_up_is_known_from_the_log_only(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "streamstate.librdkafka")
+    errors = ClientErrors({"security.protocol": "plaintext"})
+    begun = monotonic()
+    line = "b:1/bootstrap: Disconnected: connection reset by peer (after 1ms in state APIVERSION_QUERY)"
+    errors.log(logging.INFO, "%s [%s] [thrd:x]: %s", "FAIL", "me", line)
+    reason = errors.reason(begun)
+    assert isinstance(reason, Unreachable)
+    assert "hangs up on security.protocol=PLAINTEXT" in str(reason)
+    assert [record.name for record in caplog.records] == ["streamstate.librdkafka"]
+
+
+def test_other_lines_of_the_log_are_no_reasons() -> None:
+    errors = ClientErrors()
+    errors.log(logging.WARNING, "%s [%s] [thrd:app]: %s", "CONFWARN", "me", "Disconnected is a word here")
+    assert errors.last is None
+
+
+def test_a_client_that_loses_its_brokers_says_why_once(caplog: pytest.LogCaptureFixture) -> None:
+    errors = ClientErrors(warn=True)
+    for _ in range(3):
+        errors(REFUSED)
+        all_down(errors)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == 1
+    assert "nothing listens at b:1 (connection refused)" in warnings[0]
+
+
+def test_a_listener_without_logins() -> None:
+    errors = ClientErrors({"security.protocol": "SASL_PLAINTEXT"})
+    said = "sasl_plaintext://b:1/bootstrap: handshake failed: Broker: Request not valid in current SASL state"
+    errors(KafkaError(KafkaError._AUTHENTICATION, said))
+    with pytest.raises(
+        LoginFailed, match=r"takes no logins: it wants security\.protocol=PLAINTEXT, not SASL_PLAINTEXT"
+    ):
+        errors.check()
