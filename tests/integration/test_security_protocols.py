@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 from click.testing import CliRunner
-
 from streamstate_cli.main import cli
+
 from tests.integration.support import Cluster
 
 pytestmark = pytest.mark.broker
