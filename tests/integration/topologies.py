@@ -8,7 +8,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from streamstate import ErrorPolicy, Processor, ProcessorContext, Topology, dead_letter, serde, stores, windows
+from streamstate import (
+    ErrorPolicy,
+    Processor,
+    ProcessorContext,
+    Topology,
+    aggregates,
+    dead_letter,
+    serde,
+    stores,
+    windows,
+)
 
 
 def word_count(lines: str, counts: str, emit: Any = "update", gate: str | None = None) -> Topology:
@@ -273,4 +283,22 @@ def stores_of_all_kinds(numbers: str, told: str) -> Topology:
         stores.timers("quiet", key=text),
     ]
     topology.stream(numbers, key=text, value=text).process(AllKinds, stores=kept).to(told, key=text, value=text)
+    return topology
+
+
+def aggregated(lines: str, out: str, named: Any = ("n",), grace_s: int = 0, gap_s: int = 3_600) -> Topology:
+    """Ready aggregates of the numbers of a key, and sessions of it; both may be changed while their state stays.
+
+    Args:
+        lines, out: topics.
+        named: which aggregates: ``n``, ``total``, ``largest``.
+        grace_s, gap_s: of the sessions.
+    """
+    ready = {"n": aggregates.count(), "total": aggregates.sum(), "largest": aggregates.max()}
+    topology = Topology("aggregated")
+    numbers = topology.stream(lines, key=serde.string(), value=serde.json()).group_by_key()
+    table = numbers.aggregate(**{name: ready[name] for name in named}, store="totals")
+    table.to_stream().to(out, value=serde.json())
+    sessions = windows.session(timedelta(seconds=gap_s), grace=timedelta(seconds=grace_s))
+    numbers.windowed_by(sessions).count(store="sessions")
     return topology
