@@ -211,7 +211,11 @@ class Task:
         if adopted:
             # Only now is it known how the stores were written.
             self._graph = replace(self._graph, stores={**self._graph.stores, **self._specs, **adopted})
+            stream_time, stores = self.context.stream_time, self.stores
             self._compile()
+            self.context.stream_time = stream_time
+            for name, store in self.stores.items():
+                store.cache_bytes = stores[name].cache_bytes
         self._sealing.build_indexes(self.stores, self.backend, self._undo)
         if not self._initialised:
             self._initialised = True

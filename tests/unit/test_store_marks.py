@@ -376,6 +376,18 @@ def test_a_missing_index_is_built_once(kind: str, local: bool) -> None:
     assert mark_in_changelog_newest(run, "w").index == "stale"
 
 
+def test_stream_time_and_caches_stay_where_operators_are_compiled_anew() -> None:
+    run = Run(windowed(windows.session(SECOND)))
+    run.send(b"x", timestamp=START_MS + 7_000)
+    run.ticks()
+    deploy(run, windowed(windows.session(SECOND, grace=timedelta(hours=1))), local=False)
+    run.ticks(8)
+    [task] = run.worker.assignment.tasks.values()
+    assert task.stores["w"].spec.segments != run.app.graph.stores["w"].segments, "nothing was compiled anew"
+    assert task.context.stream_time == START_MS + 7_000
+    assert task.stores["w"].cache_bytes == WorkerSettings(GROUP).cache_bytes
+
+
 # -- without a mark ------------------------------------------------------------------------------------------
 
 
