@@ -6,6 +6,8 @@ command or setting that fixes it. Each class carries the exit code with which ``
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 __all__ = [
     "BrokerUnavailable",
     "ConfigError",
@@ -19,6 +21,27 @@ __all__ = [
     "TooManyOpenFiles",
     "TopologyError",
 ]
+
+
+def shown(value: object, most: int = 160, text: Callable[[object], str] = repr) -> str:
+    """``repr`` of what a user gave, for an error: cut, and never itself the error.
+
+    Args:
+        value: anything, also what cannot be shown: an int has at most 4,300 digits as text, and a class may do as it
+            likes.
+        most: characters.
+        text: makes the text of it.
+
+    >>> shown("a" * 200, 12)
+    "'aaaaa ... aaaaa'"
+    >>> shown(10**5000)
+    '<int that cannot be shown: ValueError>'
+    """
+    try:
+        said = text(value)
+    except Exception as error:  # noqa: BLE001 - the record is to blame, and what is said of it comes second
+        return f"<{type(value).__name__} that cannot be shown: {type(error).__name__}>"
+    return said if len(said) <= most else f"{said[: most // 2]} ... {said[-(most // 2) :]}"
 
 
 class StreamStateError(Exception):

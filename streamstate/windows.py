@@ -12,7 +12,7 @@ from datetime import timedelta
 from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from streamstate.errors import TopologyError
+from streamstate.errors import TopologyError, shown
 from streamstate.serde import Serde
 
 __all__ = [
@@ -74,11 +74,17 @@ def checked_time(time_ms: object, what: str, earliest_ms: int = -LATEST_TIME_MS)
     ValueError: the time of a timer is 9223372036854775808 ms, later than 4611686018427387903 ms, the latest there is
     """
     if type(time_ms) is not int:
-        raise TypeError(f"the time of {what} is in ms since 1970, an int, not {type(time_ms).__name__}: {time_ms!r}")
+        raise TypeError(
+            f"the time of {what} is in ms since 1970, an int, not {type(time_ms).__name__}: {shown(time_ms)}"
+        )
     if time_ms > LATEST_TIME_MS:
-        raise ValueError(f"the time of {what} is {time_ms} ms, later than {LATEST_TIME_MS} ms, the latest there is")
+        raise ValueError(
+            f"the time of {what} is {shown(time_ms)} ms, later than {LATEST_TIME_MS} ms, the latest there is"
+        )
     if time_ms < earliest_ms:
-        raise ValueError(f"the time of {what} is {time_ms} ms, earlier than {earliest_ms} ms, the earliest there is")
+        raise ValueError(
+            f"the time of {what} is {shown(time_ms)} ms, earlier than {earliest_ms} ms, the earliest there is"
+        )
 
 
 class Windowed(NamedTuple, Generic[K]):

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from streamstate.engine.origin import raised_at
 from streamstate.engine.ports import Message
-from streamstate.errors import ProcessingError, SerdeError
+from streamstate.errors import ProcessingError, SerdeError, shown
 from streamstate.operators import (
     Headers,
     OperatorFailed,
@@ -89,19 +89,15 @@ def other_event_time(entry: SourceEntry, message: Message, timestamp: object) ->
     failure = OperatorFailed(entry.name, "reading the event time")
     if type(timestamp) is int and timestamp > LATEST_TIME_MS:
         said = (
-            f"the event time {timestamp} ms is later than {LATEST_TIME_MS} ms, the latest there is: is it in "
+            f"the event time {shown(timestamp)} ms is later than {LATEST_TIME_MS} ms, the latest there is: is it in "
             f"microseconds or nanoseconds, or does it mean 'never'?"
         )
     else:
-        said = f"an event time is a whole number of milliseconds since 1970, not {_cut(repr(timestamp))}"
+        said = f"an event time is a whole number of milliseconds since 1970, not {shown(timestamp)}"
     failure.__cause__ = ValueError(
         said + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
     )
     raise failure
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def _shown(data: bytes | None) -> str:
@@ -123,8 +119,8 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
     # Some errors quote the data they could not decode, all of it.
     reason = failure.reason
     # What a serde says is a sentence already.
-    cause = str(reason) if isinstance(reason, SerdeError) else repr(reason)
-    said = f"{where}: {cause if len(cause) <= 600 else f'{cause[:300]} ... {cause[-300:]}'}"
+    cause = shown(reason, 600, str if isinstance(reason, SerdeError) else repr)
+    said = f"{where}: {cause}"
     line = raised_at(failure.__cause__)
     return said if line is None else f"{said}, {line}"
 
@@ -160,7 +156,7 @@ def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext,
         "partition": str(message.partition()),
         "offset": str(message.offset()),
         "error": type(failure.__cause__).__name__,
-        "message": str(cause)[:1_000],
+        "message": shown(cause, 1_000, str),
     }
     headers = [*(message.headers() or ()), *_headers(facts)]
     # Original bytes; its own time where the topic takes it, else the time of writing.
@@ -176,7 +172,7 @@ def dead_result(failure: OperatorFailed, key: bytes, timestamp: int, context: Ta
         "task": context.task_id,
         "operator": failure.operator,
         "error": type(failure.__cause__).__name__,
-        "message": str(cause)[:1_000],
+        "message": shown(cause, 1_000, str),
     }
     return _letter(topic, failure.encoded, key, timestamp, _headers(facts), context)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from streamstate.errors import SerdeError
+from streamstate.errors import SerdeError, shown
 from streamstate.serde import Serde
 
 Headers = list[tuple[str, bytes | None]]
@@ -50,10 +50,10 @@ def checked_headers(headers: Any) -> Headers:
     checked: Headers = []
     for pair in headers:
         if type(pair) not in (tuple, list) or len(pair) != 2:
-            raise TypeError(f'headers are pairs of a str and bytes, not {pair!r}: such as [("trace", b"1")]')
+            raise TypeError(f'headers are pairs of a str and bytes, not {shown(pair)}: such as [("trace", b"1")]')
         name, value = pair
         if not isinstance(name, str) or not (value is None or isinstance(value, bytes | str)):
-            raise TypeError(f'headers are pairs of a str and bytes, not {pair!r}: such as [("trace", b"1")]')
+            raise TypeError(f'headers are pairs of a str and bytes, not {shown(pair)}: such as [("trace", b"1")]')
         # A name that is no UTF-8 fails here.
         name.encode()
         checked.append((name, value.encode() if isinstance(value, str) else value))

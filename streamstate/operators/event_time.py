@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from streamstate.errors import shown
 from streamstate.operators.context import OperatorFailed, TaskContext
 from streamstate.topology import specs
 from streamstate.topology.event_time import EventTime
@@ -29,8 +30,8 @@ class TooFarAhead(OperatorFailed):
         super().__init__(operator, "believing the event time")
         self.policy = policy
         self.__cause__ = ValueError(
-            f"the event time {timestamp} ms is {timestamp - now_ms} ms ahead of the wall clock, and the source allows "
-            f"{bound_ms} ms"
+            f"the event time {shown(timestamp)} ms is {shown(timestamp - now_ms)} ms ahead of the wall clock, "
+            f"and the source allows {bound_ms} ms"
         )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from streamstate.errors import shown
 from streamstate.operators.context import OperatorFailed, Output, TaskContext, not_encoded, output_bytes
 from streamstate.topology import specs
 from streamstate.topology.names import checked
@@ -280,7 +281,7 @@ def sink(
             try:
                 chosen = choose(key, value)
                 if type(chosen) is not str:
-                    raise TypeError(f"the topic function returned {chosen!r}, not a topic name")
+                    raise TypeError(f"the topic function returned {shown(chosen)}, not a topic name")
                 if chosen not in known:
                     checked(chosen, "topic that the function returned")
                     known.add(chosen)

@@ -18,6 +18,7 @@ from streamstate.state import StagedStore, Versions
 from streamstate.state.format import VERSION, pack_header
 from streamstate.store_spec import StoreSpec
 from streamstate.topology import specs
+from streamstate.windows import checked_time
 
 # The row of a key as (value, timestamp in ms), or None.
 Getter = Callable[[Any], "tuple[Any, int] | None"]
@@ -126,7 +127,9 @@ def rebuilt(source: specs.Source) -> Callable[[bytes, bytes | None, int], tuple[
         if row is None:
             return encode_key(decoded), None
         if extract is not None:
-            timestamp = extract(decoded, row)  # type: ignore[assignment]
+            given: Any = extract(decoded, row)
+            checked_time(given, "a record", 0)
+            timestamp = given
         return encode_key(decoded), pack_header(VERSION, timestamp) + value  # type: ignore[operator]
 
     return entry

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from streamstate.errors import SerdeError
+from streamstate.errors import SerdeError, shown
 
 T = TypeVar("T")
 
@@ -102,8 +102,8 @@ class Serde(Generic[T]):
         try:
             return self.deserialize(data)
         except Exception as error:
-            shown = repr(data) if len(data) <= _SHOWN else f"{data[:_SHOWN]!r}... ({len(data)} bytes)"
-            raise SerdeError(f"the {self.name} serde cannot decode {shown}: {_cut(repr(error))}") from error
+            found = repr(data) if len(data) <= _SHOWN else f"{data[:_SHOWN]!r}... ({len(data)} bytes)"
+            raise SerdeError(f"the {self.name} serde cannot decode {found}: {shown(error)}") from error
 
     def refusal(self, value: Any, error: BaseException) -> SerdeError:
         """What to raise where ``serialize`` raised ``error`` on a value.
@@ -114,11 +114,11 @@ class Serde(Generic[T]):
         if isinstance(error, SerdeError):
             # Of a part of the value, by the serde of that part.
             return SerdeError(*error.args)
-        given = f"{type(value).__name__}: {_cut(repr(value))}"
+        given = f"{type(value).__name__}: {shown(value)}"
         if self.takes and not isinstance(value, self.takes):
             names = " or ".join(kind.__name__ for kind in self.takes)
             return SerdeError(f"the {self.name} serde takes {names}, not {given}")
-        return SerdeError(f"the {self.name} serde cannot encode this {given} ({error})")
+        return SerdeError(f"the {self.name} serde cannot encode this {given} ({shown(error, 600, str)})")
 
 
 def _bytes_only(serialize: Callable[[T], bytes]) -> Callable[[T], bytes]:
@@ -132,8 +132,3 @@ def _bytes_only(serialize: Callable[[T], bytes]) -> Callable[[T], bytes]:
         return data
 
     return checked
-
-
-def _cut(text: str) -> str:
-    # Some errors quote all of the data.
-    return text if len(text) <= 2 * _SHOWN else f"{text[:_SHOWN]} ... {text[-_SHOWN:]}"

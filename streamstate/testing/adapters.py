@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from streamstate.engine.ports import GroupMember, NewTopic, TopicInfo, TopicPartition
+from streamstate.engine.ports import GroupMember, NewTopic, PortError, TopicInfo, TopicPartition
+from streamstate.errors import TopologyError
 from streamstate.testing.broker import MemoryBroker
 from streamstate.testing.client import Client, port
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.consumer import MemoryConsumer, MemoryRestoreConsumer
 from streamstate.testing.log import PartitionLog
 from streamstate.testing.producer import MemoryProducer
+from streamstate.topology.names import checked
 
 __all__ = ["ManualClock", "MemoryAdmin", "MemoryConsumer", "MemoryProducer", "MemoryRestoreConsumer"]
 
@@ -45,6 +47,10 @@ class MemoryAdmin(Client):
         self.broker.require()
         known = self.broker.topics()
         for topic in topics:
+            try:
+                checked(topic.name, "topic")
+            except TopologyError as error:
+                raise PortError(f"INVALID_TOPIC_EXCEPTION: {error}") from error
             if topic.name not in known:
                 self.broker.create_topic(topic.name, topic.partitions, topic.config)
 

@@ -15,7 +15,7 @@ from streamstate.partitioning import partition_for
 from streamstate.testing.assignors import Assignor, range_assignor, sticky_assignor
 from streamstate.testing.clock import ManualClock
 from streamstate.testing.groups import Group
-from streamstate.testing.log import Headers, MemoryMessage, PartitionLog
+from streamstate.testing.log import Headers, MemoryMessage, PartitionLog, check_types
 from streamstate.testing.transactions import Marker, TransactionCoordinator
 
 __all__ = ["MemoryBroker", "OnCall", "RecordRefused", "Topic"]
@@ -175,7 +175,9 @@ class MemoryBroker:
 
         Raises:
             RecordRefused: the topic's configuration forbids it.
+            TypeError, OverflowError: no client sends it, see ``check_types``.
         """
+        check_types(topic, key, value, partition, timestamp, headers)
         at = self.place(topic, key, partition)
         return at, self.write(at, key, value, timestamp, headers)
 

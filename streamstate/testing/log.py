@@ -9,9 +9,47 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
-__all__ = ["MemoryMessage", "PartitionLog"]
+__all__ = ["MemoryMessage", "PartitionLog", "check_types"]
 
 Headers = list[tuple[str, bytes | None]]
+
+
+def check_types(
+    topic: object, key: object, value: object, partition: object, timestamp: object, headers: object
+) -> None:
+    """Refuse what a real client refuses before it sends anything, and text, which it would encode without a word.
+
+    Raises:
+        TypeError: a part of the record has a type that the client does not take.
+        OverflowError: the timestamp or the partition is beyond what the protocol has room for.
+
+    >>> check_types("words", b"a", None, -1, 5, [("trace", b"1")])
+    >>> check_types("words", b"a", None, -1, 5.0, None)
+    Traceback (most recent call last):
+    TypeError: the client takes no timestamp of type float: 5.0
+    """
+    if type(topic) is not str:
+        raise TypeError(f"the client takes no topic of type {type(topic).__name__}: {topic!r}")
+    for part, data in (("key", key), ("value", value)):
+        if data is not None and type(data) is not bytes:
+            raise TypeError(f"the client takes no {part} of type {type(data).__name__}: {data!r}")
+    for part, number, bits in (("partition", partition, 31), ("timestamp", timestamp, 63)):
+        if number is None and part == "timestamp":
+            continue
+        if type(number) is not int:
+            raise TypeError(f"the client takes no {part} of type {type(number).__name__}: {number!r}")
+        if not -1 << bits <= number < 1 << bits:
+            raise OverflowError(f"the {part} {number} does not fit into {bits + 1} bits")
+    if headers is None:
+        return
+    if not isinstance(headers, list):
+        raise TypeError(f"the client takes no headers of type {type(headers).__name__}: {headers!r}")
+    for pair in headers:
+        if type(pair) is not tuple or len(pair) != 2 or type(pair[0]) is not str:
+            raise TypeError(f"the client takes headers as pairs of a str and bytes, not {pair!r}")
+        pair[0].encode()
+        if pair[1] is not None and type(pair[1]) is not bytes:
+            raise TypeError(f"the client takes no header's value of type {type(pair[1]).__name__}: {pair!r}")
 
 
 class MemoryMessage:

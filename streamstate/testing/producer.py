@@ -22,6 +22,7 @@ from streamstate.engine.ports import (
 )
 from streamstate.testing.broker import MemoryBroker, RecordRefused
 from streamstate.testing.client import Client, port
+from streamstate.testing.log import check_types
 from streamstate.testing.transactions import ProducerState
 
 __all__ = ["MemoryProducer"]
@@ -96,7 +97,8 @@ class MemoryProducer(Client):
         if self._refused is not None:
             raise self._refused
         for output in outputs:
-            topic, _, key, partition, _, _, _ = output
+            topic, value, key, partition, _, timestamp, headers = output
+            check_types(topic, key, value, partition, timestamp, headers)
             self._queue.append((self.broker.place(topic, key, partition), output))
             if 0 < self._queue_records <= len(self._queue) and self.broker.available:
                 self._drain()

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 from streamstate.engine.ports import Clock, TopicPartition
 from streamstate.engine.store_marks import MARK_KEY
 from streamstate.errors import SerdeError
+from streamstate.operators.context import checked_headers
 from streamstate.serde import Serde
 from streamstate.testing.broker import MemoryBroker
 from streamstate.testing.log import Headers, MemoryMessage
@@ -31,10 +32,15 @@ def milliseconds(time: int | datetime) -> int:
 
     >>> milliseconds(datetime(2013, 1, 1, 5)), milliseconds(5)
     (1357016400000, 5)
+
+    Raises:
+        TypeError: it is neither an int nor a datetime.
     """
     if isinstance(time, datetime):
         known = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
         return (known - _EPOCH) // timedelta(milliseconds=1)
+    if type(time) is not int:
+        raise TypeError(f"a time is an int, in ms since 1970, or a datetime, not {type(time).__name__}: {time!r}")
     return time
 
 
@@ -141,7 +147,7 @@ class InputTopic(Generic[K, V]):
         value: V | None,
         *,
         timestamp: int | datetime | None = None,
-        headers: Iterable[tuple[str, bytes | None]] = (),
+        headers: Iterable[tuple[str, bytes | str | None]] = (),
         partition: int | None = None,
     ) -> None:
         """Put one record in. It is processed when this returns, behind repartition topics too.
@@ -151,23 +157,25 @@ class InputTopic(Generic[K, V]):
             value: of the record; None is a tombstone.
             timestamp: event time, in ms since 1970 or as a datetime (UTC unless it says otherwise); None: the next
                 one of ``start`` and ``step``, or the driver's wall clock.
-            headers: of the record.
+            headers: of the record: bytes, None, or text, which is sent as UTF-8.
             partition: None: by the key, as producers do it; in turns without a key.
 
         Raises:
             SerdeError: the key or the value is not what its serde takes. Nothing was put in.
             StreamStateError: what ends the process in production.
             RecordRefused: the broker would not take the record.
+            TypeError, OverflowError: no client sends it, such as one with a time that is a float.
         """
         # Both before the time: a record that is refused takes none of the times.
         encoded = _encoded(self.topic, "key", self._key, key), _encoded(self.topic, "value", self._value, value)
+        sent = checked_headers(headers)
         at_ms = self._time() if timestamp is None else milliseconds(timestamp)
         self._append(
             self.topic,
             *encoded,
             -1 if partition is None else partition,
             at_ms,
-            list(headers) or None,
+            sent or None,
         )
 
     def pipe_all(self, pairs: Iterable[tuple[K | None, V | None]]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from streamstate.engine.ports import NewTopic, OutOfRange, TopicPartition, Unavailable
+from streamstate.engine.ports import NewTopic, OutOfRange, PortError, TopicPartition, Unavailable
 from tests.contract.harness import (
     Side,
     commit,
@@ -187,3 +187,9 @@ def test_restoring_a_partition_that_was_added_meanwhile(side: Side) -> None:
     read(2)
     assert given == [b"a", b"b"]
     assert consumer.positions() == {first: 1, second: 1}
+
+
+@pytest.mark.parametrize("name", ["no topic", "", "..", "t" * 250, "tö"])
+def test_a_topic_that_cannot_be_is_not_created(side: Side, name: str) -> None:
+    with pytest.raises(PortError):
+        side.admin().create([NewTopic(name, 1, 1)])

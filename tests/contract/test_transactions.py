@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -258,16 +259,18 @@ def test_callbacks_tell_offsets_in_order(side: Side) -> None:
     commit(side, producer)
 
 
-@pytest.mark.parametrize("fault", ["two hours ahead", "too large"])
+@pytest.mark.parametrize("fault", ["two hours ahead", "too large", "no key"])
 def test_a_refused_record_fails_the_transaction_only(side: Side, fault: str) -> None:
-    at = TopicPartition(new_topic(side, config={"max.message.bytes": "10000"}), 0)
+    policy = "compact" if fault == "no key" else "delete"
+    at = TopicPartition(new_topic(side, config={"max.message.bytes": "10000", "cleanup.policy": policy}), 0)
     producer = open_producer(side)
     producer.begin()
     errors: list[Exception | None] = []
     value = b"x" * (20_000 if fault == "too large" else 1)
     timestamp = side.now_ms() + TWO_HOURS_MS if fault == "two hours ahead" else None
+    key = None if fault == "no key" else b"k"
     with pytest.raises(Refused):  # noqa: PT012 - whichever call hears of it first
-        producer.send([(at.topic, value, b"k", 0, lambda error, _: errors.append(error), timestamp, None)])
+        producer.send([(at.topic, value, key, 0, lambda error, _: errors.append(error), timestamp, None)])
         flush(side, producer)
         commit(side, producer)
     assert errors
@@ -280,6 +283,55 @@ def test_a_refused_record_fails_the_transaction_only(side: Side, fault: str) -> 
         abort(side, producer)
         put_transaction(side, producer, at.topic, [b"well again"])
     assert values(restored(side, at)) == [b"well again"]
+
+
+# (topic, value, key, partition, timestamp, headers), None: as it should be
+NOT_SENT: dict[str, dict[str, Any]] = {
+    "a topic that is bytes": {"topic": b"topic"},
+    "a value that is a number": {"value": 5},
+    "a value that is a bytearray": {"value": bytearray(b"v")},
+    "a key that is a number": {"key": 5},
+    "a key that is a list": {"key": []},
+    "a partition that is a float": {"partition": 0.0},
+    "a partition beyond 32 bits": {"partition": 1 << 31},
+    "a float as the time": {"timestamp": 1.5},
+    "a text as the time": {"timestamp": "5"},
+    "a time beyond 64 bits": {"timestamp": 1 << 63},
+    "headers that are a number": {"headers": 5},
+    "headers that are a tuple": {"headers": (("a", b"1"),)},
+    "a header of three": {"headers": [("a", b"1", b"2")]},
+    "a header that is a list": {"headers": [["a", b"1"]]},
+    "a header's value that is a number": {"headers": [("a", 1)]},
+    "a header's value that is a bytearray": {"headers": [("a", bytearray(b"1"))]},
+}
+
+
+@pytest.mark.parametrize("part", NOT_SENT)
+def test_what_no_client_sends(side: Side, part: str) -> None:
+    """The call says so at once, and the transaction is as good as before."""
+    at = TopicPartition(new_topic(side), 0)
+    sent = {"topic": at.topic, "value": b"v", "key": b"k", "partition": 0, "callback": None, "timestamp": None}
+    sent |= {"headers": None, **NOT_SENT[part]}
+    producer = open_producer(side)
+    producer.begin()
+    producer.send([(at.topic, b"before", b"k", 0, None, None, [("a", b"1"), ("b", None)])])
+    bad: Any = tuple(sent.values())
+    with pytest.raises((TypeError, OverflowError)):
+        producer.send([bad])
+    producer.send([(at.topic, b"behind", b"k", 0, None, None, None)])
+    commit(side, producer)
+    assert values(restored(side, at)) == [b"before", b"behind"]
+
+
+def test_a_topic_that_cannot_be_is_refused(side: Side) -> None:
+    """One record for it costs the transaction."""
+    producer = open_producer(side)
+    producer.begin()
+    with pytest.raises(PortError):  # noqa: PT012 - whichever call hears of it first
+        producer.send([("no topic", b"v", b"k", 0, None, None, None)])
+        flush(side, producer)
+        commit(side, producer)
+    abort(side, producer)
 
 
 def test_a_record_refused_while_offsets_are_sent_is_the_reason(side: Side) -> None:

@@ -40,6 +40,17 @@ class NoTruth:
         raise TypeError("boolean value of NA is ambiguous")
 
 
+class NotShown(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+def raising() -> None:
+    raise NotShown
+
+
 def for_bad(bad: Any, good: Any) -> Callable[[Any, Any], Any]:
     """A function of (key, value) that gives something else for a bad value."""
     return lambda key, value: bad if value == BAD else good
@@ -163,6 +174,11 @@ THINGS: dict[str, Apply] = {
         .to_stream()
         .to("out", value=TEXT)
     ),
+    "an error that cannot be shown": lambda t, s: s.peek(lambda k, v: raising() if v == BAD else None).to("out"),
+    "forward: timestamp of many digits": lambda t, s: s.process(forwards(timestamp=10**5000)).to(
+        "out", key=TEXT, value=TEXT
+    ),
+    "a value of many digits": lambda t, s: s.map_values(lambda v: 10**5000 if v == BAD else v).to("out", value=TEXT),
     "window at a fraction": in_a_store("window", "x", 1.5),
     "window beyond 64 bits": in_a_store("window", "x", 1 << 63),
     "session beyond 64 bits": in_a_store("session", 5, 1 << 63, "x"),
@@ -371,3 +387,23 @@ def test_a_null_key_goes_to_a_topic_that_is_not_compacted() -> None:
     run.send((None, b"1"))
     run.ticks()
     assert run.out() == [(None, b"1")]
+
+
+def test_an_event_time_of_many_digits() -> None:
+    topology = of_field(OPERATORS["count"], "fail", lambda key, value: 10**5000)
+    said = r"the event time <int that cannot be shown: .*> ms is later"
+    with TopologyTestDriver(topology) as driver, pytest.raises(ProcessingError, match=said):
+        driver.input("in").pipe("k", {})
+
+
+@pytest.mark.parametrize("at", NO_TIMES.values(), ids=NO_TIMES)
+def test_what_is_no_event_time_fails_a_row_of_a_global_table(at: Any) -> None:
+    topology = Topology("t")
+    rows = topology.global_table("rows", key=TEXT, value=JSON, store="rows", timestamp="at", on_error="continue")
+    joined = topology.stream("in", key=TEXT, value=TEXT).join(rows, lambda value, row: row["name"], on=lambda k, v: k)
+    joined.to("out", value=TEXT)
+    with TopologyTestDriver(topology) as driver:
+        driver.input("rows").pipe("k", {"at": 1, "name": "first"})
+        driver.input("rows").pipe("k", {"at": at, "name": "second"})
+        driver.input("in").pipe("k", "v")
+        assert driver.output("out").values() == ["first"]
