@@ -388,6 +388,62 @@ def test_stream_time_and_caches_stay_where_operators_are_compiled_anew() -> None
     assert task.stores["w"].cache_bytes == WorkerSettings(GROUP).cache_bytes
 
 
+# -- stores without a changelog of their own ------------------------------------------------------------------
+
+
+def test_a_store_without_a_changelog_has_its_mark_on_the_disk() -> None:
+    def of(value: Any) -> Topology:
+        return looking(stores.key_value("kept", key=TEXT, value=value, changelog=False))
+
+    run = Run(of(TEXT))
+    run.send(b"x")
+    run.ticks()
+    assert mark_on_disk(run, "kept").changelog == "none"
+    with pytest.raises(TopologyError, match="values were written by the serde 'string', not by 'json'"):
+        deploy(run, of(JSON))
+
+
+def rows(value: Any) -> Topology:
+    topology = Topology("t")
+    table = topology.table("rows", key=TEXT, value=value, store="rows")
+    topology.stream("in", key=TEXT, value=TEXT).left_join(table, lambda one, row: f"{row!r}").to("out", value=TEXT)
+    return topology
+
+
+def test_rows_of_a_topic_are_made_anew_under_another_serde(caplog: pytest.LogCaptureFixture) -> None:
+    run = Run(rows(TEXT), {"in": 1, "rows": 1}, compacted="rows", eager=True)
+    run.broker.append("rows", key=b"k", value=b"7")
+    run.ticks(8)
+    with caplog.at_level(logging.WARNING):
+        deploy(run, rows(JSON))
+        run.send(b"x")
+        run.ticks(8)
+    assert "store 'rows' is made anew from its topic: its values were written by the serde 'string'" in caplog.text
+    assert out(run) == ["7"]
+
+
+def everywhere(value: Any, on_error: Any = "continue") -> Topology:
+    topology = Topology("t")
+    table = topology.global_table("rows", key=TEXT, value=value, on_error=on_error)
+    joined = topology.stream("in", key=TEXT, value=TEXT).left_join(
+        table, lambda one, row: f"{row!r}", on=lambda k, v: k
+    )
+    joined.to("out", value=TEXT)
+    return topology
+
+
+def test_a_global_table_is_read_anew_under_another_serde() -> None:
+    """What could not be decoded before, and was left out, can be now."""
+    run = Run(everywhere(JSON), {"in": 1, "rows": 1}, compacted="rows")
+    run.broker.append("rows", key=b"k", value=b"no JSON")
+    run.send(b"x")
+    run.ticks(8)
+    deploy(run, everywhere(TEXT))
+    run.send(b"x")
+    run.ticks(8)
+    assert out(run) == ["None", "'no JSON'"]
+
+
 # -- without a mark ------------------------------------------------------------------------------------------
 
 
