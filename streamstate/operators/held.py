@@ -7,7 +7,7 @@ is held, between records and before each commit, each result as a record of its 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from streamstate.errors import ConfigError, ProcessingError
@@ -198,6 +198,9 @@ class Batches(Holder):
             results = self._spec.function([held.key for held in batch], values)
         else:
             results = self._spec.function(values)
+        if isinstance(results, Mapping | Set | str | bytes):
+            # They have a length and can be walked through, but not in the order of the values.
+            raise TypeError(f"the function of map_batches returned a {type(results).__name__}, not a list of results")
         if len(results) != len(batch):
             raise ValueError(f"the function of map_batches returned {len(results)} results for {len(batch)} values")
         return [(held, value, None) for held, value in zip(batch, results, strict=True)]

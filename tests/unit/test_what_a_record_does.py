@@ -174,6 +174,19 @@ THINGS: dict[str, Apply] = {
         .to_stream()
         .to("out", value=TEXT)
     ),
+    **{
+        f"map_batches: {type(given).__name__}": lambda t, s, given=given: s.map_batches(
+            lambda values: given if BAD in values else values, size=1
+        ).to("out", value=TEXT)
+        for given in (5, None, "x", b"x", {"x": 1}, {"x"}, ["x", "y"], iter(["x"]))
+    },
+    "a key of another type": lambda t, s: s.select_key(for_bad(5, "k")).to("out", key=TEXT),
+    "a sum of another type": lambda t, s: (
+        s.group_by_key()
+        .reduce(lambda before, value: 5 if value == BAD else value, store="c")  # type: ignore[arg-type, return-value]
+        .to_stream()
+        .to("out", value=TEXT)
+    ),
     "an error that cannot be shown": lambda t, s: s.peek(lambda k, v: raising() if v == BAD else None).to("out"),
     "forward: timestamp of many digits": lambda t, s: s.process(forwards(timestamp=10**5000)).to(
         "out", key=TEXT, value=TEXT
