@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from streamstate.errors import StateDirectoryFailed, TaskCorrupted, TooManyOpenFiles, TopologyError
 from streamstate.functions import checked_function, checked_instance
@@ -33,14 +33,20 @@ NOT_THE_RECORDS = (OperatorFailed, *OF_THE_STORE)
 
 
 class ProcessorContext:
-    """Implements ``streamstate.topology.processor.ProcessorContext`` for one processor of one task."""
+    """Implements ``streamstate.topology.processor.ProcessorContext`` for one processor of one task.
 
-    __slots__ = ("_by_wall_clock", "_context", "_forward", "_name", "_staged", "_stores")
+    Attributes:
+        failed: what went wrong further down in the call under way, whatever the processor makes of it: what it catches
+            is not its own to forgive. The record has been processed in part.
+    """
+
+    __slots__ = ("_by_wall_clock", "_context", "_forward", "_name", "_staged", "_stores", "failed")
 
     def __init__(self, name: str, context: TaskContext, stores: Mapping[str, StagedStore], forward: Forward) -> None:
         self._name = name
         self._context = context
         self._forward = forward
+        self.failed: Exception | None = None
         # A punctuation by the wall clock is under way.
         self._by_wall_clock = False
         self._staged = stores
@@ -140,15 +146,17 @@ class ProcessorContext:
             timestamp = mine
         elif type(timestamp) is not int or not 0 <= timestamp <= LATEST_TIME_MS:
             checked_time(timestamp, "a record that is forwarded", 0)
-        if headers is None:
-            self._forward(key, value, timestamp)
-        else:
-            record = context.record
+        record = context.record
+        if headers is not None:
             context.record = RecordWithHeaders(record, checked_headers(headers))
-            try:
-                self._forward(key, value, timestamp)
-            finally:
-                context.record = record
+        try:
+            self._forward(key, value, timestamp)
+        except NOT_THE_RECORDS as error:
+            if self.failed is None:
+                self.failed = error
+            raise
+        finally:
+            context.record = record
         # A processor further down has set its own.
         context.timestamp = mine
 
@@ -174,12 +182,21 @@ class ProcessorContext:
         self._by_wall_clock = wall_clock
         try:
             callback(time_ms)
-        except NOT_THE_RECORDS:
-            raise
-        except Exception as error:
-            raise OperatorFailed(self._name, doing) from error
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            self.raise_for(error, doing)
         finally:
             self._by_wall_clock = False
+        if self.failed is not None:
+            self.raise_for(self.failed)
+
+    def raise_for(self, error: Exception, doing: str = "") -> NoReturn:
+        """Raise what is to be said of a call that has raised ``error``, or has caught it."""
+        failed, self.failed = self.failed, None
+        if failed is not None:
+            raise failed
+        if isinstance(error, NOT_THE_RECORDS):
+            raise error
+        raise OperatorFailed(self._name, doing) from error
 
 
 class ProcessorOperator:
@@ -217,6 +234,8 @@ class ProcessorOperator:
             raise
         except Exception as error:
             raise OperatorFailed(self._name, "in init") from error
+        if self._context.failed is not None:
+            self._context.raise_for(self._context.failed)
         self._processor = processor
         self._process = processor.process
 
@@ -239,9 +258,10 @@ class ProcessorOperator:
     def run(self, key: Any, value: Any, timestamp: int) -> None:
         """Give it one record."""
         self._task.timestamp = timestamp
+        context = self._context
         try:
             self._process(key, value)  # type: ignore[misc]
-        except NOT_THE_RECORDS:
-            raise
-        except Exception as error:
-            raise OperatorFailed(self._name) from error
+        except Exception as error:  # noqa: BLE001 - it is raised again
+            context.raise_for(error)
+        if context.failed is not None:
+            context.raise_for(context.failed)

@@ -86,12 +86,21 @@ def map_(name: str, spec: specs.Map, forward: Forward) -> Forward:
 
     def run(key: Any, value: Any, timestamp: int) -> None:
         try:
-            new_key, new_value = function(key, value)
+            pair = function(key, value)
+            new_key, new_value = pair if type(pair) is tuple else _as_pair(pair)
         except Exception as error:
             raise OperatorFailed(name) from error
         forward(new_key, new_value, timestamp)
 
     return run
+
+
+def _as_pair(pair: Any) -> tuple[Any, Any]:
+    """What a function returned as key and value. Text of two letters, a set or a dict of two could be taken apart as
+    well, and would be without a word."""
+    if not isinstance(pair, tuple | list) or len(pair) != 2:
+        raise TypeError(f"the function returned {shown(pair)}, not a pair of a key and a value")
+    return pair[0], pair[1]
 
 
 def map_values(name: str, spec: specs.MapValues, forward: Forward) -> Forward:
@@ -123,7 +132,9 @@ def flat_map(name: str, spec: specs.FlatMap, forward: Forward) -> Forward:
     def run(key: Any, value: Any, timestamp: int) -> None:
         try:
             # A list, so that a generator's failure is this operator's and comes before anything is forwarded.
-            records = [(new_key, new_value) for new_key, new_value in function(key, value)]
+            records = [
+                pair if type(pair) is tuple and len(pair) == 2 else _as_pair(pair) for pair in function(key, value)
+            ]
         except Exception as error:
             raise OperatorFailed(name) from error
         for new_key, new_value in records:
