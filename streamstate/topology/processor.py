@@ -122,6 +122,11 @@ class ProcessorContext(TaskView, Protocol[KeyOut_contra, ValueOut_contra]):
             value: its value.
             timestamp: ms since 1970; None: that of the record in hand.
             headers: replace those of the record in hand; None keeps them.
+
+        Raises:
+            TypeError: the time or the headers have another type.
+            ValueError: the time is negative, or later than 2^62 - 1 ms.
+            Exception: an operator behind has failed. The record in hand fails, also when the processor catches it.
         """
         ...
 
@@ -139,6 +144,8 @@ class ValueProcessorContext(TaskView, Protocol[ValueOut_contra]):
 
         Raises:
             RuntimeError: there is no record in hand, in a punctuation or a timer.
+            TypeError, ValueError: see ``ProcessorContext.forward``.
+            Exception: an operator behind has failed. The record in hand fails, also when the processor catches it.
         """
         ...
 

@@ -120,6 +120,21 @@ def test_a_failure_that_is_caught_in_a_timer_ends_the_process() -> None:
             driver.input("in").pipe("another", "a", timestamp=5)
 
 
+def test_a_failure_that_is_caught_in_init_ends_the_process() -> None:
+    """What it forwards to is another processor, which has no ``init`` behind it yet."""
+
+    class AtOnce(Catches):
+        def init(self, context: Any) -> None:
+            super().init(context)
+            self.process("k", "bad")
+
+    with (
+        pytest.raises(ProcessingError, match=r"operator 'catches\.process'"),
+        TopologyTestDriver(built(AtOnce, "continue")),
+    ):
+        pass
+
+
 NO_PAIRS: dict[str, Any] = {
     "text": "ab",
     "bytes": b"ab",
