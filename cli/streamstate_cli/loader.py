@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -68,7 +69,9 @@ def _is_file(place: str) -> bool:
 def _import_file(path: Path) -> tuple[ModuleType, str]:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "does not exist"
-        raise ConfigError(f"the topology file {path} {what}: give a Python file, PATH or PATH:attribute")
+        raise ConfigError(
+            f"the topology file {path} {what}: give a Python file, PATH or PATH:attribute{_nearest_file(path)}"
+        )
     file = path.resolve()
     # What stands beside it can be imported, as when Python runs the file itself.
     sys.path.insert(0, str(file.parent))
@@ -84,6 +87,15 @@ def _import_file(path: Path) -> tuple[ModuleType, str]:
         del sys.modules[name]
         raise _failed(f"importing {path}", error, str(file)) from None
     return module, str(file)
+
+
+def _nearest_file(path: Path) -> str:
+    try:
+        files = {found.name.lower(): found for found in path.parent.iterdir() if found.suffix == ".py"}
+    except OSError:
+        return ""
+    close = difflib.get_close_matches(path.name.lower(), files, 1)
+    return f". Did you mean {files[close[0]]}?" if close else ""
 
 
 def _import_module(name: str) -> tuple[ModuleType, str]:
@@ -108,7 +120,10 @@ def _attribute(module: ModuleType, attribute: str, place: str) -> Any:
         return getattr(module, attribute)
     except AttributeError:
         others = [name for name, value in vars(module).items() if isinstance(value, (Topology, Graph))]
-        hint = f"it has {', '.join(f'{place}:{name}' for name in others)}" if others else "it defines no topology"
+        if others:
+            hint = f"it has {', '.join(f'{place}:{name}' for name in others)}: give one of these"
+        else:
+            hint = f"it defines no topology: {DEFAULT_ATTRIBUTE} = Topology(NAME)"
         raise TopologyError(f"{place} has no attribute {attribute!r}; {hint}") from None
 
 

@@ -80,12 +80,19 @@ def test_the_ready_topologies_load() -> None:
     ("target", "kind", "message"),
     [
         ("no.py", ConfigError, "no.py does not exist"),
+        (
+            "app/cuonts.py",
+            ConfigError,
+            "cuonts.py does not exist: give a Python file, PATH or PATH:attribute. Did you mean app/counts.py?",
+        ),
+        ("app/Counts.py:topology", ConfigError, "Did you mean app/counts.py?"),
+        ("ap/counts.py", ConfigError, "give a Python file, PATH or PATH:attribute"),
         ("app", ConfigError, "is a directory"),
         ("text.txt", ConfigError, "not a Python file"),
         ("no_module", ConfigError, "no module or file 'no_module'"),
         ("no.module:topology", ConfigError, "no module or file 'no.module'"),
-        ("app/counts.py:other", TopologyError, "no attribute 'other'; it has app/counts.py:topology"),
-        ("app/empty.py", TopologyError, "no attribute 'topology'; it defines no topology"),
+        ("app/counts.py:other", TopologyError, "no attribute 'other'; it has app/counts.py:topology: give one"),
+        ("app/empty.py", TopologyError, "no attribute 'topology'; it defines no topology: topology = "),
         ("app/counts.py:needs", TopologyError, "a function without parameters"),
         ("app/counts.py:__name__", TopologyError, "is a str; it must be a Topology"),
         ("app/counts.py:nothing", TopologyError, "is a NoneType"),
@@ -98,6 +105,12 @@ def test_what_is_not_there(target: str, kind: type[StreamStateError], message: s
     with pytest.raises(kind) as raised:
         load_topology(target)
     assert message in str(raised.value)
+
+
+def test_several_topologies_in_one_file() -> None:
+    write("two.py", "from streamstate import Topology\nfirst = Topology('a')\nsecond = Topology('b')\n")
+    with pytest.raises(TopologyError, match=r"it has two\.py:first, two\.py:second: give one of these"):
+        load_topology("two.py")
 
 
 @pytest.mark.parametrize("target", ["app/broken.py", "broken", "late.py:make"])

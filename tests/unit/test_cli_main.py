@@ -158,3 +158,21 @@ def test_what_clients_raise_is_explained(raised: Exception, kind: type[errors.St
         raise raised
     assert type(caught.value) is kind
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "nearest"),
+    [(["rnu"], "'run'"), (["topic", "list"], "'topics'"), (["desribe"], "'describe'"),
+     (["topics", "crate"], "'create'"),
+     (["run", "--comit-interval", "1s"], "'--commit-interval'")],
+)  # fmt: skip
+def test_a_misspelt_command_or_option_is_answered_with_the_nearest(words: list[str], nearest: str) -> None:
+    result = CliRunner().invoke(main.cli, words)
+    assert result.exit_code == 2
+    assert result.stderr.count(f"Did you mean {nearest}?") == 1
+
+
+def test_a_command_near_to_nothing() -> None:
+    result = CliRunner().invoke(main.cli, ["quux"])
+    assert result.exit_code == 2
+    assert "Did you mean" not in result.stderr
