@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from time import monotonic, sleep
@@ -52,6 +53,10 @@ OPERATIONS = {
 }
 # Kind and name of a resource, and the operation.
 Right = tuple[Resource, str, str]
+
+
+# Of a member's assignment: version and number of topics, length of a name, number of partitions.
+_ASSIGNMENT, _LENGTH, _COUNT = struct.Struct(">hi"), struct.Struct(">h"), struct.Struct(">i")
 
 
 class KafkaAdmin:
@@ -188,23 +193,22 @@ class KafkaAdmin:
             )
 
     def members(self, group: str) -> list[GroupMember]:
-        """See the port."""
-        futures = self._asked(lambda: self._client.describe_consumer_groups([group], **self._limits()))
-        described = self._result(
-            futures[group], "describing it", KafkaError.GROUP_ID_NOT_FOUND, needs=("group", group, "Describe")
-        )
-        if described is None:
-            return []
+        """See the port. Of groups of the protocol ``consumer`` none are seen.
+
+        Not by ``describe_consumer_groups``: when the connection to the coordinator is lost in the middle of it,
+        librdkafka (2.16 too) ends the whole process with a failed assertion, so that an outage would kill every worker.
+        """
+        try:
+            found: Any = self._client.list_groups(group, timeout=self._timeout_s)
+        except KafkaException as error:
+            raise general(error) from error
+        for described in found:
+            if described.error is not None and described.error.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                raise denied(text(described.error), "group", group, "Describe")
         return [
-            GroupMember(
-                member.member_id,
-                member.client_id,
-                member.host.removeprefix("/"),
-                frozenset(
-                    TopicPartition(partition.topic, partition.partition)
-                    for partition in (member.assignment.topic_partitions if member.assignment else ())
-                ),
-            )
+            GroupMember(member.id, member.client_id, member.client_host.removeprefix("/"), assigned(member.assignment))
+            for described in found
+            if described.id == group
             for member in described.members
         ]
 
@@ -326,3 +330,29 @@ class KafkaAdmin:
 
 def _where(needs: Right | None) -> str:
     return "" if needs is None else f"{needs[0]} {needs[1]!r}, "
+
+
+def assigned(data: bytes | None) -> frozenset[TopicPartition]:
+    """Partitions in a member's assignment, in the format of Kafka's consumers; none where it cannot be read.
+
+    >>> one_topic = b"\\x00\\x01" + bytes(3) + b"\\x01" + b"\\x00\\x02in" + bytes(3) + b"\\x02"
+    >>> sorted(partition for _, partition in assigned(one_topic + bytes(4) + bytes(3) + b"\\x05"))
+    [0, 5]
+    >>> assigned(b"")
+    frozenset()
+    """
+    data, found = data or b"", []
+    try:
+        _, topics = _ASSIGNMENT.unpack_from(data)
+        at = _ASSIGNMENT.size
+        for _ in range(topics):
+            (length,) = _LENGTH.unpack_from(data, at)
+            at += _LENGTH.size + length
+            name = data[at - length : at].decode()
+            (count,) = _COUNT.unpack_from(data, at)
+            at += _COUNT.size * (1 + count)
+            numbers = _COUNT.iter_unpack(data[at - _COUNT.size * count : at])
+            found += [TopicPartition(name, number) for (number,) in numbers]
+    except (struct.error, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(found)
