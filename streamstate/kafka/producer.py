@@ -270,7 +270,9 @@ def _flushed(producer: Producer) -> bool:
 
 
 def _of_topic(topic: str, error: KafkaException) -> PortError:
-    mapped = transactional(error)
+    mapped, inner = transactional(error), kafka_error(error)
+    if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+        return denied(text(inner), "topic", topic, "Write")
     return type(mapped)(f"topic {topic!r}: {mapped}")
 
 
