@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
 
 from streamstate import Topology, serde
@@ -107,7 +107,17 @@ def feed(secured: Secured, topic: str, *values: str) -> None:
 
 
 def read(secured: Secured, topic: str, count: int) -> None:
-    reader = Reader(Cluster(secured.embedded.bootstrap_servers), topic)
+    cluster = Cluster(secured.embedded.bootstrap_servers)
+
+    def there() -> bool:
+        try:
+            return bool(cluster.partitions(topic) and cluster.ends(topic))
+        except KafkaException:
+            # Made a moment ago: not every partition has a leader yet.
+            return False
+
+    eventually(there, DEADLINE, f"topic {topic}")
+    reader = Reader(cluster, topic)
     try:
         reader.until(count, DEADLINE)
     finally:
