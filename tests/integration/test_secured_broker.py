@@ -210,7 +210,7 @@ def test_tokens_are_refreshed_over_several_expiries(secured: Secured, tmp_path: 
 
     def token(config: str) -> tuple[str, float]:
         given.append(config)
-        # The client logs in anew at nine tenths of what a token has left. A broker takes no second login within a second.
+        # The client logs in anew at nine tenths of what is left of a token; a broker takes no second login within 1 s.
         return unsecured_token("app", 10)
 
     kafka = {
