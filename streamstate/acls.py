@@ -96,9 +96,9 @@ def commands(acls: Iterable[Acl], bootstrap_servers: str, principal: str, host: 
     """The ``kafka-acls.sh`` commands that grant rights, one per resource.
 
     >>> acl = Acl("transactional-id", "app-", "Write", "", prefixed=True)
-    >>> print(*commands([acl], "kafka:9092", "User:app"))
-    kafka-acls.sh --bootstrap-server kafka:9092 --add --allow-principal User:app --allow-host '*' \\
---operation Write --transactional-id app- --resource-pattern-type prefixed
+    >>> [command] = commands([acl], "kafka:9092", "User:app")
+    >>> command.removeprefix("kafka-acls.sh --bootstrap-server kafka:9092 --add --allow-principal User:app ")
+    "--allow-host '*' --operation Write --transactional-id app- --resource-pattern-type prefixed"
     """
     by_resource: dict[tuple[str, str, bool], list[str]] = {}
     for acl in acls:
