@@ -6,16 +6,21 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from streamstate_cli.loader import load_topology
+from streamstate_cli.main import cli
 
 from streamstate import Topology, serde
 from streamstate.acls import Acl, least_acls
 from streamstate.app import Application, Settings, client_properties
+from streamstate.engine import WorkerStatus
 from streamstate.errors import ConfigError
 from streamstate.kafka import KafkaAdmin
 from streamstate.reset import delete, find
@@ -29,6 +34,7 @@ pytestmark = pytest.mark.broker
 DEADLINE = timedelta(seconds=40)
 # Between a wrong setting and the error about it.
 PROMPT = timedelta(seconds=10)
+TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +56,14 @@ def granted(secured: Secured, acls: tuple[Acl, ...], user: str = "app") -> None:
     KafkaAdmin({"bootstrap.servers": secured.embedded.bootstrap_servers}).grant(rights, f"User:{user}")
 
 
-def taken_away(secured: Secured, name: str) -> None:
-    """All rights on what is named so."""
+def taken_away(secured: Secured, name: str | None) -> None:
+    """All rights on what is named so; None: all there are."""
     admin = secured.admin()
     everything = AclBindingFilter(
         ResourceType.ANY, name, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
     )
     for done in admin.delete_acls([everything]).values():
-        assert done.result(30)
+        assert done.result(30) or name is None
 
 
 class Running:
@@ -67,7 +73,8 @@ class Running:
         chosen = {"bootstrap_servers": secured.bootstrap_servers, "kafka": secured.kafka(), "state_dir": state}
         self.settings = Settings(**{**chosen, **settings})
         self.failure: BaseException | None = None
-        self._application = Application(graph, self.settings)
+        self.status: WorkerStatus | None = None
+        self._application = Application(graph, self.settings, self._say, timedelta(milliseconds=100))
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
@@ -76,6 +83,17 @@ class Running:
             self._application.run()
         except BaseException as error:  # noqa: BLE001 - looked at by the test
             self.failure = error
+
+    def _say(self, status: WorkerStatus) -> None:
+        self.status = status
+
+    def settled(self, *, reads: bool) -> bool:
+        """All its tasks run and have read what there is, and that is something where it ``reads``; or it has failed."""
+        status = self.status
+        if self.failure is not None or status is None:
+            return self.failure is not None
+        at_rest = {*status.tasks.values()} == {"running"} and status.lag == 0
+        return at_rest and (status.committed > 0 or not reads)
 
     def ended(self, within: timedelta) -> str:
         """The error with which it has ended by itself."""
@@ -151,6 +169,32 @@ def test_runs_restores_and_resets_with_exactly_its_rights(secured: Secured, tmp_
     assert findings.has_group
     delete(findings, third.settings, admin)
     assert find(graph, third.settings, admin).empty
+
+
+@pytest.fixture(scope="module")
+def fed(secured: Secured) -> None:
+    """The topics that ready topologies read."""
+    options = ["--bootstrap-servers", secured.embedded.bootstrap_servers, "--limit", "300", "--partitions", "2"]
+    assert CliRunner().invoke(cli, ["feed", "flights", "airlines", "planes", *options]).exit_code == 0
+    for topic in ("lines", "weather"):
+        Cluster(secured.embedded.bootstrap_servers).create(topic, 2)
+
+
+@pytest.mark.parametrize("path", sorted(TOPOLOGIES.glob("*.py")), ids=lambda path: path.stem)
+def test_ready_topologies_run_with_what_acls_applies(secured: Secured, fed: None, tmp_path: Path, path: Path) -> None:
+    """First on an empty state directory, then on another one, so that all state is restored; then it is reset."""
+    taken_away(secured, None)
+    admin = ["--bootstrap-servers", secured.embedded.bootstrap_servers, "--principal", "User:app", "--apply"]
+    applied = CliRunner().invoke(cli, ["acls", str(path), *admin])
+    assert applied.exit_code == 0, applied.output
+    graph = load_topology(str(path))
+    for state in ("first", "second"):
+        with running(secured, graph, tmp_path / state) as application:
+            reads = state == "first" and path.stem != "word_count"
+            eventually(partial(application.settled, reads=reads), DEADLINE, "all of the input")
+        assert application.failure is None
+    client = KafkaAdmin(client_properties(application.settings, "admin"))
+    delete(find(graph, application.settings, client), application.settings, client)
 
 
 @pytest.mark.parametrize(
