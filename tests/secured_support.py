@@ -96,6 +96,8 @@ def secured_broker(directory: Path, properties: Mapping[str, str] | None = None)
         f"{_LISTENER}.oauthbearer.sasl.jaas.config": (
             f'{_MODULES}.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";'
         ),
+        # See tests/shared_broker.py.
+        "broker.session.timeout.ms": "60000",
         # With it, a session ends with its token.
         f"{_LISTENER}.oauthbearer.connections.max.reauth.ms": "3600000",
         **(properties or {}),
