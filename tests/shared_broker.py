@@ -14,7 +14,6 @@ from pathlib import Path
 from streamstate.broker import EmbeddedBroker
 from tests.broker_support import RUNNING, START_TIMEOUT
 
-
 # Of the broker with its controller. The embedded broker has 2 s, for a quick start after a kill; nobody kills this one,
 # and a machine that is busy with tests can keep it from its heartbeat for that long, which fences all that it leads.
 SESSION = {"broker.session.timeout.ms": "60000"}
