@@ -192,11 +192,16 @@ class ProcessorContext:
     def raise_for(self, error: Exception, doing: str = "") -> NoReturn:
         """Raise what is to be said of a call that has raised ``error``, or has caught it."""
         failed, self.failed = self.failed, None
-        if failed is not None:
-            raise failed
-        if isinstance(error, NOT_THE_RECORDS):
-            raise error
-        raise OperatorFailed(self._name, doing) from error
+        try:
+            if failed is not None:
+                raise failed
+            if isinstance(error, NOT_THE_RECORDS):
+                raise error
+            raise OperatorFailed(self._name, doing) from error
+        finally:
+            # The traceback has this frame. With the error among its variables they would keep each other alive, and
+            # with them the iterators of a damaged database, which then could not be closed and opened anew.
+            del failed, error
 
 
 class ProcessorOperator:
