@@ -25,10 +25,10 @@ from confluent_kafka import KafkaError, KafkaException
 
 from streamstate.calls import AsyncioCalls
 from streamstate.engine import AtLeastOnce, Committer, Transaction, Worker, WorkerSettings, WorkerStatus
+from streamstate.engine.metadata import topology_mark
 from streamstate.engine.patience import Patience
 from streamstate.engine.ports import LoginFailed, NotAuthorized, PortError, Unavailable, Unreachable
 from streamstate.engine.topics import Topics, prepare_topics
-from streamstate.engine.watch import topology_mark
 from streamstate.errors import BrokerUnavailable, ConfigError, StreamStateError
 from streamstate.kafka import KafkaAdmin, KafkaConsumer, KafkaProducer, KafkaRestoreConsumer, ThreadBackground
 from streamstate.kafka.consumer import RebalanceProtocol

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from zlib import crc32
 
 from streamstate.engine.ports import Admin, NotAuthorized, Output, RestoreConsumer, TopicPartition
 from streamstate.engine.store_marks import MARK_KEY, StoreMark, adopted, came_and_went, mark_of, said
@@ -25,6 +26,22 @@ _POLL_MS = 100
 # An open transaction of a process that was killed may hide the newest marks until the broker aborts it. The marks in
 # the changelogs are looked at in any case, so that this is not waited for.
 _MOST_POLLS = 30
+
+
+def topology_mark(graph: Graph) -> str:
+    """A short text that differs where topologies read other topics, keep other stores or have other ready aggregates.
+
+    The client ids of an application's consumers end with it, so that others see which version a member runs.
+
+    >>> from streamstate import Topology
+    >>> topology = Topology("t")
+    >>> _ = topology.stream("in")
+    >>> topology_mark(topology.build())
+    '610cc4a0'
+    """
+    parts = [(part.name, sorted(part.source_topics), sorted(part.stores)) for part in graph.subtopologies]
+    folded = sorted((name, spec.aggregates) for name, spec in graph.stores.items() if spec.aggregates)
+    return f"{crc32(repr((sorted(parts), sorted(graph.global_tables), folded)).encode()):08x}"
 
 
 def mark_records(
@@ -76,29 +93,35 @@ def read_marks(
 def refuse_going_back(
     graph: Graph, application_id: str, marks: Mapping[str, tuple[StoreMark, ...]], admin: Admin
 ) -> None:
-    """Refuse an earlier version of the ready aggregates while the group has members, which may run the later one.
+    """Refuse an earlier version of the ready aggregates while the group has members that may run the later one.
 
-    What the later one has added would be dropped and counted anew each time a task moves between the two.
+    What the later one has added would be dropped and counted anew each time a task moves between the two. Members that
+    run this version do no harm: they are the other processes that go back.
 
     Raises:
-        TopologyError: there are members.
+        TopologyError: there are such members.
     """
+    ending = f".{topology_mark(graph)}"
     for name, spec in graph.stores.items():
-        earlier = [stored for stored in marks.get(name, ()) if spec.aggregates in stored.aggregates[:-1]]
+        earlier = [
+            stored
+            for stored in marks.get(name, ())
+            if spec.aggregates in stored.aggregates[:-1] and spec.aggregates != stored.aggregates[-1]
+        ]
         if not earlier:
             continue
         try:
-            members = admin.members(application_id)
+            members = [member for member in admin.members(application_id) if not member.client_id.endswith(ending)]
         except NotAuthorized:
             # Then the tasks tell: a process of the later version ends when it is given what this one has changed.
             return
         if members:
             names = ", ".join(aggregate for aggregate, _ in earlier[0].aggregates[-1])
+            clients = ", ".join(sorted({member.client_id for member in members}))
             raise TopologyError(
                 f"store {name!r} has the ready aggregates {names} by now, and group {application_id!r} has members "
-                f"({', '.join(sorted({member.client_id for member in members}))}). To go back to the earlier ones, "
-                f"stop all processes first; one that was killed is in the group until its session time-out, 10 s by "
-                f"default, is over"
+                f"that may run with them ({clients}). To go back to the earlier ones, stop all processes first; one "
+                f"that was killed is in the group until its session time-out, 10 s by default, is over"
             )
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from zlib import crc32
 
+from streamstate.engine.metadata import topology_mark
 from streamstate.engine.ports import Admin, Background, Clock, GroupMember, Job, NotAuthorized, PortError, TopicInfo
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.topics import internal_topics, recounted, refused_settings, source_topics
@@ -27,19 +27,6 @@ REPEAT_MS = 60_000
 SETTINGS_MS = 60_000
 # Partitions of a stranger that a line names.
 NAMED = 5
-
-
-def topology_mark(graph: Graph) -> str:
-    """A short text that differs where topologies read other topics or keep other stores.
-
-    >>> from streamstate import Topology
-    >>> topology = Topology("t")
-    >>> _ = topology.stream("in")
-    >>> topology_mark(topology.build())
-    '7fabf1cc'
-    """
-    parts = [(part.name, sorted(part.source_topics), sorted(part.stores)) for part in graph.subtopologies]
-    return f"{crc32(repr((sorted(parts), sorted(graph.global_tables))).encode()):08x}"
 
 
 @dataclass(slots=True)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from streamstate import ConfigError, Topology, TopologyError, serde
+from streamstate.engine.metadata import topology_mark
 from streamstate.engine.ports import NotAuthorized, Position, TopicPartition, Unavailable
-from streamstate.engine.watch import REPEAT_MS, SETTINGS_MS, topology_mark
+from streamstate.engine.watch import REPEAT_MS, SETTINGS_MS
 from streamstate.testing import MemoryConsumer
 from streamstate.testing.adapters import MemoryAdmin
 from tests.unit.application_support import GROUP, Run
