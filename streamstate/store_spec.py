@@ -55,6 +55,23 @@ class SegmentSpec:
             return self.closed_ms
         return max(time_ms - grace_ms, self.closed_ms)
 
+    def first_live(self, time_ms: int) -> int:
+        """The earliest time whose entries live when the operator has seen ``time_ms``, of a store with a retention.
+
+        What a shorter grace has closed lives until the next time that the operator sees: only then is it sent.
+
+        >>> SegmentSpec(50, grace_ms=30).first_live(100)
+        51
+        >>> shorter_grace_now = SegmentSpec(20, grace_ms=0, changed_at_ms=100, closed_ms=70)
+        >>> [shorter_grace_now.first_live(time_ms) for time_ms in (100, 101)]
+        [51, 82]
+        """
+        assert self.retention_ms is not None, "entries that are kept for ever"
+        first = time_ms - self.retention_ms + 1
+        if time_ms == self.changed_at_ms and self.grace_ms is not None:
+            first = min(first, self.closed_ms - (self.retention_ms - self.grace_ms) + 1)
+        return first
+
 
 @dataclass(frozen=True, slots=True)
 class StoreSpec:

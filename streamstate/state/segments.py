@@ -192,9 +192,10 @@ class Segments:
     @property
     def first_live_ms(self) -> int | None:
         """Entries of earlier times are not read any more; None when all live."""
-        if self._spec.retention_ms is None or self.clock[TIME_KEY] == NO_TIME:
+        now = self.clock[TIME_KEY]
+        if self._spec.retention_ms is None or now == NO_TIME:
             return None
-        return self.clock[TIME_KEY] - self._spec.retention_ms + 1
+        return self._spec.first_live(now)
 
     def load(self, stored: bytes | None, newest: bytes) -> None:
         """Start over from the backend, which has ``stored`` under ``TIME_KEY``, and no entry of a time behind

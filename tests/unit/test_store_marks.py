@@ -398,6 +398,30 @@ def test_windows_that_a_shorter_grace_closes_are_sent(kind: str) -> None:
 
 
 @pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize("kind", KINDS)
+def test_commits_before_the_time_moves_do_not_delete_what_a_shorter_grace_closes(kind: str, local: bool) -> None:
+    """By the new retention they have expired; they are sent with the first record that moves the time."""
+    of, hour = KINDS[kind], 3_600_000
+    run = Run(windowed(of(timedelta(hours=10)), "close"))
+    base = START_MS - START_MS % hour - 20 * hour
+    for at in (0, 9 * hour):
+        run.send(b"x", timestamp=base + at)
+    run.ticks()
+    for grace in (timedelta(hours=2), timedelta(0)):
+        deploy(run, windowed(of(grace), "close"), local=local)
+        run.send(b"x", key=b"other", timestamp=base + 9 * hour)
+        run.ticks(8)
+    deploy(run, windowed(of(timedelta(0)), "close"), local=local)
+    run.send(b"x", key=b"other", timestamp=base + 9 * hour)
+    run.ticks(8)
+    assert out(run) == []
+    run.send(b"x", timestamp=base + 10 * hour)
+    run.ticks(8)
+    first = base - 10_000 if kind == "sliding" else base
+    assert out(run)[0] == f"{first - START_MS}:1"
+
+
+@pytest.mark.parametrize("local", [True, False])
 @pytest.mark.parametrize("kind", ["session", "sliding"])
 def test_a_missing_index_is_built_once(kind: str, local: bool) -> None:
     of = KINDS[kind](timedelta(0))
