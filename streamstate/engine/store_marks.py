@@ -220,6 +220,11 @@ def differences(stored: StoreMark, now: StoreMark) -> list[str]:
         found.append(f"its values were written by the serde {stored.value!r}, not by {now.value!r}")
     if not found and (stored.segment_ms is None) != (now.segment_ms is None):
         found.append("its keys begin with times" if now.segment_ms is None else "its keys do not begin with times")
+    if stored.changelog == "none" and now.changelog == "own":
+        found.append(
+            "it had no changelog so far (changelog=False), so that Kafka has nothing of what was put into it since: it "
+            "cannot get one now"
+        )
     if not found and now.final and (stored.grace_ms or 0) < (now.grace_ms or 0):
         found.append(
             f"its windows closed after a grace of {stored.grace_ms} ms, and windows that have closed are not sent once "
