@@ -75,3 +75,34 @@ def test_a_rolling_update_of_ready_aggregates(application: Application) -> None:
     reader.until(80)
     again.stop()
     assert {value["n"] for value in newest(application, out).values()} == {4}
+
+
+def test_all_processes_go_back_to_earlier_ready_aggregates(application: Application) -> None:
+    """One of the later version has to be gone first; others of the earlier one have not, whatever has committed yet."""
+    lines, out = application.create("lines", 4), application.create("out", 1)
+    reader = application.reader(out)
+    earlier = {"lines": lines, "out": out}
+    later = {**earlier, "named": ["n", "total"]}
+    first = application.start("aggregated", earlier)
+    feed(application, lines)
+    reader.until(20)
+    first.stop()
+    newer = application.start("aggregated", later)
+    feed(application, lines)
+    reader.until(40)
+    refused = application.start("aggregated", earlier, state="another-machine").wait_error()
+    assert refused["exit_code"] == 3
+    assert "has members that may run with them" in refused["message"]
+    newer.stop()
+
+    back = application.start("aggregated", earlier)
+    back.wait_tasks(4)
+    beside = application.start("aggregated", earlier, state="another-machine")
+    beside.wait_tasks(2)
+    feed(application, lines)
+    reader.until(60)
+    third = application.start("aggregated", earlier, state="a-third-machine")
+    third.wait_tasks(1)
+    for each in (third, beside, back):
+        each.stop()
+    assert set(map(str, newest(application, out).values())) == {"{'n': 3}"}
