@@ -23,9 +23,10 @@ from statistics import median
 from typing import Any
 
 from streamstate import Topology, aggregates, serde, windows
-from streamstate.operators import NO_LIMIT_MS, TaskContext, compile_task
+from streamstate.operators.base.context import NO_LIMIT_MS, TaskContext
+from streamstate.operators.compile import compile_task
 from streamstate.rocksdb.backend import Memory, RocksBackend
-from streamstate.state import staged_store
+from streamstate.state.staged_stores import staged_store
 
 __all__ = ["CASES", "measure"]
 

@@ -7,6 +7,12 @@ from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
 
 from streamstate import aggregates, serde, windows
+from streamstate.dsl import stores
+from streamstate.dsl.global_table import GlobalTable
+from streamstate.dsl.stores import dead_letter
+from streamstate.dsl.stream import Stream
+from streamstate.dsl.table import Table
+from streamstate.dsl.topology import Topology
 from streamstate.errors import (
     BrokerUnavailable,
     ConfigError,
@@ -20,37 +26,30 @@ from streamstate.errors import (
     TooManyOpenFiles,
     TopologyError,
 )
-from streamstate.serde import Serde
-from streamstate.topology import (
-    Branches,
-    CogroupedStream,
-    ErrorPolicy,
-    EventTime,
-    GlobalTable,
-    GroupedStream,
-    GroupedTable,
-    KeyValueStore,
-    ListStore,
+from streamstate.graph.error_policy import ErrorPolicy
+from streamstate.operators.aggregate.cogroup import CogroupedStream
+from streamstate.operators.aggregate.handle import GroupedStream
+from streamstate.operators.process.api import (
     Processor,
     ProcessorContext,
-    SessionStore,
-    SessionWindowedStream,
-    Stream,
-    Table,
-    Timers,
-    Topology,
     ValueProcessor,
     ValueProcessorContext,
     ValueTransformer,
-    VersionedKeyValueStore,
-    WindowedStream,
-    WindowStore,
-    dead_letter,
-    event_time,
-    stores,
-    time_limit,
-    window_close,
 )
+from streamstate.operators.process.store_views import (
+    KeyValueStore,
+    ListStore,
+    SessionStore,
+    Timers,
+    VersionedKeyValueStore,
+    WindowStore,
+)
+from streamstate.operators.stateless.branches import Branches
+from streamstate.operators.suppress.build import time_limit, window_close
+from streamstate.operators.table_group.handle import GroupedTable
+from streamstate.operators.topics.event_time import EventTime, event_time
+from streamstate.operators.windows.handle import SessionWindowedStream, WindowedStream
+from streamstate.serde import Serde
 from streamstate.windows import Windowed
 
 try:

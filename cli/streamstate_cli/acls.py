@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from streamstate.acls import commands, least_acls
 from streamstate.app import client_properties, explained
+from streamstate.app.acls import commands, least_acls
 from streamstate.errors import ConfigError
 from streamstate.kafka import KafkaAdmin
 from streamstate_cli.loader import load_topology

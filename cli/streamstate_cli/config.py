@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from streamstate.config import Entry
+from streamstate.app.config import Entry
 from streamstate_cli.loader import load_topology
 from streamstate_cli.options import Given, json_option, setting_options
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from streamstate.topology import describe_json, describe_mermaid, describe_text
+from streamstate.graph.describe import describe_json, describe_mermaid, describe_text
 from streamstate_cli.loader import load_topology
 from streamstate_cli.options import Given, json_option, setting_options
 

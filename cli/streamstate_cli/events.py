@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from streamstate.engine import WorkerStatus
+from streamstate.engine.metrics import WorkerStatus
 
 __all__ = ["Event", "JsonReporter", "LiveReporter", "LogReporter", "Reporter", "event", "status_fields"]
 

@@ -13,8 +13,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from streamstate.dsl.topology import Topology
 from streamstate.errors import ConfigError, StreamStateError, TopologyError
-from streamstate.topology import Graph, Topology
+from streamstate.graph.node import Graph
 
 __all__ = ["load_topology", "load_with_module"]
 

@@ -1,4 +1,4 @@
-"""The options by which commands are told settings. What they mean is decided in ``streamstate.config``."""
+"""The options by which commands are told settings. What they mean is decided in ``streamstate.app.config``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from streamstate.config import OPTIONS, Configuration, parse_file, resolve
+from streamstate.app.config import OPTIONS, Configuration, parse_file, resolve
 from streamstate.errors import ConfigError
 
 __all__ = ["CONNECTION", "Given", "json_option", "key_value_pairs", "setting_options"]
@@ -45,7 +45,7 @@ class Given:
         """Decide every setting.
 
         Raises:
-            ConfigError: see ``streamstate.config``; or the file cannot be read.
+            ConfigError: see ``streamstate.app.config``; or the file cannot be read.
         """
         path = Path(self.file) if self.file is not None else None
         if path is None and os.environ.get(CONFIG_VARIABLE):

@@ -7,8 +7,8 @@ from typing import Any
 import click
 
 from streamstate.app import client_properties, explained
+from streamstate.app.reset import Findings, delete, find
 from streamstate.kafka import KafkaAdmin
-from streamstate.reset import Findings, delete, find
 from streamstate.units import show_size
 from streamstate_cli.loader import load_topology
 from streamstate_cli.logs import configure_logging, logging_options

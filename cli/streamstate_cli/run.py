@@ -16,8 +16,8 @@ from rich.console import Console
 
 from streamstate.app import Settings
 from streamstate.app import run as run_application
-from streamstate.config import Configuration
-from streamstate.engine import WorkerStatus
+from streamstate.app.config import Configuration
+from streamstate.engine.metrics import WorkerStatus
 from streamstate.errors import StreamStateError
 from streamstate.units import show_duration
 from streamstate_cli.events import JsonReporter, LiveReporter, LogReporter, Reporter, event, status_fields

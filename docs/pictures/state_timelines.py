@@ -9,7 +9,7 @@ from typing import Any
 
 from docs.pictures.timelines import OTHER, Bar, Mark, seconds, svg
 from streamstate import Processor, ProcessorContext, Topology, serde, stores
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 TTL_S, QUIET_S, END_S = 10, 5, 35

@@ -11,7 +11,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from streamstate import Table, Topology, Windowed, serde, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 WIDTH, LEFT, RIGHT = 760, 24, 24
 TITLE, ROW, BAR = 34, 30, 22

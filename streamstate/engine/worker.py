@@ -12,15 +12,20 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from streamstate.engine.assignment import Assignment, Expect, OpenBackend
-from streamstate.engine.buffers import Buffers
-from streamstate.engine.committing import Commits
-from streamstate.engine.global_state import GlobalState
-from streamstate.engine.limits import TopicLimits
-from streamstate.engine.membership import Membership
-from streamstate.engine.pace import Pace
-from streamstate.engine.patience import Patience
-from streamstate.engine.polled import by_partition
+from streamstate.engine.assign.assignment import Assignment, Expect, OpenBackend
+from streamstate.engine.assign.cluster_watch import ClusterWatch
+from streamstate.engine.assign.global_tables import GlobalState
+from streamstate.engine.assign.restore import Restorer
+from streamstate.engine.assign.topics import recounted
+from streamstate.engine.commit.coordinator import CommitCoordinator
+from streamstate.engine.commit.group_membership import GroupMembership
+from streamstate.engine.commit.repartition_purge import RepartitionPurger
+from streamstate.engine.commit.transaction import Committer, TransactionFailed
+from streamstate.engine.flow.batch_size import BatchSizer
+from streamstate.engine.flow.batches import by_partition
+from streamstate.engine.flow.outage import OutageMonitor
+from streamstate.engine.flow.topic_limits import TopicLimits
+from streamstate.engine.metrics import WorkerMetrics, WorkerStatus
 from streamstate.engine.ports import (
     Admin,
     Background,
@@ -35,20 +40,16 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
-from streamstate.engine.purge import Purger
-from streamstate.engine.restore import Restorer
 from streamstate.engine.settings import WorkerSettings
-from streamstate.engine.status import Numbers, WorkerStatus
-from streamstate.engine.store_marks import StoreMark
-from streamstate.engine.task import Phase, Task, TaskId
-from streamstate.engine.topics import recounted
-from streamstate.engine.transaction import Committer, TransactionFailed
-from streamstate.engine.watch import Watch
+from streamstate.engine.task.backpressure import InputBackpressure
+from streamstate.engine.task.store_marks import StoreMark
+from streamstate.engine.task.task import Phase, Task, TaskId
 from streamstate.errors import ConfigError, ProcessingError
-from streamstate.operators import Calls, NoCalls, TaskInterrupted
-from streamstate.state import StateDamaged
-from streamstate.topology.names import repartition_topic
-from streamstate.topology.specs import Graph, SubTopology
+from streamstate.graph.names import repartition_topic
+from streamstate.graph.node import Graph, SubTopology
+from streamstate.operators.base.failures import TaskInterrupted
+from streamstate.operators.base.holding import AsyncCalls, NoAsyncCalls
+from streamstate.state.backend import StateDamaged
 
 log = logging.getLogger("streamstate.worker")
 
@@ -88,11 +89,11 @@ class Worker:
         restore_consumer: Callable[[], RestoreConsumer],
         open_backend: OpenBackend,
         expect: Expect = lambda stores_of_tasks: None,
-        calls: Calls | None = None,
+        calls: AsyncCalls | None = None,
         known_marks: Mapping[str, tuple[StoreMark, ...]] | None = None,
     ) -> None:
         self._graph = graph
-        self._calls = calls or NoCalls()
+        self._calls = calls or NoAsyncCalls()
         self._settings = settings
         self._known_marks = known_marks
         self._consumer = consumer
@@ -121,17 +122,17 @@ class Worker:
             for part in graph.subtopologies
             for name in part.repartition_sources
         ]
-        self._purger = Purger(admin, clock, repartitions, settings.purge_interval_ms)
-        self._watch = Watch(graph, settings, admin, background, clock, self.global_state.grown)
-        self._buffers = Buffers(consumer, clock, settings)
-        self._membership = Membership(consumer)
-        self._patience = Patience(clock, settings.broker_timeout_ms)
-        self._numbers = Numbers()
-        self.commits = Commits(
-            settings, self.assignment, committer, self._membership, clock, self._numbers, self._committed
+        self._purger = RepartitionPurger(admin, clock, repartitions, settings.purge_interval_ms)
+        self._watch = ClusterWatch(graph, settings, admin, background, clock, self.global_state.grown)
+        self._backpressure = InputBackpressure(consumer, clock, settings)
+        self._membership = GroupMembership(consumer)
+        self._outage_monitor = OutageMonitor(clock, settings.broker_timeout_ms)
+        self._metrics = WorkerMetrics()
+        self.commits = CommitCoordinator(
+            settings, self.assignment, committer, self._membership, clock, self._metrics, self._committed
         )
         self._callback_failure: BaseException | None = None
-        self._pace = Pace(clock, settings.batch_ms, settings.max_poll_records)
+        self._batch_sizer = BatchSizer(clock, settings.batch_ms, settings.max_poll_records)
         self._one_topic = len(self.assignment.topics) == 1
         self._started = self._closing = False
 
@@ -183,21 +184,21 @@ class Worker:
                 if self.commits.due():
                     self.commits.begin()
                 if self.assignment.unsettled:
-                    self._patience.outage(self.assignment.unsettled, expected=True)
+                    self._outage_monitor.outage(self.assignment.unsettled, expected=True)
                 else:
-                    self._patience.answered()
+                    self._outage_monitor.answered()
             else:
-                self._patience.outage("no broker lets this process take its transactional id")
+                self._outage_monitor.outage("no broker lets this process take its transactional id")
         except TransactionFailed as failure:
             self._rolled_back_by(failure)
         except TaskInterrupted as interruption:
             # Records were in hand: those not processed would be skipped.
             self._rollback(str(interruption))
-            self._patience.outage(str(interruption))
+            self._outage_monitor.outage(str(interruption))
         except StateDamaged as damage:
             self._state_damaged(damage)
         except Unavailable as error:
-            self._patience.outage(str(error))
+            self._outage_monitor.outage(str(error))
         except Retriable as error:
             log.info("trying again: %s", error)
 
@@ -210,7 +211,7 @@ class Worker:
         else:
             timeout_ms = self._idle_ms()
         try:
-            messages = self._consumer.poll(self._pace.size, timeout_ms)
+            messages = self._consumer.poll(self._batch_sizer.size, timeout_ms)
         except OutOfRange as error:
             self._out_of_range(error)
             return
@@ -222,18 +223,18 @@ class Worker:
                 f"another process has joined the group under this one's --instance-id, so this one must stop: {error}. "
                 f"Give each process its own"
             ) from error
-        self._pace.begin()
+        self._batch_sizer.begin()
         processed = 0
         try:
             processed = self._take(messages)
             for task in self.assignment.running():
                 if len(task.inputs) > 1:
-                    processed += task.process_buffered(self._pace, self._buffers.may_go_on_without)
+                    processed += task.process_buffered(self._batch_sizer, self._backpressure.may_go_on_without)
                     self.commits.send(task)
-                    self._buffers.regulate(task)
+                    self._backpressure.regulate(task)
                     self._commit_within_batch()
         finally:
-            self._pace.end(processed, len(messages))
+            self._batch_sizer.end(processed, len(messages))
 
     def _idle_ms(self) -> int:
         """How long a poll may wait when there is nothing else to do."""
@@ -267,21 +268,21 @@ class Worker:
                 continue
             if len(task.inputs) == 1:
                 last[partition] = group[-1].offset()
-                processed += task.process(partition, group, self._pace)
+                processed += task.process(partition, group, self._batch_sizer)
                 self.commits.send(task)
                 self._commit_within_batch()
             else:
                 task.buffer(partition, group)
-        if self._pace.halted:
+        if self._batch_sizer.halted:
             self._read_again(last)
         return processed
 
     def _commit_within_batch(self) -> None:
         """Slow records: an open transaction must not wait for the rest of the batch."""
         if self.commits.due():
-            self._pace.rest()
+            self._batch_sizer.rest()
             self.commits.begin()
-            self._pace.resume()
+            self._batch_sizer.resume()
 
     def _read_again(self, last: Mapping[TopicPartition, int]) -> None:
         """The batch was halted: what was not reached must come again. ``last``: offset of what was at hand."""
@@ -335,7 +336,7 @@ class Worker:
         self.commits.commit()
 
     def _committed(self, tasks: Sequence[Task]) -> None:
-        self._patience.committed()
+        self._outage_monitor.committed()
         self._purger.committed(tasks)
 
     # -- things that go wrong ------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ class Worker:
                 f"kept. If the topic does not exist: streamstate topics create TOPIC --partitions N. If the record is "
                 f"too large: raise the topic's max.message.bytes and, by --set, the client's message.max.bytes"
             ) from failure
-        self._patience.rollback(str(failure))
+        self._outage_monitor.rollback(str(failure))
 
     def _state_damaged(self, damage: StateDamaged) -> None:
         """Kafka has what was committed: the task starts over without what cannot be read."""
@@ -397,7 +398,7 @@ class Worker:
                 self._rollback(str(interruption))
             except StateDamaged as damage:
                 self._state_damaged(damage)
-        self._numbers.closing(self.assignment.tasks_of(partitions))
+        self._metrics.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=self._settings.eager and not self._closing)
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
@@ -405,7 +406,7 @@ class Worker:
         self._guarded(lambda: self._lost(partitions))
 
     def _lost(self, partitions: Sequence[TopicPartition]) -> None:
-        self._numbers.closing(self.assignment.tasks_of(partitions))
+        self._metrics.closing(self.assignment.tasks_of(partitions))
         self.assignment.revoked(partitions, keep_open=False)
         self._rollback(f"{len(partitions)} partitions were lost", migrated=True)
 
@@ -439,7 +440,7 @@ class Worker:
                 self.commits.abort()
                 self.assignment.reset()
         finally:
-            self._numbers.closing(self.assignment.tasks.values())
+            self._metrics.closing(self.assignment.tasks.values())
             self.assignment.close()
             self._restorer.close()
             self.global_state.close()
@@ -454,15 +455,15 @@ class Worker:
     def interrupt(self) -> None:
         """End the batch in hand after the record in hand, and process no more: ``close`` comes next. May be called
         from a signal handler or another thread."""
-        self._pace.stop()
+        self._batch_sizer.stop()
 
     def hurry(self, limit_ms: int) -> None:
         """End the batch in hand after the record in hand if it has taken longer than ``limit_ms``: what has become
         slow all at once must not hold up commits and polls. May be called from another thread."""
-        self._pace.hurry(limit_ms)
+        self._batch_sizer.hurry(limit_ms)
 
     # -- numbers -------------------------------------------------------------------------------------------
 
     def status(self) -> WorkerStatus:
         """Numbers for people and programs; cheap, without a round trip."""
-        return self._numbers.status(self.assignment.tasks.values(), self._consumer, self._restorer.progress())
+        return self._metrics.status(self.assignment.tasks.values(), self._consumer, self._restorer.progress())

@@ -1,32 +1,25 @@
 """The runtime of each operator: closures compiled once per task, no IO but the store interface."""
 
-from streamstate.operators.aggregate import CommitEmitter
-from streamstate.operators.compilation import CompiledTask, Rebuild, SourceEntry, SourceLog
+from streamstate.operators.base.commit_results import CommitEmitter
+from streamstate.operators.base.compilation import CompiledTask, Rebuild, SourceEntry, SourceLog
+from streamstate.operators.base.context import NO_LIMIT_MS, Headers, TaskContext, original, output_bytes
+from streamstate.operators.base.context import Output as TaskOutput
+from streamstate.operators.base.failures import OperatorFailed, TaskInterrupted
+from streamstate.operators.base.holding import AsyncCall, AsyncCalls, HoldingOperator, NoAsyncCalls
+from streamstate.operators.base.schedules import NEVER_MS
 from streamstate.operators.compile import compile_task
-from streamstate.operators.context import (
-    NEVER_MS,
-    NO_LIMIT_MS,
-    Headers,
-    OperatorFailed,
-    TaskContext,
-    TaskInterrupted,
-    original,
-    output_bytes,
-)
-from streamstate.operators.context import Output as TaskOutput
-from streamstate.operators.event_time import TooFarAhead
-from streamstate.operators.held import Call, Calls, Holder, NoCalls
+from streamstate.operators.topics.timestamps import TooFarAhead
 
 __all__ = [
     "NEVER_MS",
     "NO_LIMIT_MS",
-    "Call",
-    "Calls",
+    "AsyncCall",
+    "AsyncCalls",
     "CommitEmitter",
     "CompiledTask",
     "Headers",
-    "Holder",
-    "NoCalls",
+    "HoldingOperator",
+    "NoAsyncCalls",
     "OperatorFailed",
     "Rebuild",
     "SourceEntry",

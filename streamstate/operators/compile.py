@@ -1,7 +1,6 @@
-"""From the graph to one task's chain of closures.
+"""From a graph to the chain of closures of one task.
 
-Rule of this module: all decisions are taken once per task, by one compile function per kind of spec, in modules by
-family of operators; what is left for a record is calls.
+All decisions are taken once per task, by the ``compile`` method of each spec; what is left for a record is calls.
 """
 
 from __future__ import annotations
@@ -9,25 +8,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from streamstate.operators.compilation import Compilation, CompiledTask, CompileFunction
-from streamstate.operators.compile_foreign_keys import FOREIGN_KEYS
-from streamstate.operators.compile_held import HELD
-from streamstate.operators.compile_rows import ROWS
-from streamstate.operators.compile_streams import STREAMS
-from streamstate.operators.compile_tables import TABLES
-from streamstate.operators.compile_windows import WINDOWS
-from streamstate.operators.context import TaskContext
+from streamstate.graph.node import Graph, SubTopology
+from streamstate.operators.base.compilation import Compilation, CompiledTask
+from streamstate.operators.base.context import TaskContext
 from streamstate.state import StagedStore, UndoLog
-from streamstate.topology import specs
 
-COMPILE: dict[type, CompileFunction] = {**STREAMS, **TABLES, **ROWS, **FOREIGN_KEYS, **WINDOWS, **HELD}
+__all__ = ["compile_task"]
 
 NO_STORES: Mapping[str, StagedStore] = MappingProxyType({})
 
 
 def compile_task(
-    graph: specs.Graph,
-    subtopology: specs.SubTopology,
+    graph: Graph,
+    subtopology: SubTopology,
     context: TaskContext,
     stores: Mapping[str, StagedStore],
     undo: UndoLog | None,
@@ -39,16 +32,17 @@ def compile_task(
         graph: the topology.
         subtopology: the part that the task runs.
         context: the task's, shared by all its operators.
-        stores: overlays of the sub-topology's stores by name.
+        stores: staged views of the sub-topology's stores by name.
         undo: where emitters log what to take back when a record fails; None when no policy needs it.
-        global_stores: of the process' global tables by name; for reading only.
+        global_stores: of the process's global tables by name; for reading only.
     """
-    made = Compilation(graph, context, stores, undo, global_stores)
+    compilation = Compilation(graph, context, stores, undo, global_stores)
     # Children first, so that each closure finds what it forwards to.
     for name in reversed(subtopology.nodes):
         node = graph.nodes[name]
-        COMPILE[type(node.spec)](made, node, node.spec)
-    made.task.processors.reverse()
-    made.task.commit_emitters.reverse()
-    made.task.holders.reverse()
-    return made.task
+        node.spec.compile(compilation, node)
+    task = compilation.task
+    task.processors.reverse()
+    task.commit_emitters.reverse()
+    task.holders.reverse()
+    return task

@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from streamstate.engine.ports import Retriable
-from streamstate.engine.task import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.errors import ConfigError, StateDirectoryLocked, TaskCorrupted
 from streamstate.rocksdb.backend import Memory, RocksBackend, failed, set_aside
 from streamstate.rocksdb.files import OpenFiles
-from streamstate.state import StateDamaged
+from streamstate.state.backend import StateDamaged
 
 log = logging.getLogger("streamstate.rocksdb")
 

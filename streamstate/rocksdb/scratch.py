@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from streamstate.engine.task import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.rocksdb.backend import Memory, RocksBackend
 
 __all__ = ["RocksDisk"]

@@ -20,11 +20,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from streamstate.state.backend import Backend
-from streamstate.state.entries import MISSING, Entry, UndoLog
-from streamstate.state.format import VERSION, pack_header, unpack_header
+from streamstate.state.entry_format import VERSION, pack_header, unpack_header
+from streamstate.state.spec import StoreSpec
 from streamstate.state.staging import ENTRY_BYTES, EncodedStore, StagedStore
-from streamstate.store_spec import StoreSpec
-from streamstate.window_keys import pack_time, unpack_time
+from streamstate.state.undo import MISSING, Entry, UndoLog
+from streamstate.windows.keys import pack_time, unpack_time
 
 WRITTEN, ENTRY, BEHIND = b"\x00", b"\x01", b"\x02"
 KEY_AT = len(WRITTEN) + 8

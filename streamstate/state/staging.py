@@ -17,11 +17,11 @@ from itertools import islice
 from typing import Any, Final
 
 from streamstate.state.backend import Backend
-from streamstate.state.entries import MISSING, Entry, UndoLog
-from streamstate.state.format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
-from streamstate.state.segments import Segments
-from streamstate.store_spec import StoreSpec
-from streamstate.window_keys import INDEX_MARK, TIME_KEY
+from streamstate.state.entry_format import HEADER_BYTES, VERSION, decode, pack_header, unpack_header
+from streamstate.state.spec import StoreSpec
+from streamstate.state.undo import MISSING, Entry, UndoLog
+from streamstate.state.window_index import WindowIndex
+from streamstate.windows.keys import INDEX_MARK, TIME_KEY
 
 # What one entry costs beside its key and value: dict slot, tuple, objects; measured, and rounded up.
 ENTRY_BYTES: Final = 240
@@ -75,9 +75,9 @@ class StagedStore:
         # Of a windowed store: entries behind this are in memory, or nowhere. None: not known.
         self._known_from: bytes | None = None
         self._gone_below = b""
-        self.segments: Segments | None = None
+        self.segments: WindowIndex | None = None
         if spec.segments is not None:
-            self.segments = Segments(spec.segments, self.staged, self._scan_backend, self._prime, undo)
+            self.segments = WindowIndex(spec.segments, self.staged, self._scan_backend, self._prime, undo)
             self._reload()
 
     # -- entries; overridden -------------------------------------------------------------------------------

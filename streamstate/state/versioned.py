@@ -17,9 +17,9 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from streamstate.state.segments import NO_TIME
 from streamstate.state.staging import StagedStore
-from streamstate.window_keys import TIME_KEY, bucket, pack_time, pack_times, unpack_times
+from streamstate.state.window_index import NO_TIME
+from streamstate.windows.keys import TIME_KEY, bucket, pack_time, pack_times, unpack_times
 
 # Behind every time that a segment can have, before ``TIME_KEY``.
 LIVE, AFTER_LIVE = b"\xfe", b"\xff"

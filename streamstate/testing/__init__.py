@@ -20,13 +20,15 @@ Rule of this package: deterministic, single-threaded, no real time. Whatever hap
 
 from __future__ import annotations
 
-from streamstate.testing.adapters import MemoryAdmin, MemoryConsumer, MemoryProducer, MemoryRestoreConsumer
-from streamstate.testing.application import Disk, MemoryApplication
-from streamstate.testing.background import MemoryBackground
-from streamstate.testing.broker import MemoryBroker, RecordRefused
-from streamstate.testing.clock import ManualClock
-from streamstate.testing.driver import StateDisk, TopologyTestDriver
-from streamstate.testing.typed import InputTopic, OutputTopic, Record
+from streamstate.testing.driver.driver import StateDisk, TopologyTestDriver
+from streamstate.testing.driver.topics import InputTopic, OutputTopic, Record
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.application import Disk, MemoryApplication
+from streamstate.testing.memory_broker.background import MemoryBackground
+from streamstate.testing.memory_broker.broker import MemoryBroker, RecordRefused
+from streamstate.testing.memory_broker.clock import ManualClock
+from streamstate.testing.memory_broker.consumer import MemoryConsumer, MemoryRestoreConsumer
+from streamstate.testing.memory_broker.producer import MemoryProducer
 
 __all__ = [
     "Disk",

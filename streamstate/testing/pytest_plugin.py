@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from streamstate.testing.driver import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 __all__ = ["topology_driver"]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from streamstate.engine.store_marks import MARK_KEY
+from streamstate.engine.task.store_marks import MARK_KEY
 from tests.chaos.checker import Digest, Output
 from tests.integration.support import Cluster
 

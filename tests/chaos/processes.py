@@ -29,7 +29,7 @@ __all__ = ["ChaosWorker", "Fleet", "Restored", "copied", "parse_restored", "posi
 
 TOPOLOGY = Path(__file__).with_name("topology.py")
 MACHINES = 2
-# As ``streamstate.engine.restore`` says it.
+# As ``streamstate.engine.assign.restore`` says it.
 BEGUN = re.compile(r"task (\S+): restoring store '([^']+)' from offset (\d+) to (\d+)")
 DONE = re.compile(r"task (\S+): store '([^']+)' is restored: (\d+) records, offsets (\d+) to (\d+)")
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from streamstate import Topology
-from streamstate.testing import OutputTopic, Record, StateDisk, TopologyTestDriver
+from streamstate.testing.driver.driver import StateDisk, TopologyTestDriver
+from streamstate.testing.driver.topics import OutputTopic, Record
 
 # One output as it is compared: key, value, time.
 Output = tuple[Any, Any, int]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamstate.rocksdb import RocksDisk
-from streamstate.testing import Disk
+from streamstate.testing.memory_broker.application import Disk
 from tests.conformance import (  # noqa: F401 - importing registers
     topologies_basic,
     topologies_joins,

@@ -6,14 +6,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from streamstate.engine.ports import Admin, Consumer, Producer, RestoreConsumer
-from streamstate.testing import (
-    ManualClock,
-    MemoryAdmin,
-    MemoryBroker,
-    MemoryConsumer,
-    MemoryProducer,
-    MemoryRestoreConsumer,
-)
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
+from streamstate.testing.memory_broker.consumer import MemoryConsumer, MemoryRestoreConsumer
+from streamstate.testing.memory_broker.producer import MemoryProducer
 from tests.contract.harness import SESSION_MS
 
 STEP_MS = 20

@@ -19,7 +19,7 @@ from rocksdict import Rdict, WriteBatch
 from streamstate.errors import TaskCorrupted
 from streamstate.rocksdb import backend as rocks
 from streamstate.rocksdb.backend import Memory, RocksBackend
-from streamstate.state import Backend, MemoryBackend
+from streamstate.state.backend import Backend, MemoryBackend
 
 STORES = ("counts", "default", "später")
 ENTRIES = {b"": b"empty", b"\x00": b"0", b"a": b"1", b"a\x00": b"2", b"ab": b"", b"b": b"4", b"\xff\xff": b"5"}

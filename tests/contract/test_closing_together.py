@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from streamstate.engine import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.errors import StateDirectoryFailed
 from streamstate.rocksdb import Memory, StateDirectory
 from streamstate.rocksdb.backend import CLOSING, RocksBackend

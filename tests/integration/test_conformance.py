@@ -20,12 +20,12 @@ from typing import Any
 import pytest
 
 from streamstate import app
-from streamstate.engine import Worker
+from streamstate.engine.worker import Worker
+from streamstate.graph.node import Graph
+from streamstate.graph.queries import sink_topics
 from streamstate.kafka import KafkaProducer
+from streamstate.operators.topics.spec import Sink, Source
 from streamstate.rocksdb import StateDirectory
-from streamstate.topology import Graph
-from streamstate.topology.graph import sink_topics
-from streamstate.topology.specs import Sink, Source
 from tests.broker_support import eventually
 from tests.conformance import (  # noqa: F401 - importing registers
     topologies_basic,

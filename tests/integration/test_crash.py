@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine.store_marks import MARK_KEY
+from streamstate.engine.task.store_marks import MARK_KEY
 from tests.broker_support import eventually
 from tests.integration.support import DEADLINE, Application, Record, check_counts, freeze_mid_transaction
 

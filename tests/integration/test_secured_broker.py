@@ -18,13 +18,13 @@ from streamstate_cli.loader import load_topology
 from streamstate_cli.main import cli
 
 from streamstate import Topology, serde
-from streamstate.acls import Acl, least_acls
 from streamstate.app import Application, Settings, client_properties
-from streamstate.engine import WorkerStatus
+from streamstate.app.acls import Acl, least_acls
+from streamstate.app.reset import delete, find
+from streamstate.engine.metrics import WorkerStatus
 from streamstate.errors import ConfigError
+from streamstate.graph.node import Graph
 from streamstate.kafka import KafkaAdmin
-from streamstate.reset import delete, find
-from streamstate.topology import Graph
 from tests.broker_support import eventually
 from tests.integration.support import Cluster, Reader
 from tests.secured_support import Secured, certificate, secured_broker, unsecured_token

@@ -8,7 +8,7 @@ import shutil
 import pytest
 from confluent_kafka import Producer
 
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 from tests.integration.support import Application, Record
 from tests.integration.topologies import windows_of_all_kinds
 

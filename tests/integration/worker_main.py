@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from streamstate import app
-from streamstate.engine import WorkerStatus
-from streamstate.engine.restore import Restorer
-from streamstate.engine.task import Task
+from streamstate.engine.assign.restore import Restorer
+from streamstate.engine.metrics import WorkerStatus
+from streamstate.engine.task.task import Task
 from streamstate.errors import StreamStateError
 from tests.integration import topologies
 

@@ -6,8 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from streamstate import Topology
-from streamstate.operators import NO_LIMIT_MS, OperatorFailed, TaskContext, compile_task
-from streamstate.state import MemoryBackend, StagedStore, UndoLog, rollback, staged_store
+from streamstate.operators.base.context import NO_LIMIT_MS, TaskContext
+from streamstate.operators.base.failures import OperatorFailed
+from streamstate.operators.compile import compile_task
+from streamstate.state.backend import MemoryBackend
+from streamstate.state.staged_stores import staged_store
+from streamstate.state.staging import StagedStore
+from streamstate.state.undo import UndoLog, rollback
 
 Sent = tuple[Any, Any, int]
 

@@ -8,8 +8,11 @@ from typing import Any, Generic, TypeVar
 
 from hypothesis import strategies as st
 
-from streamstate.state import MemoryBackend, StagedStore, rollback, staged_store
-from streamstate.store_spec import StoreSpec
+from streamstate.state.backend import MemoryBackend
+from streamstate.state.spec import StoreSpec
+from streamstate.state.staged_stores import staged_store
+from streamstate.state.staging import StagedStore
+from streamstate.state.undo import rollback
 
 S = TypeVar("S")
 M = TypeVar("M")

@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import serde
-from streamstate.state import ExpiringStore, StagedStore
 from streamstate.state import expiring as module
-from streamstate.state.expiring import ENTRY, WRITTEN
-from streamstate.store_spec import StoreSpec
+from streamstate.state.expiring import ENTRY, WRITTEN, ExpiringStore
+from streamstate.state.spec import StoreSpec
+from streamstate.state.staging import StagedStore
 from tests.property.kept import INTERRUPTIONS, Kept
 
 TTL_MS = 160

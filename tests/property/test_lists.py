@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import serde, stores
-from streamstate.state import typed_store
+from streamstate.state.typed_stores import typed_store
 from tests.property.kept import INTERRUPTIONS, Kept
 
 KEYS = ("", "a", "ab", "b")

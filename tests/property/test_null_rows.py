@@ -15,11 +15,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Serde, Topology, event_time, serde
-from streamstate.state import MemoryBackend, StagedStore, TypedStore, UndoLog, staged_store
+from streamstate.state.backend import MemoryBackend
+from streamstate.state.entry_format import VERSION, pack_header
 from streamstate.state.expiring import ENTRY
-from streamstate.state.format import VERSION, pack_header
-from streamstate.store_spec import StoreSpec
-from streamstate.testing import TopologyTestDriver
+from streamstate.state.key_value import TypedStore
+from streamstate.state.spec import StoreSpec
+from streamstate.state.staged_stores import staged_store
+from streamstate.state.staging import StagedStore
+from streamstate.state.undo import UndoLog
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 JSON, RAW = serde.json(), serde.bytes_()
 # Of each serde, bytes that decode to None, and those of a row.

@@ -16,21 +16,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from streamstate import Serde, serde
 from streamstate.rocksdb.backend import Memory, RocksBackend
-from streamstate.state import (
-    Backend,
-    DecodedStore,
-    EncodedStore,
-    MemoryBackend,
-    SlotStore,
-    StagedStore,
-    TypedStore,
-    UndoLog,
-    rollback,
-    staged_store,
-)
-from streamstate.state.format import decode
-from streamstate.state.keyvalue import after_prefix
-from streamstate.store_spec import StoreSpec
+from streamstate.state.backend import Backend, MemoryBackend
+from streamstate.state.entry_format import decode
+from streamstate.state.key_value import TypedStore, after_prefix
+from streamstate.state.mutable_entries import MutableEntryStore
+from streamstate.state.spec import StoreSpec
+from streamstate.state.staged_stores import staged_store
+from streamstate.state.staging import DecodedStore, EncodedStore, StagedStore
+from streamstate.state.undo import UndoLog, rollback
 
 STORE = "counts"
 MEMORY = Memory(1 << 20, 1 << 20)
@@ -75,8 +68,8 @@ class StagingMachine(RuleBasedStateMachine):
 
     def make(self) -> None:
         spec = StoreSpec(STORE, serde.bytes_(), self.value)
-        if self.kind is SlotStore:
-            self.store: StagedStore = SlotStore(spec, self.backend, self.cache_bytes)
+        if self.kind is MutableEntryStore:
+            self.store: StagedStore = MutableEntryStore(spec, self.backend, self.cache_bytes)
             # As a task does before its first record.
             self.store.forget()
         else:
@@ -111,12 +104,12 @@ class StagingMachine(RuleBasedStateMachine):
         self.store.put(key, None, timestamp)
         self.staged[key] = None
 
-    @precondition(lambda self: self.kind is SlotStore)
+    @precondition(lambda self: self.kind is MutableEntryStore)
     @rule(data=st.data(), key=KEYS, timestamp=TIMES)
     def write_the_slot(self, data: st.DataObject, key: bytes, timestamp: int) -> None:
         """As operators do that know the store."""
         store, value = self.store, data.draw(self.values)
-        assert isinstance(store, SlotStore)
+        assert isinstance(store, MutableEntryStore)
         slot = store.young.get(key)
         if slot is None:
             slot = store.load(key)
@@ -162,7 +155,7 @@ class StagingMachine(RuleBasedStateMachine):
                 self.put(data, key, timestamp)
         assert seen + [key for key, _ in entries] == before
 
-    @precondition(lambda self: self.kind is not SlotStore)
+    @precondition(lambda self: self.kind is not MutableEntryStore)
     @rule(data=st.data(), writes=st.lists(st.tuples(KEYS, TIMES, st.booleans()), max_size=6))
     def a_record_that_fails(self, data: st.DataObject, writes: list[tuple[bytes, int, bool]]) -> None:
         self.undo.clear()
@@ -286,11 +279,13 @@ def machine(name: str, examples: int, steps: int, **attributes: object) -> type:
 TestDecodedOnMemory = machine("DecodedOnMemory", 80, 40)
 TestDecodedWithoutCache = machine("DecodedWithoutCache", 40, 40, cache_bytes=0)
 TestDecodedOnRocks = machine("DecodedOnRocks", 15, 30, durable=True)
-TestSlotsOnMemory = machine("SlotsOnMemory", 120, 50, kind=SlotStore)
-TestSlotsOfText = machine("SlotsOfText", 40, 40, kind=SlotStore, value=serde.string(), values=st.text(max_size=3))
-TestSlotsWithLittleCache = machine("SlotsWithLittleCache", 80, 50, kind=SlotStore, cache_bytes=1_100)
-TestSlotsWithoutCache = machine("SlotsWithoutCache", 80, 50, kind=SlotStore, cache_bytes=0)
-TestSlotsOnRocks = machine("SlotsOnRocks", 15, 30, kind=SlotStore, durable=True)
+TestSlotsOnMemory = machine("SlotsOnMemory", 120, 50, kind=MutableEntryStore)
+TestSlotsOfText = machine(
+    "SlotsOfText", 40, 40, kind=MutableEntryStore, value=serde.string(), values=st.text(max_size=3)
+)
+TestSlotsWithLittleCache = machine("SlotsWithLittleCache", 80, 50, kind=MutableEntryStore, cache_bytes=1_100)
+TestSlotsWithoutCache = machine("SlotsWithoutCache", 80, 50, kind=MutableEntryStore, cache_bytes=0)
+TestSlotsOnRocks = machine("SlotsOnRocks", 15, 30, kind=MutableEntryStore, durable=True)
 TestEncodedOnMemory = machine("EncodedOnMemory", 80, 40, kind=EncodedStore, value=serde.json(), values=DOCUMENTS)
 TestEncodedWithoutCache = machine(
     "EncodedWithoutCache", 40, 40, kind=EncodedStore, value=serde.json(), values=DOCUMENTS, cache_bytes=0
@@ -310,7 +305,7 @@ def undo() -> UndoLog:
 
 def test_values_that_can_change_in_place_are_kept_encoded() -> None:
     backend = MemoryBackend([STORE])
-    assert isinstance(staged_store(StoreSpec(STORE, serde.string(), serde.long()), backend, 0), SlotStore)
+    assert isinstance(staged_store(StoreSpec(STORE, serde.string(), serde.long()), backend, 0), MutableEntryStore)
     assert isinstance(staged_store(StoreSpec(STORE, serde.string(), serde.json()), backend, 0), EncodedStore)
     # A value that cannot be encoded must fail its own record where a policy lets others go on.
     undone = staged_store(StoreSpec(STORE, serde.string(), serde.long()), backend, 0, [])
@@ -367,14 +362,14 @@ def test_changing_a_bytearray_that_was_put_does_not_reach_the_store() -> None:
 
 @given(sizes=st.lists(st.integers(0, 2_000), min_size=1, max_size=30), encoded=st.booleans())
 def test_the_budget_counts_at_least_what_is_staged(sizes: list[int], encoded: bool) -> None:
-    kind = EncodedStore if encoded else SlotStore
+    kind = EncodedStore if encoded else MutableEntryStore
     store = kind(StoreSpec(STORE, serde.bytes_(), serde.bytes_()), MemoryBackend([STORE]), 0)
     for number, size in enumerate(sizes):
         store.put(b"%d" % number, bytes(size), 0)
     assert store.staged_bytes >= sum(sizes)
 
 
-@pytest.mark.parametrize("kind", [DecodedStore, EncodedStore, SlotStore])
+@pytest.mark.parametrize("kind", [DecodedStore, EncodedStore, MutableEntryStore])
 def test_the_cache_stays_bounded(kind: type[StagedStore]) -> None:
     backend = MemoryBackend([STORE])
     store = kind(StoreSpec(STORE, serde.bytes_(), serde.long()), backend, 10_000)
@@ -402,8 +397,8 @@ class CountedReads(MemoryBackend):
         return counted
 
 
-def slots(backend: MemoryBackend, cache_bytes: int) -> SlotStore:
-    store = SlotStore(StoreSpec(STORE, serde.bytes_(), serde.long()), backend, cache_bytes)
+def slots(backend: MemoryBackend, cache_bytes: int) -> MutableEntryStore:
+    store = MutableEntryStore(StoreSpec(STORE, serde.bytes_(), serde.long()), backend, cache_bytes)
     store.forget()
     return store
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Topology, serde, windows
-from streamstate.operators import stream_join
+from streamstate.operators.stream_join import runtime as stream_join
 from tests.property.chain import Chain, Sent
 
 TEXT = serde.string()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Table, Topology, serde
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()
 KEYS = st.sampled_from("abc")

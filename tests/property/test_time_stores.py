@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import TopologyError, Windowed, serde, stores
-from streamstate.state import NO_TIME, typed_store
-from streamstate.store_spec import StoreSpec
+from streamstate.state.spec import StoreSpec
+from streamstate.state.typed_stores import typed_store
+from streamstate.state.window_index import NO_TIME
 from tests.property.kept import INTERRUPTIONS, Kept
 
 RETENTION_MS = 12

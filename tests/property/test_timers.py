@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import serde, stores
-from streamstate.state import SetTimers, Timers, timers
+from streamstate.state import timer_store as timers
+from streamstate.state.timer_store import SetTimers, Timers
 from tests.property.kept import INTERRUPTIONS, Kept
 
 KEY = st.sampled_from(["", "a", "ab", "b", "c"])

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamstate import Stream, Topology, TopologyError, serde
-from streamstate.topology import Graph, TopicPlan, check_existing, plan_topics
-from streamstate.topology.graph import feeding_sources
-from streamstate.topology.specs import Source
+from streamstate.graph.node import Graph
+from streamstate.graph.plan import TopicPlan, check_existing, plan_topics
+from streamstate.graph.queries import feeding_sources
+from streamstate.operators.topics.spec import Source
 
 TEXT = serde.string()
 OPERATORS = ["filter", "select_key", "merge", "repartition", "count", "source"]

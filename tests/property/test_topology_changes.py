@@ -22,7 +22,7 @@ import pytest
 
 from streamstate import Processor, Stream, Table, Topology, aggregates, serde, stores, time_limit, windows
 from streamstate.errors import TopologyError
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()
 SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)

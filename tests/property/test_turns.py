@@ -10,16 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamstate.engine.failures import Failures
-from streamstate.engine.inputs import Input
-from streamstate.engine.pace import Pace
+from streamstate.engine.flow.batch_size import BatchSizer
 from streamstate.engine.ports import Message, TopicPartition
-from streamstate.engine.turns import Turns
+from streamstate.engine.task.error_policy import ErrorPolicyHandler
+from streamstate.engine.task.input_merger import InputMerger
+from streamstate.engine.task.inputs import Input
 from streamstate.errors import ProcessingError
-from streamstate.operators import NO_LIMIT_MS, OperatorFailed, SourceEntry, TaskContext
-from streamstate.state import UndoLog
-from streamstate.testing import ManualClock
-from streamstate.topology.specs import CONTINUE, FAIL, ErrorPolicy
+from streamstate.graph.error_policy import CONTINUE, FAIL, ErrorPolicy
+from streamstate.operators.base.compilation import SourceEntry
+from streamstate.operators.base.context import NO_LIMIT_MS, TaskContext
+from streamstate.operators.base.failures import OperatorFailed
+from streamstate.state.undo import UndoLog
+from streamstate.testing.memory_broker.clock import ManualClock
 
 TOPICS = ("a", "b", "c")
 # Two that both have records take turns in a way of their own.
@@ -72,11 +74,11 @@ class Side:
     def __post_init__(self) -> None:
         self.undo: UndoLog | None = None if self.policy is FAIL else []
         self.context = TaskContext("app", "t_0", lambda: 0, lambda topic: [NO_LIMIT_MS, NO_LIMIT_MS, 0])
-        self.failures = Failures("t_0", lambda: 0, self.undo)
+        self.failures = ErrorPolicyHandler("t_0", lambda: 0, self.undo)
         self.failures.begin(self.context, {})
-        self.pace = Pace(ManualClock(), 1_000, 100)
+        self.pace = BatchSizer(ManualClock(), 1_000, 100)
         self.halt_at: tuple[str, int] | None = None
-        self.turns = Turns(self.context, self.failures, self.undo, None, self.punctuate, self.one_by_one)
+        self.turns = InputMerger(self.context, self.failures, self.undo, None, self.punctuate, self.one_by_one)
         for number, topic in enumerate(self.topics):
             self.inputs[topic] = Input(TopicPartition(topic, 0), self.entry(topic, number), next_offset=0)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from streamstate import Topology, serde, windows
 from streamstate.errors import TopologyError
-from streamstate.testing import TopologyTestDriver
-from streamstate.topology.emit import WindowEmit as Emit
+from streamstate.graph.emit import WindowEmit as Emit
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, JSON = serde.string(), serde.json()
 SECOND = timedelta(seconds=1)

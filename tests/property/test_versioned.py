@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Topology, serde, stores
-from streamstate.state import NO_TIME, MemoryBackend, Versions, staged_store
-from streamstate.testing import TopologyTestDriver
+from streamstate.state.backend import MemoryBackend
+from streamstate.state.staged_stores import staged_store
+from streamstate.state.versioned import Versions
+from streamstate.state.window_index import NO_TIME
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 HISTORY_MS = 8
 TIMES = st.integers(0, 30)

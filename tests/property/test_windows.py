@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streamstate import Topology, serde, windows
-from streamstate.state import segments
-from streamstate.window_keys import INDEX_MARK, TIME_KEY, bucket
+from streamstate.state import window_index as segments
 from streamstate.windows import Windowed
+from streamstate.windows.keys import INDEX_MARK, TIME_KEY, bucket
 from tests.property.chain import Chain, Sent
 
 TEXT = serde.string()

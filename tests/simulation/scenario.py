@@ -17,7 +17,6 @@ from functools import cache
 from typing import Any, Literal, cast
 
 from streamstate import Topology, serde, windows
-from streamstate.engine import Worker, WorkerSettings
 from streamstate.engine.ports import (
     AbortRequired,
     Fenced,
@@ -27,10 +26,14 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.worker import Worker
 from streamstate.errors import StreamStateError
 from streamstate.partitioning import partition_for
-from streamstate.testing import ManualClock, MemoryBackground, MemoryBroker
-from streamstate.testing.application import Disk, MemoryApplication
+from streamstate.testing.memory_broker.application import Disk, MemoryApplication
+from streamstate.testing.memory_broker.background import MemoryBackground
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 
 Protocol = Literal["eager", "cooperative", "broker"]
 PROTOCOLS: tuple[Protocol, ...] = ("eager", "cooperative", "broker")

@@ -13,17 +13,20 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine import Transaction, committing, failures
-from streamstate.engine import assignment as assignments
-from streamstate.engine.assignment import Assignment
-from streamstate.engine.membership import Membership
+from streamstate.engine.assign import assignment as assignments
+from streamstate.engine.assign.assignment import Assignment
+from streamstate.engine.assign.restore import Restorer
+from streamstate.engine.commit import coordinator as committing
+from streamstate.engine.commit.group_membership import GroupMembership
+from streamstate.engine.commit.transaction import State, Transaction, TransactionFailed
 from streamstate.engine.ports import GroupMetadata, Position, TopicPartition
-from streamstate.engine.restore import Restorer
-from streamstate.engine.task import Task
-from streamstate.engine.transaction import State, TransactionFailed
+from streamstate.engine.task import error_policy as failures
+from streamstate.engine.task.task import Task
 from streamstate.engine.worker import Worker
-from streamstate.state import SlotStore, StagedStore
-from streamstate.testing import MemoryAdmin, MemoryBroker
+from streamstate.state.mutable_entries import MutableEntryStore
+from streamstate.state.staging import StagedStore
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.broker import MemoryBroker
 from streamstate.testing.simulation import Campaign, chosen_kinds, find_workload
 
 Patch = pytest.MonkeyPatch
@@ -148,7 +151,7 @@ def do_not_discard_on_lost(patch: Patch) -> None:
 def send_offsets_with_fresh_metadata(patch: Patch) -> None:
     """The metadata of whatever membership there is when the offsets are sent, whoever owned the records then."""
 
-    def fresh(self: Membership) -> GroupMetadata:
+    def fresh(self: GroupMembership) -> GroupMetadata:
         consumer: Any = self._consumer
         group = consumer.broker.group(consumer.group_metadata().token)
         own = consumer.group_metadata().member_id
@@ -158,7 +161,7 @@ def send_offsets_with_fresh_metadata(patch: Patch) -> None:
         generation = member.generation if group.incremental else group.generation
         return GroupMetadata(generation, member.member_id, group.name)
 
-    patch.setattr(Membership, "to_commit_under", fresh)
+    patch.setattr(GroupMembership, "to_commit_under", fresh)
 
 
 def do_not_commit_before_a_revocation(patch: Patch) -> None:
@@ -271,42 +274,42 @@ def keep_the_decoded_cache_across_an_abort(patch: Patch) -> None:
 
     patch.setattr(Task, "reset", reset_in_place)
     patch.setattr(StagedStore, "forget", forget_little(StagedStore.forget))
-    patch.setattr(SlotStore, "forget", forget_little(SlotStore.forget))
+    patch.setattr(MutableEntryStore, "forget", forget_little(MutableEntryStore.forget))
 
 
 def take_a_restored_store_for_one_that_is_in_memory(patch: Patch) -> None:
-    forget = SlotStore.forget
+    forget = MutableEntryStore.forget
 
-    def sure(self: SlotStore) -> None:
+    def sure(self: MutableEntryStore) -> None:
         forget(self)
         self._complete = True
 
-    patch.setattr(SlotStore, "forget", sure)
+    patch.setattr(MutableEntryStore, "forget", sure)
 
 
 def take_a_sealed_slot_for_one_that_is_staged(patch: Patch) -> None:
     """What changes after the seal then never joins a transaction."""
-    seal = SlotStore.seal
+    seal = MutableEntryStore.seal
 
-    def leaves_them_dirty(self: SlotStore) -> Any:
+    def leaves_them_dirty(self: MutableEntryStore) -> Any:
         writes = seal(self)
         for slot in self._sealed.values():
             slot.dirty = True
         return writes
 
-    patch.setattr(SlotStore, "seal", leaves_them_dirty)
+    patch.setattr(MutableEntryStore, "seal", leaves_them_dirty)
 
 
 def drop_uncommitted_slots_with_the_cache(patch: Patch) -> None:
     """They are read again from the backend, which does not have them yet."""
-    patch.setattr(SlotStore, "_kept", lambda self, key: self._old.get(key))
-    init = SlotStore.__init__
+    patch.setattr(MutableEntryStore, "_kept", lambda self, key: self._old.get(key))
+    init = MutableEntryStore.__init__
 
-    def small(self: SlotStore, *arguments: Any) -> None:
+    def small(self: MutableEntryStore, *arguments: Any) -> None:
         init(self, *arguments)
         self.cache_bytes = 0
 
-    patch.setattr(SlotStore, "__init__", small)
+    patch.setattr(MutableEntryStore, "__init__", small)
     patch.setattr(Worker, "_share_cache", lambda self: None)
 
 

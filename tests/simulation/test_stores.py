@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from streamstate.state import ExpiringStore, Segments, StagedStore, Timers
-from streamstate.state.expiring import ENTRY, KEY_AT
-from streamstate.state.lists import ListStore
-from streamstate.testing.simulation.library_stores import STORE_MAKERS
+from streamstate.state.expiring import ENTRY, KEY_AT, ExpiringStore
+from streamstate.state.list_store import ListStore
+from streamstate.state.staging import StagedStore
+from streamstate.state.timer_store import Timers
+from streamstate.state.window_index import WindowIndex
+from streamstate.testing.simulation.library.stores import STORE_MAKERS
 from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 60
@@ -93,8 +95,8 @@ def bounds_that_stay(patch: pytest.MonkeyPatch) -> None:
 
 def retention_that_is_forgotten(patch: pytest.MonkeyPatch) -> None:
     """What was too old to be taken is taken after a restart."""
-    original = Segments.load
-    patch.setattr(Segments, "load", lambda self, stored, newest: original(self, None, newest))
+    original = WindowIndex.load
+    patch.setattr(WindowIndex, "load", lambda self, stored, newest: original(self, None, newest))
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine.assignment import Assignment
-from streamstate.engine.global_state import GlobalState
-from streamstate.engine.restore import Restoration, Restorer
-from streamstate.engine.task import Task
-from streamstate.operators import foreign_key
-from streamstate.testing.simulation.library_tables import TABLE_MAKERS
+from streamstate.engine.assign.assignment import Assignment
+from streamstate.engine.assign.global_tables import GlobalState
+from streamstate.engine.assign.restore import Restoration, Restorer
+from streamstate.engine.task.task import Task
+from streamstate.operators.foreign_key import runtime as foreign_key
+from streamstate.testing.simulation.library.tables import TABLE_MAKERS
 from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 40

@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from streamstate.aggregates import Aggregate
-from streamstate.engine import sealing, store_marks
-from streamstate.engine.sealing import Sealing
+from streamstate.aggregates import named as folds
+from streamstate.engine.task import store_layout as sealing
+from streamstate.engine.task import store_marks
+from streamstate.engine.task.store_layout import StoreLayoutCheck
 from streamstate.serde import Serde
-from streamstate.store_spec import Aggregates, SegmentSpec, StoreSpec
+from streamstate.state.spec import Aggregates, SegmentSpec, StoreSpec
 from streamstate.testing.simulation import find_workload
-from streamstate.testing.simulation.library_versions import VERSION_MAKERS
-from streamstate.topology import folds
+from streamstate.testing.simulation.library.versions import VERSION_MAKERS
 from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 60
@@ -65,14 +66,14 @@ def entries_of_the_newest_set_whatever_they_say(patch: pytest.MonkeyPatch) -> No
 
 def marks_that_are_written_when_the_state_is_opened(patch: pytest.MonkeyPatch) -> None:
     """The mark is on the disk before the commit whose entries it explains."""
-    original = Sealing.adopt
+    original = StoreLayoutCheck.adopt
 
-    def adopt(self: Sealing, specs: Any, stores: Any, backend: Any) -> Any:
+    def adopt(self: StoreLayoutCheck, specs: Any, stores: Any, backend: Any) -> Any:
         found = original(self, specs, stores, backend)
         backend.note({store_marks.mark_fact(name): text.decode() for name, text in self._pending.items()})
         return found
 
-    patch.setattr(Sealing, "adopt", adopt)
+    patch.setattr(StoreLayoutCheck, "adopt", adopt)
 
 
 @pytest.mark.parametrize(

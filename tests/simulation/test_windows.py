@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from streamstate.engine.task import Task
-from streamstate.state import Segments
+from streamstate.engine.task.task import Task
 from streamstate.state.staging import StagedStore
+from streamstate.state.window_index import WindowIndex
 from streamstate.testing.simulation import Campaign, find_workload
-from streamstate.testing.simulation.library_windows import WINDOW_MAKERS
-from streamstate.window_keys import TIME_KEY
+from streamstate.testing.simulation.library.windows import WINDOW_MAKERS
+from streamstate.windows.keys import TIME_KEY
 from tests.simulation.seeds import first_wrong, seeds_are_right
 
 SEEDS = 40
@@ -93,25 +93,25 @@ def keep_the_time_of_what_was_rolled_back(patch: Patch) -> None:
 
 def leave_no_tombstone_for_what_was_sealed(patch: Patch) -> None:
     """What the commit under way creates counts as never committed."""
-    seal = Segments.seal
+    seal = WindowIndex.seal
 
-    def forgetful(self: Segments, writes: Any) -> None:
+    def forgetful(self: WindowIndex, writes: Any) -> None:
         fresh = set(self._fresh)
         seal(self, writes)
         self._fresh.update(fresh)
 
-    patch.setattr(Segments, "seal", forgetful)
+    patch.setattr(WindowIndex, "seal", forgetful)
 
 
 def forget_buckets_that_nothing_else_has(patch: Patch) -> None:
     """... to save memory, while what is in them is staged only."""
-    drop = Segments._drop_read
+    drop = WindowIndex._drop_read
 
-    def drop_all(self: Segments) -> None:
+    def drop_all(self: WindowIndex) -> None:
         self._touched.clear()
         drop(self)
 
-    patch.setattr(Segments, "_drop_read", drop_all)
+    patch.setattr(WindowIndex, "_drop_read", drop_all)
 
 
 def take_what_was_forgotten_for_new(patch: Patch) -> None:

@@ -15,7 +15,7 @@ from streamstate_cli.demonstration.tables import Record
 from streamstate_cli.loader import load_topology
 
 from streamstate import serde
-from streamstate.testing import StateDisk, TopologyTestDriver
+from streamstate.testing.driver.driver import StateDisk, TopologyTestDriver
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 HOUR_MS = 3_600_000

@@ -20,7 +20,7 @@ from streamstate_cli.demonstration.tables import Record
 
 from streamstate import serde
 from streamstate.rocksdb import RocksDisk
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 from tests.topologies.source import DAY_MS, HOUR_MS, database, fed, stored, windows_of
 
 Feeds = Mapping[str, list[Record]]

@@ -7,10 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from streamstate import Topology
-from streamstate.engine import Worker, WorkerSettings
 from streamstate.engine.ports import TopicPartition
-from streamstate.testing import ManualClock, MemoryBroker
-from streamstate.testing.application import MemoryApplication
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.worker import Worker
+from streamstate.testing.memory_broker.application import MemoryApplication
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 
 START_MS = 1_700_000_000_000
 GROUP = "app"

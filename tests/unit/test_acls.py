@@ -11,13 +11,13 @@ from confluent_kafka import KafkaError
 from streamstate_cli.loader import load_topology
 from streamstate_cli.main import cli
 
-from streamstate.acls import least_acls
+from streamstate.app.acls import least_acls
+from streamstate.app.reset import internal_topics
+from streamstate.engine.assign.topics import source_topics
 from streamstate.engine.ports import NotAuthorized
-from streamstate.engine.topics import source_topics
+from streamstate.graph.queries import sink_topics
 from streamstate.kafka.admin import OPERATIONS, RESOURCE_TYPES
 from streamstate.kafka.errors import general, transactional
-from streamstate.reset import internal_topics
-from streamstate.topology import sink_topics
 
 READY = sorted((Path(__file__).resolve().parents[2] / "topologies").glob("*.py"))
 

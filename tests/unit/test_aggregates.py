@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from streamstate import ProcessingError, Serde, Topology, TopologyError, aggregates, serde, windows
 from streamstate.aggregates import Aggregate
-from streamstate.sketches import HyperLogLog, hash64
-from streamstate.testing import TopologyTestDriver
+from streamstate.aggregates.sketches import HyperLogLog, hash64
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 
 def fold(aggregate: Aggregate, *values: object) -> object:

@@ -11,7 +11,7 @@ import pytest
 from benchmarks import loops
 from benchmarks.job import Job
 from benchmarks.loops import consumer_properties, producer_properties, wholesale_properties
-from streamstate import app
+from streamstate.app import application
 from streamstate.kafka.consumer import READER_DEFAULTS, READER_RULES, RESTORE_DEFAULTS
 from streamstate.kafka.producer import DEFAULTS
 
@@ -40,5 +40,5 @@ def test_the_loops_have_the_engines_collector(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(gc, "freeze", lambda: None)
     monkeypatch.setattr(gc, "set_threshold", lambda *given: seen.append(given))
     loops.collect_rarely()
-    engine = Path(app.__file__).read_text()
+    engine = Path(application.__file__).read_text()
     assert [f"gc.set_threshold({', '.join(f'{number:_}' for number in given)})" in engine for given in seen] == [True]

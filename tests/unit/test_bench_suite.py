@@ -27,7 +27,7 @@ from benchmarks.suite import Plan, Results, all_cases, run_suite
 from benchmarks.verify import WrongOutput
 from benchmarks.workloads import GOALS, WORKLOADS, Case, Workload
 from streamstate.errors import ConfigError
-from streamstate.topology import describe_text
+from streamstate.graph.describe import describe_text
 
 BENCH = Bench("localhost:1", 1_000, Inputs.at("localhost:1"))
 COUNT = Case(WORKLOADS["count-update"], 1_000)

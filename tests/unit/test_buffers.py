@@ -8,11 +8,11 @@ from typing import Any, cast
 
 import pytest
 
-from streamstate.engine import WorkerSettings
-from streamstate.engine.buffers import Buffers
-from streamstate.engine.inputs import Input
 from streamstate.engine.ports import Consumer, TopicPartition
-from streamstate.testing import ManualClock
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.task.backpressure import InputBackpressure
+from streamstate.engine.task.inputs import Input
+from streamstate.testing.memory_broker.clock import ManualClock
 
 HERE = TopicPartition("left", 0)
 
@@ -30,7 +30,7 @@ class Lagging:
 def waits(lag: int | None, **settings: Any) -> int:
     """Milliseconds until the others go on without the input."""
     clock, input_ = ManualClock(), Input(HERE, next_offset=0)
-    buffers = Buffers(cast(Consumer, Lagging(lag)), clock, WorkerSettings("app", **settings))
+    buffers = InputBackpressure(cast(Consumer, Lagging(lag)), clock, WorkerSettings("app", **settings))
     waited = 0
     while not buffers.may_go_on_without(input_):
         clock.advance(100)

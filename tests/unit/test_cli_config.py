@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from streamstate_cli import console
 from streamstate_cli.main import cli
 
-from streamstate.config import parse_file, resolve
+from streamstate.app.config import parse_file, resolve
 from streamstate.errors import SerdeError
 
 WORD_COUNT = str(Path(__file__).parents[2] / "topologies" / "word_count.py")

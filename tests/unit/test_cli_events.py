@@ -13,8 +13,8 @@ from rich.console import Console
 from streamstate_cli.events import Event, JsonReporter, LiveReporter, LogReporter, Summary, status_fields
 from streamstate_cli.logs import configure_logging
 
-from streamstate.engine import WorkerStatus
-from streamstate.engine.restore import RestoreProgress
+from streamstate.engine.assign.restore import RestoreProgress
+from streamstate.engine.metrics import WorkerStatus
 
 
 def status(worker: int = 0, pid: int = 100, **fields: Any) -> Event:

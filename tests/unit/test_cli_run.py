@@ -20,8 +20,8 @@ from streamstate_cli.main import cli
 
 from streamstate import BrokerUnavailable, ConfigError, TopologyError
 from streamstate.app import Settings
-from streamstate.engine import WorkerStatus
-from streamstate.engine.restore import RestoreProgress
+from streamstate.engine.assign.restore import RestoreProgress
+from streamstate.engine.metrics import WorkerStatus
 from streamstate.errors import ProcessingError
 
 STATUS = WorkerStatus(1, 2, 3, 4, 5, 6, 7, 8, {"a_0": "running"}, RestoreProgress(0, 0, 0, None))

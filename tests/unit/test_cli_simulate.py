@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 from streamstate_cli.main import cli
 
-from streamstate.engine import failures
+from streamstate.engine.task import error_policy as failures
 from streamstate.testing.simulation import Campaign, chosen_kinds, faults_to_json, find_workload
 
 TOPOLOGY = """

@@ -51,7 +51,7 @@ class Clock:
         return self.now
 
 
-class Watch:
+class ClusterWatch:
     """Collects events and acts on them, within the supervisor's loop.
 
     Args:
@@ -62,9 +62,9 @@ class Watch:
 
     def __init__(
         self,
-        on: Callable[[Watch], None] = lambda watch: None,
+        on: Callable[[ClusterWatch], None] = lambda watch: None,
         *,
-        stop_when: Callable[[Watch], object] = lambda watch: False,
+        stop_when: Callable[[ClusterWatch], object] = lambda watch: False,
         stop_with: signal.Signals = signal.SIGTERM,
     ) -> None:
         self.events: list[Event] = []
@@ -91,7 +91,7 @@ class Watch:
         return len(self.of("started"))
 
 
-def supervise(count: int, script: Callable[[int], str] | str, watch: Watch, **options: Any) -> int:
+def supervise(count: int, script: Callable[[int], str] | str, watch: ClusterWatch, **options: Any) -> int:
     def order(index: int) -> Mapping[str, Any]:
         return {"script": script if isinstance(script, str) else script(index)}
 
@@ -130,7 +130,7 @@ def test_delays_double_up_to_a_limit_and_start_again_after_a_healthy_minute() ->
 def test_a_worker_that_keeps_failing_is_started_ever_more_slowly() -> None:
     clock = Clock()
 
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         event = watch.events[-1]
         if event["event"] == "worker_exited" and event["restart_in_ms"] is not None:
             # Nothing else lets this time pass: started too early is started at once, too late is never.
@@ -141,7 +141,7 @@ def test_a_worker_that_keeps_failing_is_started_ever_more_slowly() -> None:
                 stop()
 
     starts: list[float] = []
-    watch = Watch(on)
+    watch = ClusterWatch(on)
     assert supervise(1, "sys.exit(4)", watch, clock=clock) == 0
     assert [event["restart_in_ms"] for event in watch.of("worker_exited")] == [500, 1000, 2000, 4000, 8000, None]
     assert [later - earlier for earlier, later in pairwise(starts)] == [0.5, 1, 2, 4, 8]
@@ -152,7 +152,7 @@ def test_a_healthy_life_starts_the_delays_again() -> None:
     clock = Clock()
     lives = [0.0, 0.0, 61.0, 0.0]
 
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         event = watch.events[-1]
         if event["event"] == "started":
             clock.now += lives[watch.started - 1]
@@ -162,7 +162,7 @@ def test_a_healthy_life_starts_the_delays_again() -> None:
             if len(watch.of("worker_exited")) == len(lives):
                 stop()
 
-    watch = Watch(on)
+    watch = ClusterWatch(on)
     assert supervise(1, RUNS, watch, clock=clock) == 0
     assert [event["restart_in_ms"] for event in watch.of("worker_exited")] == [500, 1000, 500, 1000]
     assert {event["exit_code"] for event in watch.of("worker_exited")} == {-signal.SIGKILL}
@@ -172,7 +172,7 @@ def test_a_healthy_life_starts_the_delays_again() -> None:
 
 
 def test_the_first_worker_goes_ahead_and_the_others_follow() -> None:
-    watch = Watch(stop_when=lambda watch: watch.started == 3)
+    watch = ClusterWatch(stop_when=lambda watch: watch.started == 3)
     assert supervise(3, RUNS, watch) == 0
     assert watch.names()[:2] == ["worker_started", "started"]
     assert [event["worker"] for event in watch.events[:2]] == [0, 0]
@@ -188,13 +188,13 @@ def test_the_first_worker_goes_ahead_and_the_others_follow() -> None:
 def test_only_the_dead_worker_is_started_again() -> None:
     killed: list[int] = []
 
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         if watch.started == 2 and not killed:
             [victim] = [event["pid"] for event in watch.of("started") if event["worker"] == 1]
             killed.append(victim)
             os.kill(victim, signal.SIGKILL)
 
-    watch = Watch(on, stop_when=lambda watch: watch.started == 3)
+    watch = ClusterWatch(on, stop_when=lambda watch: watch.started == 3)
     assert supervise(2, RUNS, watch, backoff=lambda: Backoff(first_s=0.01)) == 0
     assert watch.names(0) == ["worker_started", "started", "worker_exited"]
     assert watch.names(1) == ["worker_started", "started", "worker_exited"] * 2
@@ -214,7 +214,7 @@ def test_a_program_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptu
             return 0.001
 
     before = open_files()
-    assert Supervisor(1, ["/no/such/program"], lambda index: {}, Watch(), backoff=Third).run() == 0
+    assert Supervisor(1, ["/no/such/program"], lambda index: {}, ClusterWatch(), backoff=Third).run() == 0
     assert caplog.text.count("cannot be started") == 3
     assert open_files() == before
 
@@ -225,13 +225,13 @@ def test_a_program_that_cannot_be_started_is_tried_again(caplog: pytest.LogCaptu
 @pytest.mark.parametrize("code", [2, 3])
 def test_what_a_restart_cannot_mend_stops_everything(code: int) -> None:
     # The second one fails when the third one is up as well.
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         if watch.started == 3 and not watch.of("worker_exited"):
             [victim] = [event["pid"] for event in watch.of("started") if event["worker"] == 1]
             os.kill(victim, signal.SIGUSR1)
 
     script = f"signal.signal(signal.SIGUSR1, lambda *_: sys.exit({code})); {RUNS}"
-    watch = Watch(on)
+    watch = ClusterWatch(on)
     assert supervise(3, script, watch) == code
     codes = {event["worker"]: (event["exit_code"], event["restart_in_ms"]) for event in watch.of("worker_exited")}
     assert codes == {0: (0, None), 1: (code, None), 2: (0, None)}
@@ -239,21 +239,21 @@ def test_what_a_restart_cannot_mend_stops_everything(code: int) -> None:
 
 @pytest.mark.parametrize("code", [2, 3])
 def test_a_first_worker_that_cannot_run_is_the_only_one(code: int) -> None:
-    watch = Watch()
+    watch = ClusterWatch()
     assert supervise(3, f"sys.exit({code})", watch) == code
     assert watch.names() == ["worker_started", "worker_exited"]
 
 
 @pytest.mark.parametrize("code", [0, 1, 4, 5, 6, 7, 8])
 def test_any_other_end_is_followed_by_a_start(code: int) -> None:
-    watch = Watch(stop_when=lambda watch: len(watch.of("worker_started")) == 2)
+    watch = ClusterWatch(stop_when=lambda watch: len(watch.of("worker_started")) == 2)
     assert supervise(1, f"sys.exit({code})", watch, backoff=lambda: Backoff(first_s=0.001)) == 0
     assert watch.of("worker_exited")[0]["exit_code"] == code
 
 
 @pytest.mark.parametrize("code", [5, 6, 7, 8])
 def test_what_a_restart_hardly_mends_is_tried_five_times(code: int, caplog: pytest.LogCaptureFixture) -> None:
-    watch = Watch(stop_when=lambda watch: len(watch.of("worker_started")) == 20)
+    watch = ClusterWatch(stop_when=lambda watch: len(watch.of("worker_started")) == 20)
     assert supervise(1, f"sys.exit({code})", watch, backoff=lambda: Backoff(first_s=0.001)) == code
     assert [event["exit_code"] for event in watch.of("worker_exited")] == [code] * MOST_HOPELESS
     assert watch.of("worker_exited")[-1]["restart_in_ms"] is None
@@ -265,7 +265,7 @@ def test_a_long_life_or_another_end_between_starts_the_count_again() -> None:
     # By which code, after how long a life.
     lives = [(6, 0), (6, 0), (6, 0), (6, 0), (6, 61), (6, 0), (6, 0), (6, 0), (4, 0), *[(6, 0)] * 5]
 
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         if watch.names()[-1] == "started":
             clock.now += lives[watch.started - 1][1]
             os.kill(watch.events[-1]["pid"], signal.SIGUSR1 if lives[watch.started - 1][0] == 6 else signal.SIGUSR2)
@@ -275,7 +275,7 @@ def test_a_long_life_or_another_end_between_starts_the_count_again() -> None:
     ends = (
         "signal.signal(signal.SIGUSR1, lambda *_: sys.exit(6)); signal.signal(signal.SIGUSR2, lambda *_: sys.exit(4))"
     )
-    watch = Watch(on, stop_when=lambda watch: watch.started > len(lives))
+    watch = ClusterWatch(on, stop_when=lambda watch: watch.started > len(lives))
     assert supervise(1, f"{ends}; {RUNS}", watch, clock=clock) == 6
     assert [event["exit_code"] for event in watch.of("worker_exited")] == [code for code, _ in lives]
 
@@ -287,7 +287,7 @@ def test_a_long_life_or_another_end_between_starts_the_count_again() -> None:
 def test_a_signal_reaches_every_worker(number: signal.Signals) -> None:
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)}
     lines: list[str] = []
-    watch = Watch(stop_when=lambda watch: watch.started == 2, stop_with=number)
+    watch = ClusterWatch(stop_when=lambda watch: watch.started == 2, stop_with=number)
     assert supervise(2, RUNS, watch, relay=lines.append) == 0
     assert lines == ["left", "left"]
     assert {number: signal.getsignal(number) for number in handlers} == handlers
@@ -295,7 +295,7 @@ def test_a_signal_reaches_every_worker(number: signal.Signals) -> None:
 
 def test_a_worker_that_is_told_to_stop_before_it_listens_stops_in_order() -> None:
     # Were its signals not held back, it would die of the signal: exit code -15.
-    watch = Watch(stop_when=lambda watch: watch.names() == ["worker_started"])
+    watch = ClusterWatch(stop_when=lambda watch: watch.names() == ["worker_started"])
     assert supervise(2, RUNS, watch) == 0
     assert watch.names() == ["worker_started", "worker_exited"]
     assert watch.of("worker_exited")[0]["exit_code"] == 0
@@ -304,18 +304,18 @@ def test_a_worker_that_is_told_to_stop_before_it_listens_stops_in_order() -> Non
 def test_a_second_signal_kills_workers_that_do_not_end() -> None:
     script = "signal.signal(signal.SIGTERM, lambda *_: tell('told')); ready()\nwhile True: signal.pause()"
 
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         if watch.names()[-1] in ("started", "told"):
             stop()
 
-    watch = Watch(on)
+    watch = ClusterWatch(on)
     assert supervise(1, script, watch) == 1
     assert watch.names() == ["worker_started", "started", "told", "worker_exited"]
     assert watch.of("worker_exited")[0]["exit_code"] == -signal.SIGKILL
 
 
 def test_nothing_is_started_while_it_stops() -> None:
-    watch = Watch(stop_when=lambda watch: watch.of("worker_exited"))
+    watch = ClusterWatch(stop_when=lambda watch: watch.of("worker_exited"))
     assert supervise(1, "sys.exit(4)", watch) == 0
     assert watch.names() == ["worker_started", "worker_exited"]
 
@@ -325,21 +325,21 @@ def test_nothing_is_started_while_it_stops() -> None:
 
 def test_a_line_cut_short_by_a_kill_is_dropped() -> None:
     script = """ready(); os.write(order["events"], b'{"event": "sta'); os.kill(os.getpid(), signal.SIGKILL)"""
-    watch = Watch(stop_when=lambda watch: watch.of("worker_exited"))
+    watch = ClusterWatch(stop_when=lambda watch: watch.of("worker_exited"))
     assert supervise(1, script, watch) == 0
     assert watch.names() == ["worker_started", "started", "worker_exited"]
 
 
 def test_events_come_whole_and_in_order_however_long() -> None:
     script = "ready()\nfor n in range(200): tell('status', n=n, filler='x' * 5000)\nsignal.pause()"
-    watch = Watch(stop_when=lambda watch: len(watch.of("status")) == 400)
+    watch = ClusterWatch(stop_when=lambda watch: len(watch.of("status")) == 400)
     assert supervise(2, script, watch) == 0
     for index in (0, 1):
         assert [event["n"] for event in watch.of("status") if event["worker"] == index] == list(range(200))
 
 
 def test_what_a_worker_told_before_it_ended_comes_before_its_end() -> None:
-    def on(watch: Watch) -> None:
+    def on(watch: ClusterWatch) -> None:
         if watch.names()[-1] == "started":
             pid = watch.events[-1]["pid"]
             os.kill(pid, signal.SIGUSR1)
@@ -353,7 +353,7 @@ signal.sigwait([signal.SIGUSR1])
 tell("error", exit_code=6)
 sys.exit(6)
 """
-    watch = Watch(on, stop_when=lambda watch: watch.of("worker_exited"))
+    watch = ClusterWatch(on, stop_when=lambda watch: watch.of("worker_exited"))
     assert supervise(1, script, watch) == 0
     assert watch.names() == ["worker_started", "started", "error", "worker_exited"]
 
@@ -361,14 +361,14 @@ sys.exit(6)
 def test_stdout_and_stderr_are_relayed_line_by_line() -> None:
     script = "print('to stdout'); print('to stderr', file=sys.stderr); print('no newline', end=''); " + RUNS
     lines: list[str] = []
-    watch = Watch(stop_when=lambda watch: watch.started)
+    watch = ClusterWatch(stop_when=lambda watch: watch.started)
     assert supervise(1, script, watch, relay=lines.append) == 0
     assert sorted(lines) == ["no newlineleft", "to stderr", "to stdout"]
 
 
 def test_no_file_descriptor_is_left() -> None:
     before = open_files()
-    watch = Watch(stop_when=lambda watch: len(watch.of("worker_exited")) == 3)
+    watch = ClusterWatch(stop_when=lambda watch: len(watch.of("worker_exited")) == 3)
     supervise(1, "sys.exit(4)", watch, backoff=lambda: Backoff(first_s=0.001), relay=lambda line: None)
     assert open_files() == before
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamstate.app import Settings
-from streamstate.config import MASK, OPTIONS, Configuration, File, is_secret, parse_file, resolve
+from streamstate.app.config import MASK, OPTIONS, Configuration, File, is_secret, parse_file, resolve
 from streamstate.errors import ConfigError
 from streamstate.units import parse_duration, parse_size, show_duration, show_size
 

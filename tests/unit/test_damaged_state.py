@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, StateDirectoryFailed, Topology, dead_letter, serde, stores
-from streamstate.engine import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.rocksdb import Memory, RocksBackend, StateDirectory
-from streamstate.state import Backend, StateDamaged
-from streamstate.testing.application import Disk
+from streamstate.state.backend import Backend, StateDamaged
+from streamstate.testing.memory_broker.application import Disk
 from tests.unit.application_support import Run
 
 TEXT = serde.string()

@@ -12,8 +12,9 @@ import pytest
 from streamstate_cli.demonstration import data, show
 from streamstate_cli.demonstration.proof import GROUPINGS, Output, Tally, check, tally
 
-from streamstate.testing import ManualClock, MemoryBroker
-from streamstate.testing.application import MemoryApplication
+from streamstate.testing.memory_broker.application import MemoryApplication
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from streamstate import Topology, serde
+from streamstate.engine.assign.restore import Restorer
 from streamstate.engine.ports import (
     AbortRequired,
     Fenced,
@@ -19,7 +20,6 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
-from streamstate.engine.restore import Restorer
 from streamstate.kafka.errors import general, transactional
 from tests.unit.application_support import GROUP, Run
 

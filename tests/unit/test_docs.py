@@ -38,11 +38,13 @@ from streamstate import (
     windows,
 )
 from streamstate.app import CONSUMER_DEFAULTS, Settings
-from streamstate.config import OPTIONS, OTHER_VARIABLES, parse_file, resolve
-from streamstate.engine import Task, Worker, poison
-from streamstate.engine.assignment import Assignment
-from streamstate.engine.committing import Commits
-from streamstate.kafka_properties import FIXED_PROPERTIES, OWNED_PROPERTIES
+from streamstate.app.config import OPTIONS, OTHER_VARIABLES, parse_file, resolve
+from streamstate.app.kafka_properties import FIXED_PROPERTIES, OWNED_PROPERTIES
+from streamstate.engine.assign.assignment import Assignment
+from streamstate.engine.commit.coordinator import CommitCoordinator
+from streamstate.engine.task import dead_letters as poison
+from streamstate.engine.task.task import Task
+from streamstate.engine.worker import Worker
 from tests.broker_support import VARIABLE
 
 ROOT = Path(__file__).parents[2]
@@ -150,12 +152,17 @@ def test_names_of_files_in_the_architecture_exist(page: Path) -> None:
 
 def test_modules_that_the_architecture_names_exist() -> None:
     text = prose(ROOT / "ARCHITECTURE.md")
-    named = set(re.findall(r"`((?:topology|state|engine|rocksdb|kafka|operators|broker|serde)/[\w.]*)`", text))
+    named = set(
+        re.findall(
+            r"`((?:dsl|graph|testing|windows|aggregates|app|state|engine|rocksdb|kafka|operators|broker|serde)/[\w.]*)`",
+            text,
+        )
+    )
     assert len(named) > 15
     assert sorted(name for name in named if not (ROOT / "streamstate" / name).exists()) == []
-    dotted = re.findall(r"`(Worker|Task|Assignment|Commits)\.(\w+)`", text)
+    dotted = re.findall(r"`(Worker|Task|Assignment|CommitCoordinator)\.(\w+)`", text)
     assert len(dotted) > 5
-    known = {"Worker": Worker, "Task": Task, "Assignment": Assignment, "Commits": Commits}
+    known = {"Worker": Worker, "Task": Task, "Assignment": Assignment, "CommitCoordinator": CommitCoordinator}
     assert [(owner, name) for owner, name in dotted if not hasattr(known[owner], name)] == []
 
 

@@ -11,7 +11,10 @@ import pytest
 
 from streamstate import ProcessingError, Processor, Topology, dead_letter, serde, stores, windows
 from streamstate.rocksdb import RocksDisk
-from streamstate.testing import Disk, Record, RecordRefused, TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.testing.driver.topics import Record
+from streamstate.testing.memory_broker.application import Disk
+from streamstate.testing.memory_broker.broker import RecordRefused
 
 pytest_plugins = ["pytester", "streamstate.testing.pytest_plugin"]
 
@@ -166,7 +169,7 @@ def test_an_input_partition_is_that_of_the_key_or_the_one_named() -> None:
 
 
 def test_a_topology_that_feeds_itself_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamstate.testing.driver.MAX_TURNS", 50)
+    monkeypatch.setattr("streamstate.testing.driver.driver.MAX_TURNS", 50)
     topology = Topology("app")
     topology.stream("in").to("in")
     with TopologyTestDriver(topology) as driver, pytest.raises(RuntimeError, match="does not come to rest"):

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from streamstate import Topology, serde
-from streamstate.testing import ManualClock, MemoryBroker, TopologyTestDriver
-from streamstate.testing.broker import RecordRefused
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.testing.memory_broker.broker import MemoryBroker, RecordRefused
+from streamstate.testing.memory_broker.clock import ManualClock
 
 TEXT = serde.string()
 

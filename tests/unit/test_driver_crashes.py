@@ -10,7 +10,8 @@ import pytest
 
 from streamstate import ProcessingError, Topology, serde
 from streamstate.rocksdb import RocksDisk
-from streamstate.testing import Disk, StateDisk, TopologyTestDriver
+from streamstate.testing.driver.driver import StateDisk, TopologyTestDriver
+from streamstate.testing.memory_broker.application import Disk
 
 TEXT = serde.string()
 

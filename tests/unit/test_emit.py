@@ -9,9 +9,9 @@ from typing import Any, get_args
 import pytest
 
 from streamstate import Topology, TopologyError, aggregates, serde, time_limit, windows
-from streamstate.testing import TopologyTestDriver
-from streamstate.topology import describe_json, describe_text
-from streamstate.topology.emit import Emit, StreamEmit, TableEmit, WindowEmit
+from streamstate.graph.describe import describe_json, describe_text
+from streamstate.graph.emit import Emit, StreamEmit, TableEmit, WindowEmit
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG = serde.string(), serde.long()
 MINUTE = timedelta(minutes=1)

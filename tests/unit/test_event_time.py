@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamstate import ProcessingError, Processor, Topology, TopologyError, dead_letter, event_time, serde, stores
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 NOW = 1_700_000_000_000
@@ -18,12 +18,12 @@ Seen = list[tuple[str, int, int]]
 
 
 def watching(seen: Seen) -> Callable[[], Processor[Any, Any, Any, Any]]:
-    class Watch(Processor[Any, Any, Any, Any]):
+    class ClusterWatch(Processor[Any, Any, Any, Any]):
         def process(self, key: Any, value: Any) -> None:
             seen.append((str(value), self.context.timestamp - NOW, self.context.stream_time - NOW))
             self.context.forward(key, value)
 
-    return Watch
+    return ClusterWatch
 
 
 def bounded(seen: Seen, **options: Any) -> Topology:

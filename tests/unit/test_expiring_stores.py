@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, ProcessorContext, Topology, TopologyError, aggregates, serde, stores
+from streamstate.graph.describe import describe_text
 from streamstate.rocksdb.scratch import RocksDisk
-from streamstate.testing import TopologyTestDriver
-from streamstate.testing.application import MemoryApplication
-from streamstate.topology import StoreSpec, describe_text
+from streamstate.state.spec import StoreSpec
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.testing.memory_broker.application import MemoryApplication
 from tests.unit.application_support import Run
 
 TEXT, LONG = serde.string(), serde.long()

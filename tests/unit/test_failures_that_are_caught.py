@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from streamstate import ProcessingError, Processor, Topology, ValueProcessor, dead_letter, serde, stores
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 SECOND = timedelta(seconds=1)

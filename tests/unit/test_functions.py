@@ -23,7 +23,7 @@ from streamstate import (
     windows,
 )
 from streamstate.functions import checked_function
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG = serde.string(), serde.long()
 MINUTE = timedelta(minutes=1)
@@ -266,7 +266,7 @@ class Plain:
     """Cannot be called."""
 
 
-class Calls:
+class AsyncCalls:
     async def __call__(self, *values: Any) -> Any:
         return values
 
@@ -293,7 +293,7 @@ def test_another_number_of_parameters(name: str) -> None:
     [
         (coroutine, f'the coroutine function coroutine (File "{__file__}", line'),
         (partial(coroutine), "the coroutine function coroutine (File"),
-        (Calls(), "the coroutine function __call__ (File"),
+        (AsyncCalls(), "the coroutine function __call__ (File"),
         (stream_of, "the asynchronous generator function stream_of (File"),
         (generator, "the generator function generator (File"),
     ],
@@ -354,7 +354,7 @@ def says_so(key: Any, value: Any) -> Awaitable[Any]:
     [
         coroutine,
         partial(coroutine, 1),
-        Calls(),
+        AsyncCalls(),
         lambda value: coroutine(value),
         lambda key, value: coroutine(key),
         says_so,

@@ -19,8 +19,8 @@ from streamstate import (
     stores,
     windows,
 )
-from streamstate.testing import TopologyTestDriver
-from streamstate.topology import describe_json
+from streamstate.graph.describe import describe_json
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG = serde.string(), serde.long()
 MINUTE = timedelta(minutes=1)

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, SerdeError, Topology, TopologyError, serde
-from streamstate.engine.global_state import GLOBAL_TASK
+from streamstate.engine.assign.global_tables import GLOBAL_TASK
 from streamstate.engine.ports import TopicPartition
-from streamstate.testing import MemoryProducer, TopologyTestDriver
-from streamstate.topology import describe_json
+from streamstate.graph.describe import describe_json
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.testing.memory_broker.producer import MemoryProducer
 from tests.unit.application_support import Run
 
 TEXT, LONG = serde.string(), serde.long()

@@ -24,7 +24,8 @@ from streamstate import (
 )
 from streamstate.app import Application, Settings
 from streamstate.rocksdb import RocksDisk
-from streamstate.testing import Disk, TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.testing.memory_broker.application import Disk
 
 TEXT = serde.string()
 NUMBER = serde.long()
@@ -488,7 +489,7 @@ def test_a_crash_with_calls_in_flight_loses_nothing_and_doubles_nothing(disk: Di
 
 
 def test_a_coroutine_that_blocks_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streamstate.operators.held.STUCK_MS", 1)
+    monkeypatch.setattr("streamstate.operators.async_map.runtime.STUCK_MS", 1)
     gate = threading.Event()
 
     async def block(key: str, value: str) -> str:

@@ -49,7 +49,7 @@ def test_the_contract_holds(copied: Path) -> None:
         ("streamstate/engine/worker.py", "import time", "streamstate.engine.worker -> time"),
         ("streamstate/operators/context.py", "def f():\n    import random", "streamstate.operators.context -> random"),
         ("streamstate/state/backend.py", "import rocksdict", "streamstate.state.backend -> rocksdict"),
-        ("streamstate/engine/task.py", "from os import path", "streamstate.engine.task -> os"),
+        ("streamstate/engine/task/task.py", "from os import path", "streamstate.engine.task.task -> os"),
         ("streamstate/serde/_base.py", "import threading", "streamstate.serde._base -> threading"),
         (
             "streamstate/engine/ports.py",
@@ -58,8 +58,8 @@ def test_the_contract_holds(copied: Path) -> None:
         ),
         (
             "streamstate/state/backend.py",
-            "from streamstate.topology import names",
-            "streamstate.state.backend -> streamstate.topology",
+            "from streamstate.graph import names",
+            "streamstate.state.backend -> streamstate.graph",
         ),
         (
             "streamstate/kafka/admin.py",
@@ -67,11 +67,20 @@ def test_the_contract_holds(copied: Path) -> None:
             "streamstate.kafka.admin -> streamstate.rocksdb",
         ),
         (
-            "streamstate/topology/graph.py",
+            "streamstate/graph/build.py",
             "import streamstate.engine.task",
-            "streamstate.topology.graph -> streamstate.engine.task",
+            "streamstate.graph.build -> streamstate.engine.task",
         ),
-        ("streamstate/app.py", "import streamstate_cli.main", "streamstate.app -> streamstate_cli.main"),
+        (
+            "streamstate/app/reset.py",
+            "import streamstate_cli.main",
+            "streamstate.app.reset -> streamstate_cli.main",
+        ),
+        (
+            "streamstate/graph/node.py",
+            "import streamstate.graph.build",
+            "No cycles are allowed in streamstate.graph",
+        ),
         ("streamstate/unplaced.py", "", "streamstate.unplaced"),
     ],
 )

@@ -7,11 +7,12 @@ import logging
 import pytest
 
 from streamstate import Topology, TopologyError, serde
-from streamstate.engine import WorkerSettings
-from streamstate.engine.topics import CHANGELOG_CONFIG, REPARTITION_CONFIG
-from streamstate.testing import ManualClock, MemoryBroker
-from streamstate.testing.adapters import MemoryAdmin
-from streamstate.testing.application import MemoryApplication
+from streamstate.engine.assign.topics import CHANGELOG_CONFIG, REPARTITION_CONFIG
+from streamstate.engine.settings import WorkerSettings
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.application import MemoryApplication
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 
 TEXT = serde.string()
 CHANGELOG, REPARTITION = "t-c-changelog", "t-c-repartition"

@@ -12,10 +12,8 @@ from streamstate_cli.main import cli
 
 from streamstate import Topology
 from streamstate.app import Application, Settings
-from streamstate.config import OPTIONS, File, resolve
-from streamstate.errors import ConfigError
-from streamstate.kafka.properties import unknown_to_the_client
-from streamstate.kafka_properties import (
+from streamstate.app.config import OPTIONS, File, resolve
+from streamstate.app.kafka_properties import (
     ALIASES,
     FIXED_PROPERTIES,
     INSTEAD,
@@ -25,6 +23,8 @@ from streamstate.kafka_properties import (
     OWNED_PROPERTIES,
     check_properties,
 )
+from streamstate.errors import ConfigError
+from streamstate.kafka.properties import unknown_to_the_client
 
 FLAGS = {option.flag for option in OPTIONS}
 

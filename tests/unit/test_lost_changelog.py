@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from streamstate import TaskCorrupted, Topology, serde
-from streamstate.engine.notes import MOST_MARKS, changelog_marks, made_anew, note, stream_time_of
 from streamstate.engine.ports import Position, TopicPartition
-from streamstate.testing.application import MemoryApplication
+from streamstate.engine.task.offset_metadata import MOST_MARKS, changelog_marks, made_anew, note, stream_time_of
+from streamstate.testing.memory_broker.application import MemoryApplication
 from tests.unit.application_support import GROUP, Run
 
 TEXT = serde.string()

@@ -17,13 +17,13 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, Topology, serde
-from streamstate.engine import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.errors import ConfigError, StateDirectoryFailed, TooManyOpenFiles
 from streamstate.rocksdb import Memory, OpenFiles, StateDirectory
 from streamstate.rocksdb import files as module
 from streamstate.rocksdb.backend import _is_corruption, failed
-from streamstate.state import Backend
-from streamstate.testing.application import Disk, KeptBackend
+from streamstate.state.backend import Backend
+from streamstate.testing.memory_broker.application import Disk, KeptBackend
 from tests.unit.application_support import Run
 
 ROOT = Path(__file__).parents[2]

@@ -22,17 +22,13 @@ from streamstate.engine.ports import (
     TopicPartition,
     Unavailable,
 )
-from streamstate.testing import (
-    ManualClock,
-    MemoryAdmin,
-    MemoryBroker,
-    MemoryConsumer,
-    MemoryProducer,
-    MemoryRestoreConsumer,
-    RecordRefused,
-)
-from streamstate.testing.assignors import Assignor, range_assignor, sticky_assignor
-from streamstate.testing.log import PartitionLog
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.assignors import Assignor, range_assignor, sticky_assignor
+from streamstate.testing.memory_broker.broker import MemoryBroker, RecordRefused
+from streamstate.testing.memory_broker.clock import ManualClock
+from streamstate.testing.memory_broker.consumer import MemoryConsumer, MemoryRestoreConsumer
+from streamstate.testing.memory_broker.log import PartitionLog
+from streamstate.testing.memory_broker.producer import MemoryProducer
 
 AT = TopicPartition("topic", 0)
 DAY_MS = 24 * 60 * 60 * 1000

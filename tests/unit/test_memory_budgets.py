@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from streamstate import serde
-from streamstate.state import MemoryBackend
-from streamstate.state.overlays import staged_store
+from streamstate.state.backend import MemoryBackend
+from streamstate.state.spec import StoreSpec
+from streamstate.state.staged_stores import staged_store
 from streamstate.state.staging import ENTRY_BYTES, StagedStore
-from streamstate.store_spec import StoreSpec
 
 STORE = "s"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamstate import Stream, Topology, serde, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 WITHIN = windows.join(timedelta(milliseconds=10))

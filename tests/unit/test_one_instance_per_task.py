@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, Topology, TopologyError, ValueTransformer, serde, stores, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 from tests.unit.application_support import Run
 
 TEXT = serde.string()
@@ -95,7 +95,7 @@ def test_nor_in_a_second_application_of_the_process() -> None:
 
 def test_instances_are_not_kept_alive() -> None:
     """Many tasks come and go; another object may take the place of one that is gone."""
-    from streamstate.operators import given
+    from streamstate.operators.process import suppliers as given
 
     gc.collect()
     before = len(given._given)

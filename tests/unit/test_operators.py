@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
 from streamstate import ProcessingError, Stream, Topology, aggregates, serde
-from streamstate.operators.compile import COMPILE
-from streamstate.topology import specs
 from tests.unit.application_support import START_MS, Pair, Run
 
 TEXT = serde.string()
@@ -335,7 +333,3 @@ def test_an_event_time_that_is_none_is_the_records_failure(bad: Any) -> None:
     run.send(serde.json().serialize({"t": bad}))
     with pytest.raises(ProcessingError, match="an event time is a whole number of milliseconds"):
         run.ticks()
-
-
-def test_every_kind_of_spec_has_a_compile_function() -> None:
-    assert set(COMPILE) == set(get_args(specs.Spec))

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from streamstate import ProcessingError, Processor, Topology, serde
-from streamstate.engine.origin import raised_at
-from streamstate.testing import TopologyTestDriver
+from streamstate.engine.task.user_code import raised_at
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 

@@ -8,9 +8,11 @@ from datetime import timedelta
 import pytest
 
 from streamstate import Topology, dead_letter, serde, windows
-from streamstate.engine.topics import prepare_topics
-from streamstate.testing import ManualClock, MemoryAdmin, MemoryBroker
-from streamstate.topology.graph import sink_topics, topic_writers
+from streamstate.engine.assign.topics import prepare_topics
+from streamstate.graph.queries import sink_topics, topic_writers
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 
 TEXT, LONG = serde.string(), serde.long()
 

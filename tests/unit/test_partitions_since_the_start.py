@@ -9,8 +9,8 @@ from typing import Literal
 import pytest
 
 from streamstate import OffsetOutOfRange, Topology, serde
-from streamstate.engine.notes import MOST_MARKS, changelog_marks, note
 from streamstate.engine.ports import Position, TopicPartition
+from streamstate.engine.task.offset_metadata import MOST_MARKS, changelog_marks, note
 from tests.unit.application_support import GROUP, Run
 
 BEFORE, OLD, AT_ONCE, LATER = b"before the start", b"old partition", b"new partition, at once", b"later"

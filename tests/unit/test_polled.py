@@ -9,7 +9,7 @@ from confluent_kafka import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamstate.engine.polled import by_partition
+from streamstate.engine.flow.batches import by_partition
 from streamstate.engine.ports import TopicPartition
 
 Place = tuple[str, int]

@@ -19,20 +19,21 @@ from streamstate import (
     serde,
     stores,
 )
-from streamstate.operators import timers as module
+from streamstate.graph.describe import describe_text
+from streamstate.operators.process import timers as module
 from streamstate.rocksdb.scratch import RocksDisk
-from streamstate.testing import TopologyTestDriver
-from streamstate.topology import StoreSpec, describe_text
+from streamstate.state.spec import StoreSpec
+from streamstate.testing.driver.driver import TopologyTestDriver
 from tests.unit.application_support import START_MS, Run
 
 TEXT, LONG = serde.string(), serde.long()
 SECOND, MINUTE = timedelta(seconds=1), timedelta(minutes=1)
 Context = ProcessorContext[Any, Any]
-Call = Callable[[Context, str, str], object]
+AsyncCall = Callable[[Context, str, str], object]
 
 
 def topology_of(
-    kept: list[StoreSpec], process: Call, init: Callable[[Context], object] | None = None, **options: Any
+    kept: list[StoreSpec], process: AsyncCall, init: Callable[[Context], object] | None = None, **options: Any
 ) -> Topology:
     class Made(Processor[str, str, str, str]):
         def init(self, context: Context) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamstate import ProcessingError, Processor, SerdeError, Topology, aggregates, serde, stores, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()
 MINUTE = timedelta(minutes=1)

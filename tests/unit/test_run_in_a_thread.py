@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from streamstate import Topology, app
+from streamstate import Topology
 from streamstate.app import Application, Settings, run
+from streamstate.app import application as app
 from streamstate.errors import BrokerUnavailable
 
 LONG_S = 30

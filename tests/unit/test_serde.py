@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamstate import Processor, Serde, SerdeError, Topology, serde, stores
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 NAMED = UUID("0f8fad5b-d9cb-469f-a165-70867728950e")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamstate import Topology, serde, time_limit, window_close, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, NUMBER = serde.string(), serde.long()
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from streamstate.engine import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.errors import ConfigError
-from streamstate.testing import ManualClock
+from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.simulation import (
     EVERY_WORKLOAD,
     KINDS,

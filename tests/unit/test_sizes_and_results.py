@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from streamstate import ProcessingError, Topology, dead_letter, serde
-from streamstate.engine.topics import DEFAULT_BATCH_BYTES, prepare_topics
-from streamstate.testing import ManualClock, MemoryAdmin, MemoryBroker
+from streamstate.engine.assign.topics import DEFAULT_BATCH_BYTES, prepare_topics
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 from tests.unit.application_support import START_MS, Pair, Run
 
 TEXT = serde.string()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from streamstate import Branches, Stream, Topology, TopologyError, serde
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 
 def numbers(topology: Topology) -> Stream[str, int]:

@@ -7,9 +7,9 @@ import time
 import pytest
 from rocksdict import Rdict
 
-from streamstate.engine.task import TaskId
+from streamstate.engine.task.task import TaskId
 from streamstate.rocksdb import Memory, RocksBackend, StateDirectory
-from streamstate.state import StateDamaged
+from streamstate.state.backend import StateDamaged
 
 TASK = TaskId("counts", 0)
 DAY_S = 24 * 60 * 60

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from streamstate.engine import TaskId
 from streamstate.engine.ports import Retriable
+from streamstate.engine.task.task import TaskId
 from streamstate.errors import StateDirectoryLocked, TaskCorrupted
 from streamstate.rocksdb import directory as module
 from streamstate.rocksdb.backend import Memory
 from streamstate.rocksdb.directory import StateDirectory, try_lock
-from streamstate.state import Backend
+from streamstate.state.backend import Backend
 
 TASK = TaskId("lines", 0)
 STORES = ("counts",)

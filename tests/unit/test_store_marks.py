@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, Topology, aggregates, serde, stores, windows
-from streamstate.engine import WorkerSettings
-from streamstate.engine.metadata import topology_mark
-from streamstate.engine.sealing import OLD_MARK_KEY
-from streamstate.engine.store_marks import MARK_KEY, StoreMark, mark_fact
+from streamstate.engine.assign.metadata_topic import topology_mark
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.task.store_layout import OLD_MARK_KEY
+from streamstate.engine.task.store_marks import MARK_KEY, StoreMark, mark_fact
 from streamstate.errors import ProcessingError, TaskCorrupted, TopologyError
-from streamstate.state.format import VERSION, pack_header
-from streamstate.testing.application import MemoryApplication
+from streamstate.state.entry_format import VERSION, pack_header
+from streamstate.testing.memory_broker.application import MemoryApplication
 from streamstate.windows import SessionWindows, SlidingWindows, TimeWindows
 from tests.unit.application_support import GROUP, START_MS, Run
 

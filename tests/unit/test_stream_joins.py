@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from streamstate import Topology, TopologyError, serde, windows
-from streamstate.testing import TopologyTestDriver
-from streamstate.topology import describe_json, describe_text, plan_topics
+from streamstate.graph.describe import describe_json, describe_text
+from streamstate.graph.plan import plan_topics
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 NUMBER = serde.long()

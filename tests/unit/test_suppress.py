@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamstate import ProcessingError, Topology, TopologyError, Windowed, serde, time_limit, window_close, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 NUMBER = serde.long()

@@ -19,8 +19,12 @@ from streamstate import (
     serde,
     stores,
 )
-from streamstate.engine.topics import CHANGELOG_CONFIG, Topics, prepare_topics
-from streamstate.testing import ManualClock, MemoryAdmin, MemoryApplication, MemoryBroker, TopologyTestDriver
+from streamstate.engine.assign.topics import CHANGELOG_CONFIG, Topics, prepare_topics
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.application import MemoryApplication
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
 from tests.unit.application_support import Run
 
 TEXT, LONG, JSON = serde.string(), serde.long(), serde.json()

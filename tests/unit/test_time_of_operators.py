@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streamstate import Topology, serde, windows
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT = serde.string()
 FAR = 100_000

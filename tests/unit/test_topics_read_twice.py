@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streamstate import Topology, TopologyError, dead_letter, serde
-from streamstate.testing import TopologyTestDriver
+from streamstate.testing.driver.driver import TopologyTestDriver
 
 TEXT, LONG = serde.string(), serde.long()
 

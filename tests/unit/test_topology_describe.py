@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from streamstate import Processor, Topology, dead_letter, serde, stores
-from streamstate.topology import describe_json, describe_mermaid, describe_text
+from streamstate.graph.describe import describe_json, describe_mermaid, describe_text
 
 
 def topology() -> Topology:

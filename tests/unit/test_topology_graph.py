@@ -7,8 +7,14 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, Stream, Topology, TopologyError, aggregates, dead_letter, serde, stores
-from streamstate.topology import specs
-from streamstate.topology.graph import feeding_sources, sink_topics
+from streamstate.graph.error_policy import CONTINUE, ErrorPolicy
+from streamstate.graph.queries import feeding_sources, sink_topics
+from streamstate.operators.aggregate.spec import Aggregate
+from streamstate.operators.process.spec import Process
+from streamstate.operators.stateless.spec import Branch, Filter, Peek
+from streamstate.operators.table.spec import ToStream
+from streamstate.operators.topics.spec import Sink, Source
+from streamstate.state.spec import StoreSpec
 
 
 class Forward(Processor[Any, Any, Any, Any]):
@@ -24,11 +30,11 @@ def described(topology: Topology) -> dict[str, tuple[str, tuple[str, ...]]]:
     return {node.name: (type(node.spec).__name__, node.parents) for node in topology.build().nodes.values()}
 
 
-def sink_of(topology: Topology, topic: str) -> specs.Sink:
+def sink_of(topology: Topology, topic: str) -> Sink:
     [sink] = [
         node.spec
         for node in topology.build().nodes.values()
-        if isinstance(node.spec, specs.Sink) and node.spec.topic == topic
+        if isinstance(node.spec, Sink) and node.spec.topic == topic
     ]
     return sink
 
@@ -65,9 +71,9 @@ def test_each_operator_becomes_a_node_after_its_parent() -> None:
     nodes = topology.build().nodes
     negated = nodes["lines.filter.filter_not"].spec
     last = nodes["lines.flat_map_values.select_key.for_each"].spec
-    assert isinstance(negated, specs.Filter)
+    assert isinstance(negated, Filter)
     assert negated.negate
-    assert isinstance(last, specs.Peek)
+    assert isinstance(last, Peek)
     assert not last.forward
 
 
@@ -79,13 +85,13 @@ def test_the_source_takes_its_settings_and_defaults_to_bytes() -> None:
     [node] = topology.build().nodes.values()
 
     assert node.name == "north-south"
-    assert node.spec == specs.Source(
+    assert node.spec == Source(
         ("south", "north"),
         serde.bytes_(),
         serde.json(),
         timestamp="at_ms",
         reset="latest",
-        on_error=specs.ErrorPolicy("dead_letter", "bad"),
+        on_error=ErrorPolicy("dead_letter", "bad"),
     )
 
 
@@ -102,7 +108,7 @@ def test_split_has_a_branch_for_each_predicate_and_one_for_the_rest() -> None:
         "numbers.split.rest",
     )
     branches = [graph.nodes[name].spec for name in graph.children("numbers.split")]
-    assert branches == [specs.Branch(0), specs.Branch(1), specs.Branch(2)]
+    assert branches == [Branch(0), Branch(1), Branch(2)]
 
 
 def test_merge_joins_sub_topologies_and_keeps_equal_serdes_only() -> None:
@@ -136,14 +142,14 @@ def test_group_by_goes_through_a_repartition_topic_named_after_the_store() -> No
         "counts.count.to_stream": ("ToStream", ("counts.count",)),
         "counts.count.to_stream.to": ("Sink", ("counts.count.to_stream",)),
     }
-    assert graph.nodes["counts-repartition-sink"].spec == specs.Sink(
+    assert graph.nodes["counts-repartition-sink"].spec == Sink(
         "counts-repartition", serde.long(), serde.json(), internal=True
     )
-    assert graph.nodes["counts-repartition"].spec == specs.Source(
-        ("counts-repartition",), serde.long(), serde.json(), on_error=specs.CONTINUE, internal=True
+    assert graph.nodes["counts-repartition"].spec == Source(
+        ("counts-repartition",), serde.long(), serde.json(), on_error=CONTINUE, internal=True
     )
-    assert graph.nodes["counts.count.to_stream"].spec == specs.ToStream(serde.long(), "commit", serde.long())
-    assert graph.stores == {"counts": specs.StoreSpec("counts", serde.long(), serde.long(), content="count")}
+    assert graph.nodes["counts.count.to_stream"].spec == ToStream(serde.long(), "commit", serde.long())
+    assert graph.stores == {"counts": StoreSpec("counts", serde.long(), serde.long(), content="count")}
     first, second = graph.subtopologies
     assert (first.name, first.source_topics, first.repartition_sinks, first.stores) == (
         "flights",
@@ -201,7 +207,7 @@ def test_repartition_ends_one_sub_topology_and_starts_another() -> None:
     graph = topology.build()
 
     sink = graph.nodes["wide-repartition-sink"].spec
-    assert isinstance(sink, specs.Sink)
+    assert isinstance(sink, Sink)
     assert (sink.topic, sink.partitions, sink.internal, sink.key) == ("wide-repartition", 8, True, serde.string())
     assert [part.name for part in graph.subtopologies] == ["in", "wide-repartition"]
     assert sink_of(topology, "out").key is serde.string()
@@ -220,7 +226,7 @@ def test_a_shared_store_puts_its_users_into_one_sub_topology() -> None:
         (1, "apart", ("apart",), ()),
     ]
     process = graph.nodes["right.process"].spec
-    assert isinstance(process, specs.Process)
+    assert isinstance(process, Process)
     assert process.stores == ("shared",)
     assert feeding_sources(graph, "shared") == ("left", "right")
 
@@ -232,8 +238,8 @@ def test_stores_can_be_added_to_the_topology_and_named() -> None:
     graph = topology.build()
 
     process = graph.nodes["look"].spec
-    assert isinstance(process, specs.Process)
-    assert (process.stores, process.on_error) == (("cache",), specs.CONTINUE)
+    assert isinstance(process, Process)
+    assert (process.stores, process.on_error) == (("cache",), CONTINUE)
     assert not graph.stores["cache"].changelog
 
 
@@ -244,7 +250,7 @@ def test_two_functions_aggregate_into_a_store_of_the_given_serde() -> None:
     graph = topology.build()
 
     spec = graph.nodes["s.aggregate"].spec
-    assert isinstance(spec, specs.Aggregate)
+    assert isinstance(spec, Aggregate)
     assert spec.result is None
     assert spec.aggregator("a", 5, spec.initializer()) == 5
     assert graph.stores["s"].value is serde.long()
@@ -259,7 +265,7 @@ def test_named_aggregates_keep_a_list_of_states_ordered_by_name() -> None:
     graph = topology.build()
     spec, kept = graph.nodes["s.aggregate"].spec, graph.stores["s"].value
 
-    assert isinstance(spec, specs.Aggregate)
+    assert isinstance(spec, Aggregate)
     assert spec.result is not None
     start = spec.initializer()
     states = start
@@ -278,7 +284,7 @@ def test_named_aggregates_of_another_shape_in_the_store_are_refused() -> None:
     stream.group_by_key().aggregate(n=aggregates.count(), store="s")
     spec = topology.build().nodes["s.aggregate"].spec
 
-    assert isinstance(spec, specs.Aggregate)
+    assert isinstance(spec, Aggregate)
     with pytest.raises(Exception, match=r"store 's' holds 2 aggregates per key, but the topology has 1 \(n\)"):
         spec.aggregator("key", {}, [1, 2])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streamstate import Processor, Topology, TopologyError, serde
-from streamstate.topology.names import MAX_GENERATED, shortened
+from streamstate.graph.names import MAX_GENERATED, shortened
 
 
 def always(key: object, value: object) -> bool:

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from streamstate import Processor, Stream, Topology, TopologyError, serde, stores
-from streamstate.topology import TopicPlan, check_existing, plan_topics
-from streamstate.topology.graph import build_graph
-from streamstate.topology.specs import Node, Sink, Source
+from streamstate.graph.build import build_graph
+from streamstate.graph.node import Node
+from streamstate.graph.plan import TopicPlan, check_existing, plan_topics
+from streamstate.operators.topics.spec import Sink, Source
 
 SHARED = stores.key_value("shared", key=serde.string(), value=serde.string())
 TEXT = serde.string()

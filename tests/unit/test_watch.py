@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from streamstate import ConfigError, Topology, TopologyError, serde
-from streamstate.engine.metadata import topology_mark
+from streamstate.engine.assign.cluster_watch import REPEAT_MS, SETTINGS_MS
+from streamstate.engine.assign.metadata_topic import topology_mark
 from streamstate.engine.ports import NotAuthorized, Position, TopicPartition, Unavailable
-from streamstate.engine.watch import REPEAT_MS, SETTINGS_MS
-from streamstate.testing import MemoryConsumer
-from streamstate.testing.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.adapters import MemoryAdmin
+from streamstate.testing.memory_broker.consumer import MemoryConsumer
 from tests.unit.application_support import GROUP, Run
 
 TEXT = serde.string()

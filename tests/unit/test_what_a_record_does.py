@@ -22,8 +22,8 @@ from streamstate import (
     window_close,
     windows,
 )
-from streamstate.testing import TopologyTestDriver
-from streamstate.topology.stream import Stream
+from streamstate.dsl.stream import Stream
+from streamstate.testing.driver.driver import TopologyTestDriver
 from streamstate.windows import LATEST_TIME_MS
 from tests.unit.application_support import Run
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streamstate import Topology, TopologyError, Windowed, serde, windows
-from streamstate.state.format import HEADER_BYTES
-from streamstate.window_keys import TIME_KEY
+from streamstate.state.entry_format import HEADER_BYTES
+from streamstate.windows.keys import TIME_KEY
 from tests.unit.application_support import Run
 
 TEXT = serde.string()

@@ -11,8 +11,8 @@ from streamstate_cli.demonstration import data
 
 from streamstate import Topology, aggregates, serde, window_close, windows
 from streamstate.rocksdb import RocksDisk
-from streamstate.testing import TopologyTestDriver
-from streamstate.window_keys import TIME_KEY
+from streamstate.testing.driver.driver import TopologyTestDriver
+from streamstate.windows.keys import TIME_KEY
 
 HOUR = timedelta(hours=1)
 STORES = ("hourly", "hopping", "sliding", "sessions", "held", "pairs-left", "pairs-waiting")

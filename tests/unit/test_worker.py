@@ -8,7 +8,7 @@ import pytest
 
 from streamstate import OffsetOutOfRange, Topology, serde
 from streamstate.engine.ports import AbortRequired, TopicPartition
-from streamstate.testing import MemoryConsumer
+from streamstate.testing.memory_broker.consumer import MemoryConsumer
 from tests.unit.application_support import GROUP, Run
 
 TEXT = serde.string()

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from streamstate import BrokerUnavailable, ProcessingError, Processor, TaskCorrupted, Topology, serde, stores
-from streamstate.engine.patience import Patience
+from streamstate.engine.flow.outage import OutageMonitor
 from streamstate.engine.ports import GroupMetadata, Retriable, TopicPartition, Unavailable
-from streamstate.testing import ManualClock, MemoryConsumer, MemoryProducer
+from streamstate.testing.memory_broker.clock import ManualClock
+from streamstate.testing.memory_broker.consumer import MemoryConsumer
+from streamstate.testing.memory_broker.producer import MemoryProducer
 from tests.unit.application_support import GROUP, START_MS, Run
 
 TEXT = serde.string()
@@ -191,7 +193,7 @@ def test_commits_that_never_succeed_count_as_an_outage(calls: tuple[str, ...], e
 
 def test_failures_with_nothing_to_do_between_them_are_not_an_outage() -> None:
     clock = ManualClock()
-    patience = Patience(clock, limit_ms=600_000)
+    patience = OutageMonitor(clock, limit_ms=600_000)
     # The partitions went elsewhere after each: nothing was committed in between, and nothing had to be.
     for _ in range(5):
         patience.rollback("fenced")

@@ -12,7 +12,7 @@ no thread, no real time and no sleep; the workers are the ones of production, on
 from __future__ import annotations
 
 from streamstate.testing.simulation.campaign import Campaign, Failure, quiet, run_seeds
-from streamstate.testing.simulation.custom import custom_workload
+from streamstate.testing.simulation.custom_workload import custom_workload
 from streamstate.testing.simulation.expectations import (
     Exactly,
     Expectation,
@@ -23,7 +23,7 @@ from streamstate.testing.simulation.expectations import (
     PerKeyRule,
 )
 from streamstate.testing.simulation.faults import KINDS, Fault, chosen_kinds, faults_from_json, faults_to_json
-from streamstate.testing.simulation.library import EVERY_WORKLOAD, WORKLOADS, find_workload
+from streamstate.testing.simulation.library.catalogue import EVERY_WORKLOAD, WORKLOADS, find_workload
 from streamstate.testing.simulation.run import Result
 from streamstate.testing.simulation.workloads import InputRecord, Inputs, Workload, keyed_input
 

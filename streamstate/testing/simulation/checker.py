@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from streamstate.engine import Task
 from streamstate.engine.ports import TopicPartition
-from streamstate.engine.store_marks import MARK_KEY, mark_fact
+from streamstate.engine.task.store_marks import MARK_KEY, mark_fact
+from streamstate.engine.task.task import Task
 from streamstate.testing.simulation import reference
 from streamstate.testing.simulation.expectations import Output, misplaced
 

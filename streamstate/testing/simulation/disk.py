@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from streamstate.engine import TaskId
-from streamstate.state import Backend
-from streamstate.state.backend import NO_FACTS, NOTHING_EXPIRED, InputPartition, Writes
-from streamstate.testing.application import Disk, KeptBackend
+from streamstate.engine.task.task import TaskId
+from streamstate.state.backend import NO_FACTS, NOTHING_EXPIRED, Backend, InputPartition, Writes
+from streamstate.testing.memory_broker.application import Disk, KeptBackend
 
 __all__ = ["DiskFailure", "SimulatedBackend", "SimulatedDisk"]
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from streamstate.engine import WorkerSettings
-from streamstate.testing.consumer import Protocol
-from streamstate.testing.simulation.library import WORKLOADS, find_workload
+from streamstate.engine.settings import WorkerSettings
+from streamstate.testing.memory_broker.consumer import Protocol
+from streamstate.testing.simulation.library.catalogue import WORKLOADS, find_workload
 from streamstate.testing.simulation.workloads import InputRecord, Inputs, Workload
 
 __all__ = ["SESSION_TIMEOUT_MS", "Plan", "Shift", "make_plan"]

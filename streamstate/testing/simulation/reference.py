@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from streamstate.engine import Worker
-from streamstate.testing.application import MemoryApplication
-from streamstate.testing.clock import ManualClock
+from streamstate.engine.worker import Worker
+from streamstate.graph.node import Graph, SubTopology
+from streamstate.operators.process.spec import Process
+from streamstate.operators.table.spec import ToStream
+from streamstate.testing.memory_broker.application import MemoryApplication
+from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.simulation.expectations import Interleaved, NewestOf, Output, by_key
-from streamstate.testing.simulation.history import RecordingBroker
-from streamstate.topology.specs import Graph, Process, SubTopology, ToStream
+from streamstate.testing.simulation.recording_broker import RecordingBroker
 
 if TYPE_CHECKING:
     from streamstate.testing.simulation.run import Simulation

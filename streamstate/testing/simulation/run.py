@@ -11,20 +11,20 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from streamstate.engine import Worker
 from streamstate.engine.ports import TopicPartition
-from streamstate.engine.sealing import NEWER
+from streamstate.engine.task.store_layout import NEWER
+from streamstate.engine.worker import Worker
 from streamstate.errors import StreamStateError, TopologyError
-from streamstate.testing.application import MemoryApplication
-from streamstate.testing.background import MemoryBackground
-from streamstate.testing.clock import ManualClock
-from streamstate.testing.groups import Group
+from streamstate.testing.memory_broker.application import MemoryApplication
+from streamstate.testing.memory_broker.background import MemoryBackground
+from streamstate.testing.memory_broker.clock import ManualClock
+from streamstate.testing.memory_broker.groups import Group
 from streamstate.testing.simulation import checker
 from streamstate.testing.simulation.disk import DiskFailure, SimulatedDisk
+from streamstate.testing.simulation.fault_injector import Crash, Injector
 from streamstate.testing.simulation.faults import Fault
-from streamstate.testing.simulation.history import RecordingBroker
-from streamstate.testing.simulation.injector import Crash, Injector
 from streamstate.testing.simulation.plan import SESSION_TIMEOUT_MS, Plan
+from streamstate.testing.simulation.recording_broker import RecordingBroker
 
 __all__ = ["Member", "Result", "Simulation", "Violation", "simulate"]
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
-from streamstate.engine.topics import source_topics
+from streamstate.engine.assign.topics import source_topics
+from streamstate.graph.node import Graph
+from streamstate.graph.queries import sink_topics
 from streamstate.partitioning import partition_for
 from streamstate.testing.simulation.expectations import Expectation, Output
-from streamstate.topology import Graph
-from streamstate.topology.graph import sink_topics
 
 __all__ = ["EPOCH_MS", "InputRecord", "Inputs", "Workload", "keyed_input", "per_partition"]
 

@@ -1,0 +1,405 @@
+"""Which tasks this worker has, and how they get from assigned to running.
+
+Rule of this module: callbacks of the group only change what is held; everything that talks to a broker or a disk
+happens later, in ``initialise``. The order there matters: the logs' starts first, then the committed input offsets,
+then the changelogs' ends, then the restore. Offsets after ends could pair new offsets with an old target; starts
+after offsets could show, to a process that was stopped in between and lost its partitions, what their new owner has
+processed and deleted since as records that nobody processed.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from streamstate.engine.assign.restore import Restoration, Restorer, starting_point
+from streamstate.engine.assign.start_offsets import StartOffsets, beginning, reflected, say_foreign
+from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
+from streamstate.engine.settings import WorkerSettings
+from streamstate.engine.task.offset_metadata import changelog_marks, is_ours, made_anew, stream_time_of
+from streamstate.engine.task.store_marks import StoreMark
+from streamstate.engine.task.task import Phase, Task, TaskId
+from streamstate.errors import OffsetOutOfRange, TaskCorrupted
+from streamstate.graph.names import repartition_topic
+from streamstate.graph.node import Graph, SubTopology
+from streamstate.operators.base.failures import TaskInterrupted
+from streamstate.state.backend import Backend
+
+log = logging.getLogger("streamstate.assignment")
+
+COMMITTED_MS = 300
+
+# Opens a task's state: (task id, store names, may fall back to a fresh directory). Raises Retriable while another
+# owner still holds it.
+OpenBackend = Callable[[TaskId, Sequence[str], bool], Backend]
+# Told of what this worker is about to hold, before any of it is opened: the number of stores of each task. Raises
+# TooManyOpenFiles when the machine cannot hold it.
+Expect = Callable[[Sequence[int]], None]
+
+
+class Assignment:
+    """The worker's tasks.
+
+    Args:
+        graph: the topology.
+        settings: the worker's.
+        partition_counts: partitions of every topic the topology reads, by real name.
+        consumer, admin: to ask for offsets.
+        restorer: takes tasks whose stores are behind.
+        open_backend: see ``OpenBackend``.
+        expect: see ``Expect``.
+        make_task: makes a task of a sub-topology.
+        monotonic_ms: clock.
+        recount: asks for the partition counts anew and refuses those that do not fit.
+        known_marks: see ``Task``.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        settings: WorkerSettings,
+        partition_counts: Mapping[str, int],
+        consumer: Consumer,
+        admin: Admin,
+        restorer: Restorer,
+        open_backend: OpenBackend,
+        expect: Expect,
+        make_task: Callable[[TaskId, SubTopology], Task],
+        monotonic_ms: Callable[[], int],
+        recount: Callable[[], Mapping[str, int]],
+        known_marks: Mapping[str, tuple[StoreMark, ...]] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._counts = dict(partition_counts)
+        self._recount = recount
+        self._known_marks = known_marks
+        self._consumer = consumer
+        self._start_offsets = StartOffsets(consumer, self._counts)
+        self._admin = admin
+        self._restorer = restorer
+        self._open_backend = open_backend
+        self._expect = expect
+        self._make_task = make_task
+        self._monotonic_ms = monotonic_ms
+        self._topics: dict[SubTopology, tuple[str, ...]] = {}
+        self._reader: dict[str, SubTopology] = {}
+        for part in graph.subtopologies:
+            topics = list(part.source_topics)
+            topics += [repartition_topic(settings.application_id, name) for name in part.repartition_sources]
+            self._topics[part] = tuple(topics)
+            self._reader.update(dict.fromkeys(topics, part))
+        # Why committed offsets are not known yet, while they are not.
+        self.unsettled = ""
+        self.tasks: dict[TaskId, Task] = {}
+        self.of_partition: dict[TopicPartition, Task] = {}
+
+    @property
+    def topics(self) -> list[str]:
+        """Every topic the topology reads."""
+        return sorted(self._reader)
+
+    # -- what the group says -------------------------------------------------------------------------------
+
+    def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        """Hold these too. They stay paused until their task runs."""
+        for partition in partitions:
+            part = self._reader[partition.topic]
+            task_id = TaskId(part.name, partition.partition)
+            task = self.tasks.get(task_id)
+            if task is None:
+                task = self.tasks[task_id] = self._make_task(task_id, part)
+            if task.phase is Phase.SUSPENDED:
+                task.phase = Phase.CREATED
+            if partition in task.inputs:
+                continue  # told twice
+            task.add_input(partition)
+            self.of_partition[partition] = task
+        self._close([task for task in self.tasks.values() if task.phase is Phase.SUSPENDED])
+
+    def revoked(self, partitions: Iterable[TopicPartition], *, keep_open: bool) -> None:
+        """Give these up; what could be committed is. ``keep_open``: they may come back within this rebalance."""
+        gone, closing, waiting = set(partitions), [], []
+        for task in self.tasks_of(partitions):
+            self._restorer.remove(task)
+            kept = [partition for partition in task.inputs if partition not in gone]
+            for partition in task.inputs:
+                self.of_partition.pop(partition, None)
+            if keep_open and not kept and task.backend is not None:
+                task.suspend()
+                continue
+            closing.append(task)
+            waiting += kept
+        self._close(closing)
+        if waiting:
+            # Their tasks lost one of several inputs: the rest waits, paused, for the tasks to be whole again.
+            self._consumer.pause(waiting)
+            self.assigned(waiting)
+
+    def tasks_of(self, partitions: Iterable[TopicPartition]) -> list[Task]:
+        """The tasks that hold any of these."""
+        return list({id(task): task for p in partitions if (task := self.of_partition.get(p))}.values())
+
+    def _close(self, tasks: Iterable[Task]) -> None:
+        """Each waits for the disk, so that all begin before the first is waited for."""
+        closing = list(tasks)
+        for task in closing:
+            task.begin_close()
+        for task in closing:
+            task.close()
+            self.tasks.pop(task.id, None)
+
+    def reset(self) -> None:
+        """Uncommitted work of every task is void: all start over from what Kafka has."""
+        self._close([task for task in self.tasks.values() if task.phase is Phase.SUSPENDED])
+        for task in self.tasks.values():
+            self.reset_task(task)
+
+    def reset_task(self, task: Task) -> None:
+        """The same for one task that has nothing uncommitted in a transaction."""
+        self._restorer.remove(task)
+        self._consumer.pause(task.inputs)
+        task.reset()
+
+    def drop_state(self, backend: object) -> None:
+        """Let go of a damaged backend: its task opens another one, and restores it."""
+        for task in self.tasks.values():
+            if task.backend is backend:
+                task.drop_state()
+
+    def close(self) -> None:
+        """Release every task."""
+        for task in self.tasks.values():
+            self._restorer.remove(task)
+        self._close(self.tasks.values())
+        self.of_partition.clear()
+
+    # -- from assigned to running --------------------------------------------------------------------------
+
+    def running(self) -> list[Task]:
+        """Tasks that process."""
+        return [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
+
+    @property
+    def waiting(self) -> bool:
+        """True while a task has yet to be initialised."""
+        return any(task.phase is Phase.CREATED for task in self.tasks.values())
+
+    def _complete(self, task: Task) -> bool:
+        partition = task.id.partition
+        return all(
+            TopicPartition(topic, partition) in task.inputs
+            for topic in self._topics[task.subtopology]
+            if partition < self._counts.get(topic, 0)
+        )
+
+    def initialise(self) -> None:
+        """Bring waiting tasks as far as possible now: to restoring or to running.
+
+        Raises:
+            TooManyOpenFiles: the machine cannot hold so many tasks.
+            OffsetOutOfRange: a committed offset is not in the log any more.
+            TaskCorrupted: see ``starting_point``.
+            TopologyError: an input has got partitions that do not fit the state there is.
+            Unavailable: no broker answers.
+        """
+        if any(p.partition >= self._counts.get(p.topic, 0) for p in self.of_partition):
+            self._counts.update(self._recount())
+        created = [t for t in self.tasks.values() if t.phase is Phase.CREATED and self._complete(t)]
+        if any(task.backend is None for task in created):
+            self._expect([len(task.subtopology.stores) for task in self.tasks.values()])
+        ready = [task for task in created if task.backend is not None or self._open(task)]
+        if not ready:
+            self.unsettled = ""
+            return
+        partitions = [partition for task in ready for partition in task.inputs]
+        changelogs = [log for task in ready for log in task.restored_from().values() if log not in task.inputs]
+        starts = self._admin.log_starts([*partitions, *changelogs])
+        try:
+            committed = self._consumer.committed(partitions, COMMITTED_MS)
+            inputs = [input_ for task in ready for input_ in task.inputs.values()]
+            self._start_offsets.learn(inputs, committed, COMMITTED_MS)
+        except Retriable as error:
+            log.debug("committed offsets are not settled yet: %s", error)
+            self.unsettled = (
+                f"committed offsets are not settled: {error}. A transaction with offsets of this group has not ended. "
+                f"If that lasts longer than the transaction's time-out, the broker has lost its end: "
+                f"'kafka-transactions.sh find-hanging' names it, and 'abort' ends it"
+            )
+            return
+        self.unsettled = ""
+        ends = self._admin.log_ends([*partitions, *changelogs])
+        for partition in (*partitions, *changelogs):
+            if partition not in ends or partition not in starts:
+                # Perhaps only not known everywhere yet; if it stays away, the outage's limit ends the worker.
+                raise Unavailable(
+                    f"topic {partition.topic!r}, partition {partition.partition}, does not exist. If it was deleted, "
+                    f"stop the application and start over from the input with 'streamstate reset'"
+                )
+        logs = {log.topic for task in ready for log in (*task.inputs, *task.restored_from().values())}
+        topic_ids = {name: info.topic_id for name, info in self._admin.topics(logs).items()}
+        for task in ready:
+            applied, anew = reflected(task, topic_ids, committed)
+            notes = [position.metadata for p in task.inputs if (position := committed.get(p)) is not None]
+            for partition, input_ in task.inputs.items():
+                position = committed.get(partition)
+                if position is None:
+                    input_.committed = None
+                    # Decided once: after a roll-back "latest" is still where it was.
+                    if input_.origin is None or partition.topic in anew:
+                        input_.origin = beginning(input_, starts[partition], ends[partition])
+                    input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
+                    _refuse_behind(task, partition, None, applied.get(partition))
+                else:
+                    input_.committed = position.offset
+                    if not is_ours(position.metadata):
+                        say_foreign(partition, position.offset, applied.get(partition))
+                    if starts[partition] <= position.offset <= ends[partition]:
+                        _refuse_behind(task, partition, position.offset, applied.get(partition))
+                    input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])
+                    known = stream_time_of(position.metadata)
+                    task.context.stream_time = max(task.context.stream_time, known)
+            self._begin_restore(task, starts, ends, topic_ids, notes)
+
+    def _open(self, task: Task) -> bool:
+        now = self._monotonic_ms()
+        if task.lock_wait_since_ms is None:
+            task.lock_wait_since_ms = now
+        waited = now - task.lock_wait_since_ms
+        try:
+            backend = self._open_backend(task.id, task.subtopology.stores, waited >= self._settings.lock_wait_ms)
+        except Retriable as error:
+            log.debug("task %s: %s", task.id, error)
+            return False
+        task.lock_wait_since_ms = None
+        try:
+            task.open(backend)
+        except TaskInterrupted as error:
+            raise Unavailable(str(error)) from error
+        return True
+
+    def _checked(self, partition: TopicPartition, committed: int, start: int, end: int) -> int:
+        if start <= committed <= end:
+            return committed
+        if committed < start:
+            what = f"retention has deleted {start - committed} offsets that were not processed yet"
+        else:
+            what = "the topic was deleted and created again, or lost records"
+        policy = self._settings.out_of_range
+        message = (
+            f"topic {partition.topic!r}, partition {partition.partition}: the committed offset is {committed}, the "
+            f"log has {start} to {end}: {what}"
+        )
+        if policy == "fail":
+            raise OffsetOutOfRange(
+                f"{message}. To go on without them, say from where: --out-of-range earliest, or latest"
+            )
+        log.warning("%s; going on from the %s record, as told", message, policy)
+        return start if policy == "earliest" else end
+
+    def _begin_restore(
+        self,
+        task: Task,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+        topic_ids: Mapping[str, str],
+        notes: Sequence[str],
+    ) -> None:
+        assert task.backend is not None, "restoring before it was opened"
+        stored = task.backend.positions()
+        behind: dict[TopicPartition, Restoration] = {}
+        sources = task.source_logs()
+        for store, changelog in task.restored_from().items():
+            source = sources.get(store)
+            target = ends[changelog]
+            if source is not None:
+                # The rows of what is processed, and no more: the records behind it are processed as changes.
+                processed = task.inputs[changelog].next_offset
+                assert processed is not None, "restoring before offsets are known"
+                target = processed
+                misfits = task.differences_of(store)
+                if misfits and store in stored:
+                    log.warning("task %s: store %r is made anew from its topic: %s", task.id, store, "; ".join(misfits))
+                    task.backend.clear(store)
+                    del stored[store]
+            else:
+                self._refuse_lost(task, store, starts, target)
+            topic_id = topic_ids.get(changelog.topic, "")
+            start = starting_point(
+                task, store, changelog, stored.get(store), starts[changelog], target, topic_id, source is not None
+            )
+            if source is None and any(made_anew(note, store, topic_id) for note in notes):
+                raise TaskCorrupted(self._lost_changelog(task, store, changelog))
+            if start < target:
+                rebuild = None if source is None else source.rebuild
+                behind[changelog] = Restoration(task, store, start, target, start, rebuild=rebuild)
+        of_store = {store: topic_ids.get(changelog.topic, "") for store, changelog in task.changelogs().items()}
+        task.changelog_marks = changelog_marks(of_store)
+        if behind:
+            task.phase = Phase.RESTORING
+            self._restorer.add(behind)
+        else:
+            self.run(task)
+
+    def _refuse_lost(self, task: Task, store: str, starts: Mapping[TopicPartition, int], changelog_end: int) -> None:
+        """Refuse a table whose rows were in its topic so far, and would have to be in a changelog that is empty."""
+        topic = task.stores[store].spec.source
+        if topic is None or changelog_end > 0:
+            return
+        partition = TopicPartition(topic, task.id.partition)
+        committed = task.inputs[partition].committed
+        if committed is not None and committed > starts[partition]:
+            unneeded = "until now no operator needed the rows, so that no store kept them"
+            moved = (
+                "so far the topic itself was the changelog. It no longer is because its cleanup.policy or retention "
+                "was changed, or on_error= or own_changelog= of the table; go back to what it was"
+            )
+            if not self._known_marks:
+                # Of a topology without any store, or of a version without marks.
+                why = f"either {unneeded}; or the changelog was the topic, of which its settings no longer allow it"
+            else:
+                why = moved if store in self._known_marks else unneeded
+            raise TaskCorrupted(
+                f"task {task.id}: topic {topic!r} is processed up to offset {committed}, but the changelog of its "
+                f"store {store!r} is empty: {why}. To read all rows again, start over with 'streamstate reset'"
+            )
+
+    def _lost_changelog(self, task: Task, store: str, changelog: TopicPartition) -> str:
+        group = self._settings.application_id
+        return (
+            f"task {task.id}: the changelog of store {store!r}, topic {changelog.topic!r}, was deleted and created "
+            f"again since the group's offsets were committed: what was made of the input up to there is gone. To start "
+            f"over from the input, run 'streamstate reset' for this application. To go on with the changelog as it is, "
+            f"have the offsets committed anew: kafka-consumer-groups.sh --group {group} --all-topics --reset-offsets "
+            f"--to-current --execute"
+        )
+
+    def run(self, task: Task) -> None:
+        """The task's state is complete: start it and its inputs."""
+        offsets = {partition: input_.next_offset for partition, input_ in task.inputs.items()}
+        try:
+            self._consumer.start({p: offset for p, offset in offsets.items() if offset is not None})
+        except Retriable as error:
+            log.debug("task %s: its inputs cannot be started yet: %s", task.id, error)
+            task.phase = Phase.CREATED
+            return
+        task.run()
+
+
+def _refuse_behind(task: Task, partition: TopicPartition, committed: int | None, applied: int | None) -> None:
+    """Refuse to process again what local state reflects already.
+
+    Kafka commits first and the state follows, so that state is never ahead by itself.
+
+    Raises:
+        TaskCorrupted: the group's offset is behind the one up to which the state was made.
+    """
+    if applied is None or (committed is not None and committed >= applied):
+        return
+    found = "has no committed offset" if committed is None else f"has the committed offset {committed}"
+    raise TaskCorrupted(
+        f"task {task.id}: topic {partition.topic!r}, partition {partition.partition}: the group {found}, but local "
+        f"state reflects the records up to {applied}, which would be counted twice. The offsets were set back, have "
+        f"expired, or were lost by the broker. To go on where the state is, set the group's offset to {applied}; to "
+        f"start over from the input, run 'streamstate reset'; to count these records again on purpose, delete the "
+        f"task's local state, which then comes back from its changelog"
+    )

@@ -1,0 +1,181 @@
+"""Where an input begins for which this application has committed no offset.
+
+Rule of this module: ``reset`` of a source speaks of what was there when the group first read the topic. How many
+partitions the topic had then is kept with each committed offset, so that every process knows it, at any time later. A
+partition that has come since is read from its beginning: what was written to it before anybody noticed it counts too.
+
+A crash before the group's first commit of a topic leaves nothing, so that the next start is the first one. From then on
+the number is there, whichever tasks have committed by then.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+
+from streamstate.engine.ports import Consumer, Position, TopicPartition
+from streamstate.engine.task.inputs import Input
+from streamstate.engine.task.offset_metadata import partitions_at_start
+from streamstate.engine.task.task import INPUT_ID, Task
+from streamstate.errors import OffsetOutOfRange
+
+log = logging.getLogger("streamstate.assignment")
+
+Committed = Mapping[TopicPartition, Position | None]
+
+
+class StartOffsets:
+    """See the module.
+
+    Args:
+        consumer: asked for committed offsets.
+        counts: partitions of every topic the topology reads, kept current by their owner.
+    """
+
+    def __init__(self, consumer: Consumer, counts: Mapping[str, int]) -> None:
+        self._consumer = consumer
+        self._counts = counts
+
+    def learn(self, inputs: Iterable[Input], committed: Committed, timeout_ms: int) -> None:
+        """Set ``at_start`` of each of these inputs, where its source is not read from the earliest record anyway.
+
+        Args:
+            inputs: that are about to be started.
+            committed: positions of these.
+            timeout_ms: of the question for those of other partitions, which is asked only while it is not known.
+
+        Raises:
+            Retriable: these are not settled yet.
+        """
+        unknown: dict[str, list[Input]] = {}
+        for input_ in inputs:
+            assert input_.entry is not None, "initialised before it was opened"
+            if input_.entry.reset == "earliest":
+                continue
+            position = committed.get(input_.partition)
+            found = None if position is None else partitions_at_start(position.metadata)
+            if found is None:
+                unknown.setdefault(input_.partition.topic, []).append(input_)
+            else:
+                input_.at_start = found
+        if not unknown:
+            return
+        siblings = [
+            partition
+            for topic, waiting in unknown.items()
+            for number in range(max(self._counts.get(topic, 0), *(i.partition.partition + 1 for i in waiting)))
+            if (partition := TopicPartition(topic, number)) not in committed
+        ]
+        every = {**committed, **(self._consumer.committed(siblings, timeout_ms) if siblings else {})}
+        for topic, waiting in unknown.items():
+            known = {
+                p.partition: position for p, position in every.items() if p.topic == topic and position is not None
+            }
+            for input_ in waiting:
+                input_.at_start = _at_start(known, self._counts.get(topic, 0))
+
+
+def _at_start(known: Mapping[int, Position], present: int) -> int:
+    """How many partitions a topic had when the group first read it.
+
+    Args:
+        known: committed positions by partition, of all that have one.
+        present: how many it has now.
+
+    >>> _at_start({}, 4)
+    4
+    >>> _at_start({0: Position(7, "t=5;n=2")}, 4)
+    2
+
+    Committed by a tool, or by a source that was read from its earliest record: it had those at least.
+
+    >>> _at_start({0: Position(7), 2: Position(0)}, 4)
+    3
+    """
+    said = [count for position in known.values() if (count := partitions_at_start(position.metadata)) is not None]
+    if said:
+        return min(said)
+    return max(known) + 1 if known else present
+
+
+def beginning(input_: Input, start: int, end: int) -> int:
+    """Where an input without a committed offset begins.
+
+    Args:
+        input_: the input; ``StartOffsets`` has learnt of it.
+        start, end: of its log.
+
+    Raises:
+        OffsetOutOfRange: its source says ``reset="error"``.
+    """
+    assert input_.entry is not None, "initialised before it was opened"
+    topic, number = input_.partition
+    if input_.entry.reset == "earliest":
+        return start
+    if input_.at_start is not None and number >= input_.at_start:
+        log.info(
+            "topic %r, partition %d, was not there when the group first read the topic: it is read from its beginning",
+            topic,
+            number,
+        )
+        return start
+    if input_.entry.reset == "error":
+        raise OffsetOutOfRange(
+            f"topic {topic!r}, partition {number}: the group has no committed offset and the source says "
+            f"reset='error'; use reset='earliest' or reset='latest'"
+        )
+    return end
+
+
+def reflected(
+    task: Task, topic_ids: Mapping[str, str], committed: Committed
+) -> tuple[dict[tuple[str, int], int], set[str]]:
+    """Up to which offset local state reflects each input, and the topics that were created again since it was made.
+
+    Nothing of those is reflected, and no partition of theirs was there when the group first read the topic: ``latest``
+    begins at their beginning. Their new ids are kept with the first commit, so that a crash before it leaves the next
+    start where this one was.
+
+    Args:
+        task: opened.
+        topic_ids: of its inputs, where they are known.
+        committed: positions of its inputs.
+    """
+    assert task.backend is not None, "initialised before it was opened"
+    facts, present = task.backend.facts(), {}
+    anew: set[str] = set()
+    for partition, input_ in task.inputs.items():
+        fact, topic_id = f"{INPUT_ID}{partition.topic}", topic_ids.get(partition.topic, "")
+        if not topic_id or facts.get(fact) == topic_id:
+            continue
+        if fact in facts:
+            anew.add(partition.topic)
+        if fact in facts and committed.get(partition) is None:
+            task.ids_to_note[fact] = topic_id
+            if input_.entry is not None and input_.entry.reset != "earliest":
+                input_.at_start = 0
+        else:
+            present[fact] = topic_id
+    if present:
+        task.backend.note(present)
+    applied = {input_: offset for input_, offset in task.backend.offsets().items() if input_[0] not in anew}
+    return applied, anew
+
+
+def say_foreign(partition: TopicPartition, committed: int, applied: int | None) -> None:
+    """Say that an offset was committed by something else.
+
+    Args:
+        partition: of the input.
+        committed: the offset.
+        applied: up to where local state reflects the input; None when it has none.
+    """
+    behind = "" if applied is None or applied >= committed else f" Local state reflects the records up to {applied}."
+    log.warning(
+        "topic %r, partition %d: the committed offset %d was set by something else than this application: a tool, or "
+        "another consumer in its group. What lies before it and was not processed is left out.%s",
+        partition.topic,
+        partition.partition,
+        committed,
+        behind,
+    )

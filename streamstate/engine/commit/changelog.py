@@ -1,0 +1,58 @@
+"""What a transaction writes to the changelogs, and where it ended up there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+
+from streamstate.engine.ports import Output
+from streamstate.engine.task.task import PORTION, Task, TaskId
+
+Writes = dict[str, dict[bytes, bytes | None]]
+Acknowledged = dict[tuple[TaskId, str], int]
+
+
+def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Acknowledged) -> Iterator[list[Output]]:
+    """One record per changed key, in portions; the last of each store reports the offset it got.
+
+    In portions, because the records of a whole commit would be more memory than the processor's caches have.
+
+    Args:
+        sealed: what each task's stores have staged, encoded.
+        acknowledged: filled, once the records are flushed, with the offset of the last record by task and store.
+    """
+    for task, writes in sealed:
+        changelogs = task.changelogs()
+        for store, entries in writes.items():
+            changelog = changelogs.get(store)
+            if changelog is None:
+                continue
+            topic, number = changelog
+            left, items = len(entries), iter(entries.items())
+            while left:
+                # No timestamp: event times would be deleted by retention or refused; they are in the values.
+                portion: list[Output] = [
+                    (topic, value, key, number, None, None, None) for key, value in islice(items, PORTION)
+                ]
+                left -= len(portion)
+                if not left:
+                    last = portion[-1]
+                    report = _report(acknowledged, (task.id, store))
+                    portion[-1] = (last[0], last[1], last[2], last[3], report, None, None)
+                yield portion
+
+
+def positions_of(task: Task, writes: Writes, acknowledged: Acknowledged) -> dict[str, int]:
+    """Changelog position of each store of ``task`` that was written: behind its last acknowledged record."""
+    return {store: acknowledged[task.id, store] + 1 for store in writes if (task.id, store) in acknowledged}
+
+
+def _report(
+    acknowledged: dict[tuple[TaskId, str], int], store: tuple[TaskId, str]
+) -> Callable[[Exception | None, int], None]:
+    def delivered(error: Exception | None, offset: int) -> None:
+        # A refused record fails the transaction by itself; its offset is of no use.
+        if error is None:
+            acknowledged[store] = offset
+
+    return delivered

@@ -1,0 +1,1 @@
+"""How much is taken at once, and how long an outage may last."""

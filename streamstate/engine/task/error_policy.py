@@ -1,0 +1,114 @@
+"""Applying the error policies of a task's records, and of results that it held back for the commit.
+
+Rule of this module: what the failed record has staged and sent is taken back before anything else is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from streamstate.engine.ports import Message
+from streamstate.engine.task.dead_letters import (
+    FailedRecordLog,
+    dead_letter,
+    dead_result,
+    processing_error,
+    too_far_ahead,
+)
+from streamstate.graph.error_policy import ErrorPolicy
+from streamstate.operators.base.compilation import SourceEntry
+from streamstate.operators.base.context import Output as TaskOutput
+from streamstate.operators.base.context import TaskContext
+from streamstate.operators.base.failures import OperatorFailed
+from streamstate.operators.topics.timestamps import TooFarAhead
+from streamstate.state.undo import UndoLog, rollback
+
+
+class ErrorPolicyHandler:
+    """See the module.
+
+    Args:
+        task: shown in each message.
+        now_ms: wall clock.
+        undo: what the record in hand has staged; None when no policy needs it.
+
+    Attributes:
+        failed: records that were left out or moved.
+    """
+
+    def __init__(self, task: str, now_ms: Callable[[], int], undo: UndoLog | None) -> None:
+        self.failed = 0
+        self._task = task
+        self._undo = undo
+        self._log = FailedRecordLog(task, now_ms)
+        self._context: TaskContext | None = None
+        self._policies: Mapping[str, ErrorPolicy] = {}
+
+    def begin(self, context: TaskContext, policies: Mapping[str, ErrorPolicy]) -> None:
+        """The task was compiled: its context, and the policies of operators that have their own."""
+        self._context = context
+        self._policies = policies
+
+    def record_failed(self, failure: OperatorFailed, message: Message, entry: SourceEntry, mark: int) -> None:
+        """Apply the policy of a record.
+
+        Args:
+            failure: why.
+            message: the record.
+            entry: where it entered.
+            mark: outputs that there were before it.
+
+        Raises:
+            ProcessingError: the policy is ``fail``.
+        """
+        if isinstance(failure, TooFarAhead):
+            self._too_far_ahead(failure, message)
+        else:
+            self._left_out(failure, message, entry.on_error, mark, partial(dead_letter, failure, message))
+
+    def result_failed(
+        self, failure: OperatorFailed, key: bytes, timestamp: int, on_error: ErrorPolicy, mark: int
+    ) -> None:
+        """Apply the policy of a result that was held back for the commit: of many records, so of no one of them.
+
+        Args:
+            failure: why.
+            key: of the result, encoded.
+            timestamp: of the result, in ms.
+            on_error: the policy.
+            mark: outputs that there were before it.
+        """
+        self._left_out(failure, None, on_error, mark, partial(dead_result, failure, key, timestamp))
+
+    def _left_out(
+        self,
+        failure: OperatorFailed,
+        message: Message | None,
+        on_error: ErrorPolicy,
+        mark: int,
+        letter: Callable[[TaskContext, str], TaskOutput],
+    ) -> None:
+        context = self._context
+        assert context is not None, "a record before the task was compiled"
+        policy = self._policies.get(failure.operator, on_error)
+        if policy.action == "fail" or self._undo is None:
+            raise processing_error(failure, message, self._task) from failure.__cause__
+        del context.outputs[mark:]
+        rollback(self._undo)
+        if policy.topic is not None:
+            context.outputs.append(letter(context, policy.topic))
+        self.failed += 1
+        self._log.record(failure, message, policy)
+
+    def _too_far_ahead(self, failure: TooFarAhead, message: Message) -> None:
+        context, policy = self._context, failure.policy
+        assert context is not None, "a record before the task was compiled"
+        if policy.action == "fail":
+            raise too_far_ahead(failure, message, self._task)
+        if policy.topic is None:
+            context.dropped += 1
+        else:
+            self.failed += 1
+            context.outputs.append(dead_letter(failure, message, context, policy.topic))
+        self._log.record(failure, message, policy)

@@ -1,0 +1,1 @@
+"""Aggregations per key: ``group_by``, ``count``, ``reduce``, ``aggregate``, ``cogroup``."""

@@ -1,0 +1,1 @@
+"""Operators that hold records back: ``map_async`` and ``map_batches``."""

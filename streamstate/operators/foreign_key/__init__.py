@@ -1,0 +1,1 @@
+"""Joins of two tables by a foreign key: ``Table.join(foreign_key=...)``."""

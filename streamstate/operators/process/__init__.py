@@ -1,0 +1,1 @@
+"""Operators that a user writes as a class: ``process``, ``process_values``, ``transform_values``."""

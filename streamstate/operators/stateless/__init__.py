@@ -1,0 +1,1 @@
+"""Operators without state: filters, maps, ``peek``, ``merge``, ``split``."""

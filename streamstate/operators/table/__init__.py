@@ -1,0 +1,1 @@
+"""Tables: their rows, what is done row by row, and their changes as a stream."""

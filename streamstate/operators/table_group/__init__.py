@@ -1,0 +1,1 @@
+"""Aggregations of the rows of a table: ``Table.group_by``."""

@@ -1,0 +1,1 @@
+"""Topics: sources, sinks, repartition topics and event times."""

@@ -1,0 +1,1 @@
+"""Aggregations per key and window: ``windowed_by``."""

@@ -1,0 +1,390 @@
+"""Windowed groupings: what count, reduce and aggregate per window are called on.
+
+Rule of this module: a handle only adds nodes; it holds nothing but its position, its windows and where late records go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
+
+from streamstate.aggregates import Aggregate as NamedAggregate
+from streamstate.aggregates.named import NamedFold, named_fold, of_fold
+from streamstate.errors import TopologyError
+from streamstate.functions import own_initial
+from streamstate.graph.builder import NodeRef
+from streamstate.graph.emit import WindowEmit
+from streamstate.graph.handles import table_at
+from streamstate.graph.names import checked
+from streamstate.operators.topics.build import through_repartition
+from streamstate.operators.windows.build import completed, window_store
+from streamstate.operators.windows.fold import Aggregator
+from streamstate.operators.windows.spec import Late, WindowedAggregate, Windows
+from streamstate.serde import Serde, long
+from streamstate.windows import (
+    SessionWindows,
+    Windowed,
+    windowed_serde,
+)
+
+if TYPE_CHECKING:
+    from streamstate.dsl.table import Table
+
+__all__ = ["SessionWindowedStream", "WindowedStream"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+A = TypeVar("A")
+
+Kind = Literal["count", "reduce", "aggregate", "cogroup"]
+
+
+class _Windowed(Generic[K, V]):
+    __slots__ = ("_at", "_late", "_windows")
+
+    def __init__(self, at: NodeRef, windows: Windows, late: Late | None = None) -> None:
+        self._at = at
+        self._windows = windows
+        self._late = late
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._at.node}>"
+
+    def late_to(self, topic: str, *, key: Serde[K] | None = None, value: Serde[V] | None = None) -> Self:
+        """Send late records to a topic, in the same transaction, instead of dropping them.
+
+        They keep their key, value, event time and headers, and get the header ``streamstate.late_ms``: by how many
+        milliseconds they came too late for the last window that would have taken them. Kafka Streams has no such
+        thing; Flink's name is side output of late data.
+
+        Args:
+            topic: its name.
+            key: serde of the key; by default the one known.
+            value: serde of the value; by default the one known.
+
+        Raises:
+            TopologyError: a serde is not known, or no topic can be called that.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> words = Topology("t").stream("words", key=serde.string(), value=serde.string()).group_by_key()
+        >>> words.windowed_by(windows.tumbling(timedelta(hours=1))).late_to("late-words")
+        <WindowedStream words>
+        """
+        at = self._at.with_serdes(key, value)
+        checked(topic, "topic of late records")
+        return type(self)(self._at, self._windows, Late(topic, at.key_serde("late_to"), at.value_serde("late_to")))
+
+    def count(
+        self,
+        *,
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], int]:
+        """Count the records of each key and window (Kafka Streams: ``count``).
+
+        Args:
+            store: name of the store; it names the changelog topic.
+            emit: ``update`` sends every change; ``close`` one result per window, when stream time passes its end and
+                grace (Kafka Streams: ``EmitStrategy.onWindowClose``); ``commit`` the newest result of each window
+                that changed, at each commit.
+            retention: how long windows are kept, by stream time; at least, and by default, until they close.
+            idle: with ``emit="close"``, once no record has come for so long by the wall clock, stream time goes on
+                with the wall clock until one comes, so that the windows of an idle partition close. Results then
+                depend on when records arrive: the one choice that makes them so. By default they do not.
+
+        Raises:
+            TopologyError: a serde is not known, the store's name is taken, illegal or cannot be generated, or an
+                argument does not fit the windows.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> words = Topology("t").stream("words", key=serde.string()).group_by_key()
+        >>> words.windowed_by(windows.tumbling(timedelta(hours=1))).count(store="hourly", emit="close")
+        <Table hourly.count in store hourly>
+        """
+        spec = self._spec(
+            "count", lambda: 0, lambda key, value, number: number + 1, lambda key, one, other: one + other, None
+        )
+        return self._fold(spec, store, long(), emit, retention, idle)
+
+    def reduce(
+        self,
+        function: Callable[[V, V], V],
+        *,
+        store: str | None = None,
+        value: Serde[V] | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], V]:
+        """Fold the values of each key and window, the first being the start (Kafka Streams: ``reduce``).
+
+        Args:
+            function: (aggregate, value) to the next aggregate; of two sessions, (earlier, later) to that of both.
+            store: name of the store; it names the changelog topic.
+            value: serde of the store's value; by default that of the stream.
+            emit: as in ``count``.
+            retention: as in ``count``.
+            idle: as in ``count``.
+
+        Raises:
+            TopologyError: as for ``count``, or the value's serde is not known.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, serde, windows
+        >>> bids = Topology("t").stream("bids", key=serde.string(), value=serde.long()).group_by_key()
+        >>> bids.windowed_by(windows.session(timedelta(minutes=5))).reduce(max, store="highest")
+        <Table highest.reduce in store highest>
+        """
+        self._at.check(function, "reduce", "aggregate, value")
+        kept = value or self._at.value_serde("reduce")
+
+        def fold(key: Any, new: Any, old: Any) -> Any:
+            return function(old, new)
+
+        def merge(key: Any, one: Any, other: Any) -> Any:
+            return function(one, other)
+
+        return self._fold(self._spec("reduce", None, fold, merge, None), store, kept, emit, retention, idle)
+
+    # -- how it is built -----------------------------------------------------------------------------------
+
+    def _named(
+        self,
+        named: dict[str, NamedAggregate],
+        store: str | None,
+        emit: WindowEmit,
+        retention: timedelta | None,
+        idle: timedelta | None,
+    ) -> Table[Windowed[K], dict[str, Any]]:
+        fold = named_fold(self._at.node, store or self._at.node, named)
+        if isinstance(self._windows, SessionWindows) and fold.unmergeable:
+            raise TopologyError(
+                f"aggregate after {self._at.node!r}: sessions grow together, and {', '.join(fold.unmergeable)} "
+                "cannot merge two states: give Aggregate(..., merge=)"
+            )
+        spec = self._spec("aggregate", fold.initializer, fold.aggregator, fold.merger, fold.result, timed=fold.timed)
+        return self._fold(spec, store, fold.kept, emit, retention, idle, fold=fold)
+
+    def _functions(
+        self,
+        functions: tuple[Callable[..., Any], ...],
+        value: Serde[Any] | None,
+        store: str | None,
+        emit: WindowEmit,
+        retention: timedelta | None,
+        idle: timedelta | None,
+    ) -> Table[Windowed[K], Any]:
+        names = ["initializer", "aggregator", "merger"] if isinstance(self._windows, SessionWindows) else [
+            "initializer", "aggregator"
+        ]  # fmt: skip
+        if len(functions) != len(names):
+            raise TopologyError(
+                f"aggregate after {self._at.node!r} takes either {len(names)} functions and value=, as in "
+                f"aggregate({', '.join(names)}, value=serde.json()), or ready aggregates by name, as in "
+                "aggregate(n=aggregates.count())"
+            )
+        if value is None:
+            raise TopologyError(
+                f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
+                "value=serde.json()"
+            )
+        forms = "", "key, value, aggregate", "key, aggregate, aggregate"
+        for name, function, form in zip(names, functions, forms, strict=False):
+            self._at.check(function, "aggregate", form, argument=name)
+        merger = functions[2] if len(functions) == 3 else None
+        spec = self._spec("aggregate", own_initial(functions[0]), functions[1], merger, None)
+        return self._fold(spec, store, value, emit, retention, idle)
+
+    def _spec(
+        self,
+        kind: Kind,
+        initializer: Callable[[], Any] | None,
+        aggregator: Aggregator,
+        merger: Aggregator | None,
+        result: Callable[[Any], Any] | None,
+        *,
+        timed: bool = False,
+    ) -> WindowedAggregate:
+        return WindowedAggregate(
+            kind, "", self._windows, initializer, (aggregator,), merger, result,
+            self._at.key_serde("windowed_by"), late=self._late, timed=timed,
+        )  # fmt: skip
+
+    def _fold(
+        self,
+        spec: WindowedAggregate,
+        store: str | None,
+        kept: Serde[Any],
+        emit: WindowEmit,
+        retention: timedelta | None,
+        idle: timedelta | None,
+        *,
+        fold: NamedFold | None = None,
+    ) -> Table[Windowed[K], Any]:
+        """Add the aggregation and, where needed, its repartition topic; the table shows what is kept, unless there are
+        ready aggregates: ``fold``."""
+        at = self._at
+        if store is None:
+            store = node = at.builder.lasting_name(at.node, spec.kind, "store")
+        else:
+            node = f"{checked(store, 'name of a store')}.{spec.kind}"
+        spec = completed(spec, at.node, store, emit, idle)
+        at.builder.claim_store(of_fold(window_store(spec, kept, retention), fold))
+        if at.key_changed:
+            at = through_repartition(at, store, "group_by_key")
+        at = replace(
+            at.then(spec, spec.kind, node),
+            key=windowed_serde(spec.windows, spec.key),
+            value=kept if fold is None else None,
+        )
+        return table_at(at)
+
+
+class WindowedStream(_Windowed[K, V]):
+    """Records grouped by key and window (Kafka Streams: ``TimeWindowedKStream``). Made by ``windowed_by``.
+
+    A record is late for a window when stream time, as this operator has seen it in its task, is past the window's end
+    and grace. Records that are late for all their windows are counted and dropped, or go to ``late_to``. A result's
+    timestamp is the greatest of the records in it. Records with a null key or a null value are left out.
+    """
+
+    __slots__ = ()
+
+    @overload
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        aggregator: Callable[[K, V, A], A],
+        /,
+        *,
+        value: Serde[A],
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], A]: ...
+
+    @overload
+    def aggregate(
+        self,
+        *,
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], dict[str, Any]]: ...
+
+    def aggregate(
+        self,
+        *functions: Callable[..., Any],
+        store: str | None = None,
+        value: Any = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], Any]:
+        """Fold the records of each key and window (Kafka Streams: ``TimeWindowedKStream.aggregate``).
+
+        Called with two functions, or with ready aggregates by name, which make a dict of their results.
+
+        Args:
+            initializer: makes the aggregate of a window before its first record.
+            aggregator: (key, value, aggregate) to the next aggregate; of sliding windows, it must not change the
+                aggregate it is given, because windows start from others.
+            value: serde of the aggregate made by the two functions.
+            store: name of the store; it names the changelog topic.
+            emit: as in ``count``.
+            retention: as in ``count``.
+            idle: as in ``count``.
+            named: ready aggregates, see ``streamstate.aggregates``.
+
+        Raises:
+            TopologyError: as for ``count``, or neither or both ways were used, or ``value`` is missing.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, aggregates, serde, windows
+        >>> flights = Topology("t").stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> hourly = flights.windowed_by(windows.tumbling(timedelta(hours=1)))
+        >>> hourly.aggregate(mean_delay=aggregates.mean("delay"), store="delays", emit="close")
+        <Table delays.aggregate in store delays>
+        """
+        if isinstance(value, NamedAggregate):
+            named, value = {"value": value, **named}, None
+        if named and not functions and value is None:
+            return self._named(named, store, emit, retention, idle)
+        return self._functions(() if named else functions, value, store, emit, retention, idle)
+
+
+class SessionWindowedStream(_Windowed[K, V]):
+    """Records grouped by key and session (Kafka Streams: ``SessionWindowedKStream``). Made by ``windowed_by``.
+
+    A record joins all sessions of its key that are at most the gap away. They are replaced by one: the table deletes
+    them and has the new one. A result's timestamp is the session's end.
+    """
+
+    __slots__ = ()
+
+    @overload
+    def aggregate(
+        self,
+        initializer: Callable[[], A],
+        aggregator: Callable[[K, V, A], A],
+        merger: Callable[[K, A, A], A],
+        /,
+        *,
+        value: Serde[A],
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+    ) -> Table[Windowed[K], A]: ...
+
+    @overload
+    def aggregate(
+        self,
+        *,
+        store: str | None = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], dict[str, Any]]: ...
+
+    def aggregate(
+        self,
+        *functions: Callable[..., Any],
+        store: str | None = None,
+        value: Any = None,
+        emit: WindowEmit = "update",
+        retention: timedelta | None = None,
+        idle: timedelta | None = None,
+        **named: NamedAggregate,
+    ) -> Table[Windowed[K], Any]:
+        """Fold the records of each key and session (Kafka Streams: ``SessionWindowedKStream.aggregate``).
+
+        As ``WindowedStream.aggregate``, with a third function.
+
+        Args:
+            merger: (key, aggregate, aggregate) to that of both, the first of the earlier session. It is called with
+                what the initializer makes, too, and must not change what it is given.
+
+        >>> from datetime import timedelta
+        >>> from streamstate import Topology, aggregates, serde, windows
+        >>> flights = Topology("t").stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> days = flights.windowed_by(windows.session(timedelta(hours=6)))
+        >>> days.aggregate(route=aggregates.collect("dest"), store="routes", emit="close")
+        <Table routes.aggregate in store routes>
+        """
+        if isinstance(value, NamedAggregate):
+            named, value = {"value": value, **named}, None
+        if named and not functions and value is None:
+            return self._named(named, store, emit, retention, idle)
+        return self._functions(() if named else functions, value, store, emit, retention, idle)

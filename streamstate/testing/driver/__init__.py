@@ -1,0 +1,1 @@
+"""The driver of topologies, record by record, without a broker."""

@@ -1,0 +1,36 @@
+"""A broker that remembers.
+
+Rule of this module: what is deleted for the workers is kept for the checker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from streamstate.engine.ports import TopicPartition
+from streamstate.testing.memory_broker.broker import MemoryBroker
+from streamstate.testing.memory_broker.clock import ManualClock
+from streamstate.testing.memory_broker.log import MemoryMessage
+
+__all__ = ["RecordingBroker"]
+
+
+class RecordingBroker(MemoryBroker):
+    """Keeps what committed readers could have read of the records that ``delete_records`` deletes."""
+
+    def __init__(self, clock: ManualClock) -> None:
+        super().__init__(clock)
+        self.deleted: dict[TopicPartition, list[MemoryMessage]] = {}
+
+    def delete_records(self, before: Mapping[TopicPartition, int]) -> None:
+        """See ``MemoryBroker``."""
+        for partition, offset in before.items():
+            log = self.log(partition)
+            if log is not None and offset > log.start:
+                gone = [record for record in log.read(log.start, log.end)[0] if record.offset() < offset]
+                self.deleted.setdefault(partition, []).extend(gone)
+        super().delete_records(before)
+
+    def history(self, topic: str, partition: int) -> list[MemoryMessage]:
+        """Every committed record that was ever in the partition, compacted ones left out."""
+        return [*self.deleted.get(TopicPartition(topic, partition), ()), *self.read(topic, partition)]
