@@ -4,6 +4,7 @@ from streamstate.operators.base.commit_results import CommitEmitter
 from streamstate.operators.base.compilation import CompiledTask, Rebuild, SourceEntry, SourceLog
 from streamstate.operators.base.context import NO_LIMIT_MS, Headers, TaskContext, original, output_bytes
 from streamstate.operators.base.context import Output as TaskOutput
+from streamstate.operators.base.due_results import FailedResult
 from streamstate.operators.base.failures import OperatorFailed, TaskInterrupted
 from streamstate.operators.base.holding import AsyncCall, AsyncCalls, HoldingOperator, NoAsyncCalls
 from streamstate.operators.base.schedules import NEVER_MS
@@ -17,6 +18,7 @@ __all__ = [
     "AsyncCalls",
     "CommitEmitter",
     "CompiledTask",
+    "FailedResult",
     "Headers",
     "HoldingOperator",
     "NoAsyncCalls",

@@ -18,11 +18,16 @@ class _Missing:
 MISSING: Final = _Missing()
 
 
-def rollback(undo: UndoLog) -> None:
-    """Take back, newest first, what the record in hand has staged."""
-    for staged, key, previous in reversed(undo):
+def rollback(undo: UndoLog, savepoint: int = 0) -> None:
+    """Take back, newest first, what the record in hand has staged.
+
+    Args:
+        undo: its changes.
+        savepoint: length of ``undo`` at the point to go back to; 0: to before the record.
+    """
+    for staged, key, previous in reversed(undo[savepoint:]):
         if previous is MISSING:
             del staged[key]
         else:
             staged[key] = previous
-    undo.clear()
+    del undo[savepoint:]

@@ -16,6 +16,7 @@ from streamstate.graph.node import Graph, SubTopology
 from streamstate.operators.base.compilation import SourceEntry
 from streamstate.operators.base.context import Headers, TaskContext, output_bytes
 from streamstate.operators.base.context import Output as TaskOutput
+from streamstate.operators.base.due_results import FailedResult
 from streamstate.operators.base.failures import OperatorFailed
 from streamstate.operators.topics.timestamps import TooFarAhead
 from streamstate.windows import LATEST_TIME_MS
@@ -40,7 +41,7 @@ class FailedRecordLog:
         self._unlogged = 0
 
     def record(self, failure: OperatorFailed, message: Message | None, policy: ErrorPolicy) -> None:
-        """A record, or without one a held-back result, failed and was left out."""
+        """A record, or without one a result, failed and was left out."""
         now_ms = self._now_ms()
         if now_ms - self._logged_ms < LOG_INTERVAL_MS:
             self._unlogged += 1
@@ -160,9 +161,9 @@ def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext,
     return _letter(topic, message.value(), message.key(), message.timestamp()[1], headers, context)
 
 
-def dead_result(failure: OperatorFailed, key: bytes, timestamp: int, context: TaskContext, topic: str) -> TaskOutput:
-    """The same for a result that was held back for the commit: of many records, so that no one record stands for it.
-    Its value goes along where it could be encoded."""
+def dead_result(failure: OperatorFailed, result: FailedResult, context: TaskContext, topic: str) -> TaskOutput:
+    """The same for a result that was held back for the commit or came due with time: no one record stands for it. Its
+    value goes along where it could be encoded."""
     cause = failure.reason
     facts = {
         "application": context.application_id,
@@ -171,7 +172,9 @@ def dead_result(failure: OperatorFailed, key: bytes, timestamp: int, context: Ta
         "error": type(failure.__cause__).__name__,
         "message": shown(cause, 1_000, str),
     }
-    return _letter(topic, failure.encoded, key, timestamp, _headers(facts), context)
+    value = failure.encoded if result.value is None else result.value
+    headers = [*(result.headers or ()), *_headers(facts)]
+    return _letter(topic, value, result.key, result.timestamp, headers, context)
 
 
 def _headers(facts: dict[str, str]) -> Headers:

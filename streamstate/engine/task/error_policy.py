@@ -1,4 +1,5 @@
-"""Applying the error policies of a task's records, and of results that it held back for the commit.
+"""Applying the error policies of a task's records, and of results that it held back for the commit or until their
+time came.
 
 Rule of this module: what the failed record has staged and sent is taken back before anything else is done.
 """
@@ -20,9 +21,12 @@ from streamstate.graph.error_policy import ErrorPolicy
 from streamstate.operators.base.compilation import SourceEntry
 from streamstate.operators.base.context import Output as TaskOutput
 from streamstate.operators.base.context import TaskContext
+from streamstate.operators.base.due_results import FailedResult
 from streamstate.operators.base.failures import OperatorFailed
 from streamstate.operators.topics.timestamps import TooFarAhead
 from streamstate.state.undo import UndoLog, rollback
+
+_FAILED = b"failed"
 
 
 class ErrorPolicyHandler:
@@ -32,23 +36,27 @@ class ErrorPolicyHandler:
         task: shown in each message.
         now_ms: wall clock.
         undo: what the record in hand has staged; None when no policy needs it.
-
-    Attributes:
-        failed: records that were left out or moved.
     """
 
     def __init__(self, task: str, now_ms: Callable[[], int], undo: UndoLog | None) -> None:
-        self.failed = 0
+        # In a dict for the sake of the undo log: what fails again because its record failed counts once.
+        self._counts = {_FAILED: 0}
         self._task = task
         self._undo = undo
         self._log = FailedRecordLog(task, now_ms)
         self._context: TaskContext | None = None
         self._policies: Mapping[str, ErrorPolicy] = {}
 
+    @property
+    def failed(self) -> int:
+        """Records and results that were left out or moved."""
+        return self._counts[_FAILED]
+
     def begin(self, context: TaskContext, policies: Mapping[str, ErrorPolicy]) -> None:
         """The task was compiled: its context, and the policies of operators that have their own."""
         self._context = context
         self._policies = policies
+        context.due_failed = self._due_failed
 
     def record_failed(self, failure: OperatorFailed, message: Message, entry: SourceEntry, mark: int) -> None:
         """Apply the policy of a record.
@@ -67,19 +75,36 @@ class ErrorPolicyHandler:
         else:
             self._left_out(failure, message, entry.on_error, mark, partial(dead_letter, failure, message))
 
-    def result_failed(
-        self, failure: OperatorFailed, key: bytes, timestamp: int, on_error: ErrorPolicy, mark: int
-    ) -> None:
+    def result_failed(self, failure: OperatorFailed, result: FailedResult, on_error: ErrorPolicy, mark: int) -> None:
         """Apply the policy of a result that was held back for the commit: of many records, so of no one of them.
 
         Args:
             failure: why.
-            key: of the result, encoded.
-            timestamp: of the result, in ms.
+            result: what is known of it.
             on_error: the policy.
             mark: outputs that there were before it.
         """
-        self._left_out(failure, None, on_error, mark, partial(dead_result, failure, key, timestamp))
+        self._left_out(failure, None, on_error, mark, partial(dead_result, failure, result))
+
+    def _due_failed(
+        self, failure: OperatorFailed, result: FailedResult, on_error: ErrorPolicy, mark: int, savepoint: int
+    ) -> None:
+        """Apply the policy of a result that came due while something else was in hand, see ``TaskContext``.
+
+        Args:
+            failure: why.
+            result: what is known of it.
+            on_error: the policy.
+            mark: outputs that there were before it.
+            savepoint: length of the undo log before it.
+
+        Raises:
+            OperatorFailed: the policy is ``fail``. Whoever has the record in hand ends the task.
+        """
+        if failure.ends or self._policies.get(failure.operator, on_error).action == "fail":
+            failure.ends = True
+            raise failure
+        self._left_out(failure, None, on_error, mark, partial(dead_result, failure, result), savepoint)
 
     def _left_out(
         self,
@@ -88,17 +113,22 @@ class ErrorPolicyHandler:
         on_error: ErrorPolicy,
         mark: int,
         letter: Callable[[TaskContext, str], TaskOutput],
+        savepoint: int = 0,
     ) -> None:
         context = self._context
         assert context is not None, "a record before the task was compiled"
         policy = self._policies.get(failure.operator, on_error)
-        if policy.action == "fail" or self._undo is None:
+        if failure.ends or policy.action == "fail" or self._undo is None:
             raise processing_error(failure, message, self._task) from failure.__cause__
         del context.outputs[mark:]
-        rollback(self._undo)
+        rollback(self._undo, savepoint)
         if policy.topic is not None:
             context.outputs.append(letter(context, policy.topic))
-        self.failed += 1
+        failed = self._counts[_FAILED]
+        if savepoint:
+            # The record in hand can still take this back.
+            self._undo.append((self._counts, _FAILED, failed))
+        self._counts[_FAILED] = failed + 1
         self._log.record(failure, message, policy)
 
     def _too_far_ahead(self, failure: TooFarAhead, message: Message) -> None:
@@ -109,6 +139,6 @@ class ErrorPolicyHandler:
         if policy.topic is None:
             context.dropped += 1
         else:
-            self.failed += 1
+            self._counts[_FAILED] += 1
             context.outputs.append(dead_letter(failure, message, context, policy.topic))
         self._log.record(failure, message, policy)

@@ -26,6 +26,7 @@ from streamstate.graph.names import changelog_topic
 from streamstate.graph.node import Graph, SubTopology
 from streamstate.operators.base.compilation import CompiledTask, SourceLog
 from streamstate.operators.base.context import TaskContext
+from streamstate.operators.base.due_results import FailedResult
 from streamstate.operators.base.failures import OperatorFailed, TaskInterrupted
 from streamstate.operators.base.holding import AsyncCalls
 from streamstate.operators.compile import compile_task
@@ -439,7 +440,8 @@ class Task:
                 try:
                     forward(*arguments)
                 except OperatorFailed as failure:
-                    self._failures.result_failed(failure, encoded, arguments[-1], emitter.on_error, mark)
+                    result = FailedResult(encoded, arguments[-1])
+                    self._failures.result_failed(failure, result, emitter.on_error, mark)
                 if len(outputs) >= PORTION:
                     yield
 

@@ -119,10 +119,11 @@ class TaskContext:
         release_due: true when what operators hold back is to go on after the record in hand.
         dropped: records left out by rule, such as those with a null key in a keyed operator; late ones too.
         late: records that came after all their windows had closed.
+        due_failed: applies the error policy of a result that came due with time, see ``due_results``.
     """
 
-    __slots__ = ("application_id", "calls", "dropped", "late", "limits", "now_ms", "outputs", "record", "release_due",
-                 "schedules", "stream_time", "task_id", "timestamp")  # fmt: skip
+    __slots__ = ("application_id", "calls", "dropped", "due_failed", "late", "limits", "now_ms", "outputs", "record",
+                 "release_due", "schedules", "stream_time", "task_id", "timestamp")  # fmt: skip
 
     def __init__(
         self,
@@ -144,3 +145,4 @@ class TaskContext:
         self.release_due = False
         self.dropped = 0
         self.late = 0
+        self.due_failed: Any = None

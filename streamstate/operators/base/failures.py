@@ -16,6 +16,7 @@ class OperatorFailed(Exception):
         doing: what it was doing, for the message.
         encoded: the value that a sink could encode but not send.
         refusal: why a serde refused what it was given, in words; None where that is not what failed.
+        ends: a result that is not of the record in hand failed under ``fail``: the policy of the record does not help.
     """
 
     def __init__(self, operator: str, doing: str = "", encoded: bytes | None = None) -> None:
@@ -24,6 +25,7 @@ class OperatorFailed(Exception):
         self.doing = doing
         self.encoded = encoded
         self.refusal: SerdeError | None = None
+        self.ends = False
 
     @property
     def reason(self) -> BaseException | None:

@@ -14,7 +14,9 @@ from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from streamstate.graph.error_policy import FAIL, ErrorPolicy
 from streamstate.operators.base.context import TaskContext
+from streamstate.operators.base.due_results import each_by_itself
 from streamstate.operators.base.failures import OperatorFailed, not_encoded
 from streamstate.operators.base.forwarding import Forward
 from streamstate.operators.base.joiners import from_right
@@ -128,6 +130,17 @@ class TimedRecords:
         return number
 
 
+class _LetGo(dict[bytes, Any]):
+    """In an undo log: lets what was let go wait again."""
+
+    def __init__(self, unmatched: UnmatchedRecords) -> None:
+        super().__init__()
+        self._unmatched = unmatched
+
+    def __setitem__(self, at: bytes, nothing: None) -> None:
+        self._unmatched.take_back(at)
+
+
 class UnmatchedRecords:
     """Records of left and outer joins that have met nothing yet.
 
@@ -139,9 +152,18 @@ class UnmatchedRecords:
         store: has them by side, time, key and number.
         context: the task's.
         forward: takes those that stay alone.
+        on_error: the policy of the sources, for those that fail.
     """
 
-    def __init__(self, name: str, spec: StreamJoin, store: StagedStore, context: TaskContext, forward: Forward) -> None:
+    def __init__(
+        self,
+        name: str,
+        spec: StreamJoin,
+        store: StagedStore,
+        context: TaskContext,
+        forward: Forward,
+        on_error: ErrorPolicy = FAIL,
+    ) -> None:
         assert store.segments is not None, "a windowed store without segments"
         self._name = name
         self._spec = spec
@@ -149,7 +171,9 @@ class UnmatchedRecords:
         self._segments: WindowIndex = store.segments
         self._context = context
         self._forward = forward
-        self._undoing = store.undo is not None
+        self._undo = store.undo
+        self._let_go = _LetGo(self)
+        self._due_alone = each_by_itself(self._send, spec.key.serialize, context, store.undo, on_error)
         grace = spec.within.grace_ms
         # How long after its time a record is alone for good.
         self._delay = {LEFT: spec.within.after_ms + grace, RIGHT: spec.within.before_ms + grace}
@@ -158,8 +182,6 @@ class UnmatchedRecords:
         self._known: dict[bytes, list[bytes]] = {LEFT: [], RIGHT: []}
         self._horizon: dict[bytes, bytes] = {LEFT: LEFT, RIGHT: RIGHT}
         self._least: dict[bytes, int] = {LEFT: 0, RIGHT: 0}
-        # What the record before this one let go: it waits again if that one has failed.
-        self._let_go: list[bytes] = []
 
     def init(self) -> None:
         """State is restored: what waits may be of any time."""
@@ -178,16 +200,13 @@ class UnmatchedRecords:
         """A record of either stream came that is kept."""
         if time_ms > self._segments.clock[TIME_KEY]:
             self._segments.advance(time_ms)
-        if self._let_go:
-            self._take_back()
 
-    def _take_back(self) -> None:
-        for at in self._let_go:
-            if self._is_there(at):
-                side, time = at[:1], unpack_time(at, 1)
-                insort(self._known[side], at)
-                self._least[side] = min(time, self._least[side])
-        self._let_go.clear()
+    def take_back(self, at: bytes) -> None:
+        """A record was let go for one that has failed: it waits again."""
+        side, time = at[:1], unpack_time(at, 1)
+        if at < self._horizon[side]:
+            insort(self._known[side], at)
+        self._least[side] = min(time, self._least[side])
 
     def _is_there(self, at: bytes) -> bool:
         store = self._store
@@ -248,8 +267,8 @@ class UnmatchedRecords:
             if end <= self._least[side]:
                 continue
             due = self._due(side, end)
-            if self._undoing:
-                self._let_go += due
+            if self._undo is not None:
+                self._undo += [(self._let_go, at, None) for at in due]
             for at in due:
                 entry = self._store.get(at)
                 if entry is not None:
@@ -258,15 +277,21 @@ class UnmatchedRecords:
             return
         for _, _, at, _ in alone:
             self._segments.delete(at)
-        joiner, with_key, decode_key = self._spec.joiner, self._spec.with_key, self._spec.key.deserialize
+        decode_key, due_alone = self._spec.key.deserialize, self._due_alone
         for time, side, at, value in sorted(alone, key=lambda item: (item[0], item[1], item[2])):
             try:
                 key = decode_key(at[9:-4])
-                values = (value, None) if side == LEFT else (None, value)
-                joined = joiner(key, *values) if with_key else joiner(*values)
             except Exception as error:
-                raise OperatorFailed(self._name) from error
-            self._forward(key, joined, time)
+                raise OperatorFailed(self._name, "decoding the key") from error
+            due_alone(key, side, value, time)
+
+    def _send(self, key: Any, side: bytes, value: Any, timestamp: int) -> None:
+        values = (value, None) if side == LEFT else (None, value)
+        try:
+            joined = self._spec.joiner(key, *values) if self._spec.with_key else self._spec.joiner(*values)
+        except Exception as error:
+            raise OperatorFailed(self._name) from error
+        self._forward(key, joined, timestamp)
 
 
 def stream_join(

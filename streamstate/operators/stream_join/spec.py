@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from streamstate.graph.node import Graph, Node
+from streamstate.graph.queries import policy_behind
 from streamstate.graph.spec import Facts, SpecDefaults
 from streamstate.operators.base.compilation import Compilation
 from streamstate.operators.base.describing import grace_is_default, with_grace
@@ -68,7 +69,8 @@ class StreamJoin(SpecDefaults):
             return
         unmatched = None
         if len(self.stores) == 3:
-            unmatched = UnmatchedRecords(name, self, compilation.stores[self.stores[2]], context, forward)
+            store, policy = compilation.stores[self.stores[2]], policy_behind(compilation.graph, name)
+            unmatched = UnmatchedRecords(name, self, store, context, forward, policy)
             compilation.task.processors.append(unmatched)
         left, right = records
         if unmatched is None and self.left != self.right and not left.undoing and left.length_ms == right.length_ms:

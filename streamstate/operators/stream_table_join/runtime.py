@@ -11,7 +11,9 @@ from collections.abc import Callable
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
+from streamstate.graph.error_policy import ErrorPolicy
 from streamstate.operators.base.context import RecordWithHeaders, TaskContext
+from streamstate.operators.base.due_results import each_by_itself
 from streamstate.operators.base.failures import OperatorFailed, not_encoded
 from streamstate.operators.base.forwarding import Forward, with_encoded_key
 from streamstate.operators.base.rows import Getter, GetterAsOf
@@ -170,9 +172,18 @@ class GraceBuffer:
         store: its overlay.
         context: the task's.
         join: takes a record when it has waited long enough.
+        on_error: the policy of the sources, for a record that fails then.
     """
 
-    def __init__(self, name: str, grace: JoinGrace, store: StagedStore, context: TaskContext, join: Forward) -> None:
+    def __init__(
+        self,
+        name: str,
+        grace: JoinGrace,
+        store: StagedStore,
+        context: TaskContext,
+        join: Forward,
+        on_error: ErrorPolicy,
+    ) -> None:
         assert store.segments is not None, "records wait in order of time"
         self._name = name
         self._grace_ms = grace.grace_ms
@@ -181,6 +192,7 @@ class GraceBuffer:
         self._segments = store.segments
         self._context = context
         self._join = join
+        self._due = each_by_itself(join, grace.key.serialize, context, store.undo, on_error, grace.value.serialize)
 
     def run(self, key: Any, value: Any, timestamp: int) -> None:
         """Take one record, and release those whose time has come."""
@@ -232,7 +244,7 @@ class GraceBuffer:
                 assert key is not None and value is not None, "records without do not wait"  # noqa: PT018
                 names = [name.decode() for name in headers[::2] if name is not None]
                 self._context.record = RecordWithHeaders(mine, list(zip(names, headers[1::2], strict=True)))
-                self._join(self._key.deserialize(key), self._value.deserialize(value), unpack_time(at, 1))
+                self._due(self._key.deserialize(key), self._value.deserialize(value), unpack_time(at, 1))
         finally:
             self._context.record = mine
 

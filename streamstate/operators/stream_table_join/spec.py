@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from streamstate.graph.node import Graph, Node
+from streamstate.graph.queries import policy_behind
 from streamstate.graph.spec import Facts, SpecDefaults
 from streamstate.operators.base.compilation import Compilation
 from streamstate.operators.base.describing import with_grace
@@ -138,5 +139,7 @@ class StreamTableJoin(SpecDefaults):
         join = runtime.join_as_of(name, self, version, context, forward)
         if self.grace is not None:
             store = compilation.stores[self.grace.store]
-            join = runtime.GraceBuffer(name, self.grace, store, context, join).run
+            # What is held are records of the stream, so the policy of their source holds.
+            policy = policy_behind(compilation.graph, node.parents[0])
+            join = runtime.GraceBuffer(name, self.grace, store, context, join, policy).run
         compilation.streams[name] = join

@@ -27,6 +27,17 @@ HELD_BYTES = 24
 _SIZE = b"size"
 
 
+class _LetGo(dict[bytes, Any]):
+    """In an undo log: puts what was let go back into the order."""
+
+    def __init__(self, order: list[tuple[int, bytes]]) -> None:
+        super().__init__()
+        self._order = order
+
+    def __setitem__(self, encoded: bytes, time: int) -> None:
+        heappush(self._order, (time, encoded))
+
+
 class Suppressor:
     """One ``suppress`` in one task.
 
@@ -55,7 +66,7 @@ class Suppressor:
         # By key: since when it is held, and its size. The order has what was there, too: the index decides.
         self._index: dict[bytes, tuple[int, int]] = {}
         self._order: list[tuple[int, bytes]] = []
-        self._let_go: list[tuple[int, bytes]] = []
+        self._let_go = _LetGo(self._order)
         self._bytes: dict[bytes, int] = {_SIZE: 0}
 
     def init(self) -> None:
@@ -63,7 +74,7 @@ class Suppressor:
         for at, (held, _) in self._store.scan(None, None):
             self._index[at[8:]] = unpack_time(at), self._size(at, held)
         self._bytes[_SIZE] = sum(size for _, size in self._index.values())
-        self._order = [(time, encoded) for encoded, (time, _) in self._index.items()]
+        self._order[:] = [(time, encoded) for encoded, (time, _) in self._index.items()]
         heapify(self._order)
 
     def close(self) -> None:
@@ -96,12 +107,6 @@ class Suppressor:
         if timestamp > now:
             now = timestamp
             self._segments.advance(timestamp)
-        if self._let_go:
-            # What a failed record had let go is still there.
-            for held in self._let_go:
-                if self._index.get(held[1], (None,))[0] == held[0]:
-                    heappush(self._order, held)
-            self._let_go.clear()
         self._hold(key, new, old, timestamp)
         wait_ms = self._spec.wait_ms
         if wait_ms is not None:
@@ -160,7 +165,7 @@ class Suppressor:
         time, encoded = heappop(self._order)
         assert (time, encoded) == first, "not the first"
         if self._undo is not None:
-            self._let_go.append(first)
+            self._undo.append((self._let_go, encoded, time))
             self._undo.append((self._index, encoded, self._index[encoded]))
         size = self._index.pop(encoded)[1]
         self._grow(-size)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar, Literal
 
 from streamstate.graph.builder import GraphBuilder
 from streamstate.graph.node import Graph, Node
+from streamstate.graph.queries import policy_behind
 from streamstate.graph.spec import Facts
 from streamstate.operators.base.compilation import Compilation
+from streamstate.operators.base.due_results import each_by_itself
 from streamstate.operators.base.forwarding import Change
 from streamstate.operators.base.rows import Getter
 from streamstate.operators.base.tables import TableSpec, TakesChanges, entered, materialized, rows
@@ -103,7 +105,9 @@ class Suppress(TableSpec, TakesChanges):
     def compile(self, compilation: Compilation, node: Node) -> None:
         """One Suppressor."""
         operator = self._suppressor(compilation, node)
-        operator.forward = compilation.change(node)
+        context, undo = compilation.context, compilation.undo
+        policy = policy_behind(compilation.graph, node.name)
+        operator.forward = each_by_itself(compilation.change(node), self.key.serialize, context, undo, policy)
         compilation.task.processors.append(operator)
         compilation.tables[node.name] = operator.change
 

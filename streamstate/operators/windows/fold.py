@@ -11,7 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from streamstate.graph.error_policy import FAIL, ErrorPolicy
 from streamstate.operators.base.context import RecordWithHeaders, TaskContext
+from streamstate.operators.base.due_results import each_by_itself
 from streamstate.operators.base.failures import OperatorFailed, not_encoded
 from streamstate.operators.base.forwarding import Change, Forward
 from streamstate.state.staging import StagedStore
@@ -66,6 +68,7 @@ class Folding:
         segments: of the store.
         context: the task's.
         forward: takes the changes.
+        due: takes a window that has closed: its key, its state, None and the timestamp.
         direct: takes the new values, where nothing reads the old ones and each update is sent; else None.
         late: takes late records.
         copied: a state is copied before the user's functions get it, which may change it in place, because something
@@ -84,6 +87,7 @@ class Folding:
         forward: Change,
         late: LateRecords,
         *,
+        on_error: ErrorPolicy = FAIL,
         needs_old: bool = False,
     ) -> None:
         segments = store.segments
@@ -102,6 +106,11 @@ class Folding:
         self.closed_ms = store.spec.segments.closed_ms
         self.closed_before = store.spec.segments.closed_before
         self.result = spec.result
+        send = forward if spec.result is None else self._send
+        self.due: Change = each_by_itself(send, store.spec.key.serialize, context, store.undo, on_error)
+
+    def _send(self, key: Any, state: Any, old: Any, timestamp: int) -> None:
+        self.forward(key, self.show(state), old, timestamp)
 
     def fold(self, aggregator: Aggregator) -> Aggregator:
         """(key, value, state or None) to the next state."""

@@ -182,7 +182,7 @@ def _on_copies(merger: Aggregator, copy: Callable[[Any], Any]) -> Aggregator:
 
 
 def _closing_sessions(folding: Folding, gap: int, grace: int, length: int) -> Close:
-    segments, get, forward, show = folding.segments, folding.store.get, folding.forward, folding.show
+    segments, get, due = folding.segments, folding.store.get, folding.due
     decode_key, closed_before = folding.spec.key.deserialize, folding.closed_before
 
     def close(before: int, now: int) -> None:
@@ -191,6 +191,6 @@ def _closing_sessions(folding: Folding, gap: int, grace: int, length: int) -> Cl
             start, encoded = unpack_times(pack_time(end) + suffix, 0)[1], suffix[8:]
             entry = get(bucket(end // length * length, encoded) + pack_times(end, start))
             if entry is not None:
-                forward(Windowed(decode_key(encoded), start, end), show(entry[0]), None, end)
+                due(Windowed(decode_key(encoded), start, end), entry[0], None, end)
 
     return close

@@ -253,7 +253,7 @@ class _Sliding:
 
 
 def _closing(folding: Folding, windows: SlidingWindows) -> Close:
-    segments, get, forward, show = folding.segments, folding.store.get, folding.forward, folding.show
+    segments, get, due = folding.segments, folding.store.get, folding.due
     difference, grace = windows.difference_ms, windows.grace_ms
     decode_key, closed_before = folding.spec.key.deserialize, folding.closed_before
     assert folding.store.spec.segments is not None, "a windowed store without segments"
@@ -264,6 +264,6 @@ def _closing(folding: Folding, windows: SlidingWindows) -> Close:
         for start, encoded in segments.indexed(first, closed_before(now, grace) - difference):
             entry = get(bucket(start // length * length, encoded) + pack_time(start))
             if entry is not None:
-                forward(Windowed(decode_key(encoded), start, start + difference), show(entry[0]), None, entry[1])
+                due(Windowed(decode_key(encoded), start, start + difference), entry[0], None, entry[1])
 
     return close

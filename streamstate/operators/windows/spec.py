@@ -112,8 +112,8 @@ class WindowedAggregate(KeptTable):
             spec = Sink(self.late.topic, self.late.key, self.late.value)
             late_sink = sink(node.name, spec, self.late.topic, context, measured=compilation.undo is not None)
         forward: Change = compilation.change(node)
+        policy = policy_behind(compilation.graph, node.name)
         if self.emit == "commit":
-            policy = policy_behind(compilation.graph, node.name)
             emitter = ChangesPerCommit(store.spec.key.serialize, forward, compilation.undo, policy)
             compilation.task.commit_emitters.append(emitter)
             forward = emitter.change
@@ -121,7 +121,7 @@ class WindowedAggregate(KeptTable):
         if self.timed:
             late = _without_time(late)
         asked = needs_old(compilation.graph, node.name)
-        folding = Folding(node.name, self, store, context, forward, late, needs_old=asked)
+        folding = Folding(node.name, self, store, context, forward, late, on_error=policy, needs_old=asked)
         if isinstance(self.windows, SessionWindows):
             side, close = session_windows(folding)
         elif isinstance(self.windows, SlidingWindows):

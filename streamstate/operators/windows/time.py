@@ -226,7 +226,7 @@ def _unlimited(folding: Folding, aggregator: Aggregator, windows: UnlimitedWindo
 
 def _closing(folding: Folding, windows: TimeWindows) -> Close:
     size, advance, grace = windows.size_ms, windows.advance_ms, windows.grace_ms
-    store, forward, show = folding.store, folding.forward, folding.show
+    store, due = folding.store, folding.due
     decode_key, closed_before = folding.spec.key.deserialize, folding.closed_before
 
     def close(before: int, now: int) -> None:
@@ -235,9 +235,9 @@ def _closing(folding: Folding, windows: TimeWindows) -> Close:
         first = -(-first // advance) * advance
         if first > last:
             return
-        # All of them before the first is sent on: what follows may take its time, and fails for the record in hand.
+        # All of them before the first is sent on: what follows may take its time.
         for at, (state, newest) in list(store.between(pack_time(first), pack_time(last + 1))):
             start = unpack_time(at)
-            forward(Windowed(decode_key(at[8:]), start, start + size), show(state), None, newest)
+            due(Windowed(decode_key(at[8:]), start, start + size), state, None, newest)
 
     return close
