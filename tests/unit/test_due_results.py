@@ -166,7 +166,7 @@ def test_only_the_due_result_that_fails_is_left_out(operator: str, failure: str,
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_under_fail_the_process_ends(operator: str, failure: str) -> None:
     with TopologyTestDriver(built(operator, failure, "fail")) as driver:
-        with pytest.raises(ProcessingError, match="at topic 'in'.*cannot take this"):
+        with pytest.raises(ProcessingError, match=r"at topic 'in'.*cannot take this"):
             send(driver, *THREE, ("d", "mover", 100))
         # A sliding window of this size has closed before.
         assert sent(driver) == (["first"] if operator == "sliding" else [])
@@ -201,6 +201,20 @@ def test_sources_of_unlike_policies_fail_together() -> None:
         with pytest.raises(ProcessingError, match=r"at topic 'in'.*cannot take this"):
             send(driver, ("d", "mover", 100))
         assert sent(driver) == []
+
+
+def test_the_policy_of_a_processor_behind_comes_before_that_of_the_source() -> None:
+    class Picky(Processor[Any, str, Any, str]):
+        def process(self, key: Any, value: str) -> None:
+            self.context.forward(key, checked(value))
+
+    topology = Topology("t")
+    held = suppressed(topology, "fail")
+    held.process(Picky, on_error="continue").to("out", key=TEXT, value=TEXT)
+    with TopologyTestDriver(topology) as driver:
+        send(driver, *THREE, ("d", "mover", 100))
+        assert sent(driver) == ["first", "third"]
+        assert driver.status().failed == 1
 
 
 def test_windows_of_an_idle_partition_meet_the_policy_too() -> None:
