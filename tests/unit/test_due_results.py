@@ -217,6 +217,21 @@ def test_the_policy_of_a_processor_behind_comes_before_that_of_the_source() -> N
         assert driver.status().failed == 1
 
 
+def test_a_record_that_lets_go_and_comes_again_before_it_fails_takes_back_what_it_let_go() -> None:
+    topology = Topology("t")
+    stream = topology.stream("in", key=TEXT, value=TEXT, on_error="continue")
+    # The second of the two changes comes when the first has let others go.
+    twice = stream.flat_map_values(lambda value: [value, value + "!"])
+    table = twice.to_table(key=TEXT, value=TEXT, store="rows")
+    table.suppress(time_limit(ms(10)), store="s").to_stream().to("out", value=TEXT)
+    stream.map_values(checked).to("other", value=TEXT)
+    with TopologyTestDriver(topology) as driver:
+        send(driver, ("a", "first", 20), ("d", "bad", 100))
+        assert sent(driver) == []
+        send(driver, ("e", "last", 100))
+        assert sent(driver) == ["first!"]
+
+
 def test_windows_of_an_idle_partition_meet_the_policy_too() -> None:
     topology = Topology("t")
     stream = topology.stream("in", key=TEXT, value=TEXT, on_error="continue").group_by_key()
