@@ -72,7 +72,10 @@ def _listed(windows_: Any) -> Callable[[Topology], None]:
             _grouped(topology)
             .windowed_by(windows_)
             .aggregate(
-                lambda: {"n": 0}, lambda key, value, state: {"n": state["n"] + value["amount"]}, value=_JSON, store="s"
+                initializer=lambda: {"n": 0},
+                aggregator=lambda key, value, state: {"n": state["n"] + value["amount"]},
+                value=_JSON,
+                store="s",
             )
         )
         table.to_stream().for_each(_ignored)

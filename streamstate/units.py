@@ -8,7 +8,10 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-__all__ = ["parse_duration", "parse_size", "show_duration", "show_size"]
+__all__ = ["Duration", "parse_duration", "parse_size", "show_duration", "show_size"]
+
+# How users give durations: ``timedelta(minutes=5)`` or ``"5m"``.
+Duration = timedelta | str
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _UNITS_BYTES = {

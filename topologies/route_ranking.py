@@ -46,6 +46,6 @@ rankings = routes.group_by(
     key=serde.string(),
     select=lambda route, flights: {"dest": route[4:], "flights": flights},
     value=serde.json(),
-).aggregate(dict[str, int], put, take_out, store="rankings", value=serde.json())
+).aggregate(initializer=dict[str, int], adder=put, subtractor=take_out, store="rankings", value=serde.json())
 
 rankings.to_stream(emit="commit").map_values(top_ten).to("busiest-routes", value=serde.json())

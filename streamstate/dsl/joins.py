@@ -6,7 +6,6 @@ Rule of this module: as of ``stream``, of whose handle it is a part.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from streamstate.errors import TopologyError
@@ -15,7 +14,8 @@ from streamstate.graph.handles import Handle, is_global_table, is_stream, is_tab
 from streamstate.graph.wrong_handle import wrong_kind
 from streamstate.operators.stream_join.build import join_streams
 from streamstate.operators.stream_table_join.build import join_global_table, join_table
-from streamstate.serde import Serde
+from streamstate.serde import SerdeLike, known_serde
+from streamstate.units import Duration
 from streamstate.windows import JoinWindows
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -59,9 +59,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -71,10 +71,10 @@ class Joins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[V, T], V2],
         *,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        grace: Duration | None = None,
+        tolerance: Duration | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -84,10 +84,10 @@ class Joins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[K, V, T], V2],
         *,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        grace: Duration | None = None,
+        tolerance: Duration | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -119,11 +119,11 @@ class Joins(Handle[K, V]):
         on: Callable[[K, V], Any] | None = None,
         within: JoinWindows | None = None,
         store: str | None = None,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[Any] | None = None,
+        grace: Duration | None = None,
+        tolerance: Duration | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[Any] | None = None,
         name: str | None = None,
     ) -> Stream[K, Any]:
         """Join with another stream, by key and time, or with a table, by key.
@@ -191,7 +191,15 @@ class Joins(Handle[K, V]):
             return stream_at(at)
         table = self._table("join", other, within, store, other_value, on)
         at = join_table(
-            self._at, table, joiner, left=False, grace=grace, tolerance=tolerance, key=key, value=value, name=name
+            self._at,
+            table,
+            joiner,
+            left=False,
+            grace=grace,
+            tolerance=tolerance,
+            key=known_serde(key),
+            value=known_serde(value),
+            name=name,
         )
         return stream_at(at)
 
@@ -203,9 +211,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -217,9 +225,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -229,10 +237,10 @@ class Joins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[V, T | None], V2],
         *,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        grace: Duration | None = None,
+        tolerance: Duration | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -242,10 +250,10 @@ class Joins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[K, V, T | None], V2],
         *,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        grace: Duration | None = None,
+        tolerance: Duration | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -277,11 +285,11 @@ class Joins(Handle[K, V]):
         on: Callable[[K, V], Any] | None = None,
         within: JoinWindows | None = None,
         store: str | None = None,
-        grace: timedelta | None = None,
-        tolerance: timedelta | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[Any] | None = None,
+        grace: Duration | None = None,
+        tolerance: Duration | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[Any] | None = None,
         name: str | None = None,
     ) -> Stream[K, Any]:
         """As ``join``, and records of this stream that meet nothing too (Kafka Streams: ``KStream.leftJoin``).
@@ -312,7 +320,15 @@ class Joins(Handle[K, V]):
             return stream_at(at)
         table = self._table("left_join", other, within, store, other_value, on)
         at = join_table(
-            self._at, table, joiner, left=True, grace=grace, tolerance=tolerance, key=key, value=value, name=name
+            self._at,
+            table,
+            joiner,
+            left=True,
+            grace=grace,
+            tolerance=tolerance,
+            key=known_serde(key),
+            value=known_serde(value),
+            name=name,
         )
         return stream_at(at)
 
@@ -324,9 +340,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -338,9 +354,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -351,9 +367,9 @@ class Joins(Handle[K, V]):
         *,
         within: JoinWindows,
         store: str | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
-        other_value: Serde[T] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        other_value: SerdeLike[T] | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]:
         """As ``left_join`` with a stream, and the records of the other one that meet nothing, too.
@@ -382,14 +398,14 @@ class Joins(Handle[K, V]):
         alone: tuple[bool, bool],
         store: str | None,
         name: str | None,
-        key: Serde[Any] | None,
-        value: Serde[Any] | None,
-        other_value: Serde[Any] | None,
+        key: SerdeLike[Any] | None,
+        value: SerdeLike[Any] | None,
+        other_value: SerdeLike[Any] | None,
     ) -> Stream[K, Any]:
         return stream_at(
             join_streams(
                 kind, self._at, other._at, joiner, within, left_alone=alone[0], right_alone=alone[1],
-                store=store, name=name, key=key, value=value, other_value=other_value,
+                store=store, name=name, key=known_serde(key), value=known_serde(value), other_value=known_serde(other_value),
             )
         )  # fmt: skip
 

@@ -5,22 +5,22 @@ Rule of this module: helpers that make specs, nothing else.
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, Literal
 
 from streamstate.errors import TopologyError
 from streamstate.graph.error_policy import ErrorPolicy
 from streamstate.graph.names import checked
 from streamstate.graph.store_settings import kept_ms, ttl_ms, versioned_spec
-from streamstate.serde import Serde, bytes_
+from streamstate.serde import SerdeLike, bytes_, serde_of
 from streamstate.state.spec import SegmentSpec, StoreSpec
+from streamstate.units import Duration
 from streamstate.windows.keys import segment_length
 
 __all__ = ["dead_letter", "key_value", "list_", "session", "timers", "versioned", "window"]
 
 
 def key_value(
-    name: str, *, key: Serde[Any], value: Serde[Any], ttl: timedelta | None = None, changelog: bool = True
+    name: str, *, key: SerdeLike[Any], value: SerdeLike[Any], ttl: Duration | None = None, changelog: bool = True
 ) -> StoreSpec:
     """A key-value store for processors (Kafka Streams: ``Stores.keyValueStoreBuilder``).
 
@@ -48,11 +48,11 @@ def key_value(
     3600000
     """
     checked(name, "name of a store")
-    return StoreSpec(name, key, value, changelog, ttl_ms=ttl_ms(ttl, name))
+    return StoreSpec(name, serde_of(key, "key="), serde_of(value, "value="), changelog, ttl_ms=ttl_ms(ttl, name))
 
 
 def versioned(
-    name: str, *, key: Serde[Any], value: Serde[Any], history: timedelta, changelog: bool = True
+    name: str, *, key: SerdeLike[Any], value: SerdeLike[Any], history: Duration, changelog: bool = True
 ) -> StoreSpec:
     """A versioned store for processors (Kafka Streams: ``Stores.versionedKeyValueStoreBuilder``).
 
@@ -71,11 +71,14 @@ def versioned(
     >>> stores.versioned("prices", key=serde.string(), value=serde.double(), history=timedelta(hours=1)).history_ms
     3600000
     """
-    return versioned_spec(StoreSpec(checked(name, "name of a store"), key, value, changelog), history)
+    return versioned_spec(
+        StoreSpec(checked(name, "name of a store"), serde_of(key, "key="), serde_of(value, "value="), changelog),
+        history,
+    )
 
 
 def list_(
-    name: str, *, key: Serde[Any], value: Serde[Any], maxlen: int | None = None, changelog: bool = True
+    name: str, *, key: SerdeLike[Any], value: SerdeLike[Any], maxlen: int | None = None, changelog: bool = True
 ) -> StoreSpec:
     """A store for processors with a list per key, of which each element is an entry of its own.
 
@@ -97,13 +100,20 @@ def list_(
     """
     if maxlen is not None and (not isinstance(maxlen, int) or maxlen < 1):
         raise TopologyError(f"the lists of store {name!r} have maxlen=1 or more, not {maxlen!r}")
-    return StoreSpec(checked(name, "name of a store"), key, value, changelog, kind="list", maxlen=maxlen)
+    return StoreSpec(
+        checked(name, "name of a store"),
+        serde_of(key, "key="),
+        serde_of(value, "value="),
+        changelog,
+        kind="list",
+        maxlen=maxlen,
+    )
 
 
 def timers(
     name: str,
     *,
-    key: Serde[Any],
+    key: SerdeLike[Any],
     kind: Literal["stream_time", "wall_clock"] = "stream_time",
     changelog: bool = True,
 ) -> StoreSpec:
@@ -127,11 +137,17 @@ def timers(
     if kind not in ("stream_time", "wall_clock"):
         raise TopologyError(f"the kind of timers {name!r} is 'stream_time' or 'wall_clock', not {kind!r}")
     of_store: Literal["timers", "wall_clock_timers"] = "timers" if kind == "stream_time" else "wall_clock_timers"
-    return StoreSpec(checked(name, "name of a store"), key, bytes_(), changelog, kind=of_store)
+    return StoreSpec(checked(name, "name of a store"), serde_of(key, "key="), bytes_(), changelog, kind=of_store)
 
 
 def window(
-    name: str, *, key: Serde[Any], value: Serde[Any], size: timedelta, retention: timedelta, changelog: bool = True
+    name: str,
+    *,
+    key: SerdeLike[Any],
+    value: SerdeLike[Any],
+    size: Duration,
+    retention: Duration,
+    changelog: bool = True,
 ) -> StoreSpec:
     """A window store for processors (Kafka Streams: ``Stores.windowStoreBuilder``). See ``WindowStore``.
 
@@ -158,11 +174,20 @@ def window(
         raise TopologyError(f"the retention of window store {name!r} is {retention}, shorter than a window, {size}")
     checked(name, "name of a store")
     content = f"windows of {window_ms} ms of a processor"
-    return StoreSpec(name, key, value, changelog, segments, kind="window", window_ms=window_ms, content=content)
+    return StoreSpec(
+        name,
+        serde_of(key, "key="),
+        serde_of(value, "value="),
+        changelog,
+        segments,
+        kind="window",
+        window_ms=window_ms,
+        content=content,
+    )
 
 
 def session(
-    name: str, *, key: Serde[Any], value: Serde[Any], retention: timedelta, changelog: bool = True
+    name: str, *, key: SerdeLike[Any], value: SerdeLike[Any], retention: Duration, changelog: bool = True
 ) -> StoreSpec:
     """A session store for processors (Kafka Streams: ``Stores.sessionStoreBuilder``). See ``SessionStore``.
 
@@ -182,10 +207,17 @@ def session(
     'session'
     """
     segments = _retained(retention, name)
-    return StoreSpec(checked(name, "name of a store"), key, value, changelog, segments, kind="session")
+    return StoreSpec(
+        checked(name, "name of a store"),
+        serde_of(key, "key="),
+        serde_of(value, "value="),
+        changelog,
+        segments,
+        kind="session",
+    )
 
 
-def _retained(retention: timedelta, store: str) -> SegmentSpec:
+def _retained(retention: Duration, store: str) -> SegmentSpec:
     retention_ms = kept_ms(retention, store, "retention")
     return SegmentSpec(retention_ms, segment_length(retention_ms))
 

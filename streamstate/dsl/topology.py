@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any, Literal, TypeVar, get_args, overload
 
 from streamstate.dsl.global_table import GlobalTable
@@ -30,8 +29,9 @@ from streamstate.operators.base.tables import materialized
 from streamstate.operators.table.spec import TableSource
 from streamstate.operators.topics.event_time import EventTime, Timestamp, edits
 from streamstate.operators.topics.spec import Source
-from streamstate.serde import Serde, bytes_
+from streamstate.serde import SerdeLike, bytes_, serde_of
 from streamstate.state.spec import StoreSpec
+from streamstate.units import Duration
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -86,7 +86,7 @@ class Topology:
         self,
         topics: str | Sequence[str],
         *,
-        key: Serde[K],
+        key: SerdeLike[K],
         timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -98,7 +98,7 @@ class Topology:
         self,
         topics: str | Sequence[str],
         *,
-        value: Serde[V],
+        value: SerdeLike[V],
         timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -110,8 +110,8 @@ class Topology:
         self,
         topics: str | Sequence[str],
         *,
-        key: Serde[K],
-        value: Serde[V],
+        key: SerdeLike[K],
+        value: SerdeLike[V],
         timestamp: str | Callable[[K, V], int] | EventTime[K, V] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -122,8 +122,8 @@ class Topology:
         self,
         topics: str | Sequence[str],
         *,
-        key: Serde[Any] | None = None,
-        value: Serde[Any] | None = None,
+        key: SerdeLike[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
         timestamp: str | Callable[[Any, Any], int] | EventTime[Any, Any] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -179,7 +179,7 @@ class Topology:
         timestamp: str | Callable[[bytes, bytes], int] | EventTime[bytes, bytes] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
-        versioned: timedelta | None = None,
+        versioned: Duration | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -191,11 +191,11 @@ class Topology:
         self,
         topic: str,
         *,
-        key: Serde[K],
+        key: SerdeLike[K],
         timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
-        versioned: timedelta | None = None,
+        versioned: Duration | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -207,11 +207,11 @@ class Topology:
         self,
         topic: str,
         *,
-        value: Serde[V],
+        value: SerdeLike[V],
         timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
-        versioned: timedelta | None = None,
+        versioned: Duration | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -223,12 +223,12 @@ class Topology:
         self,
         topic: str,
         *,
-        key: Serde[K],
-        value: Serde[V],
+        key: SerdeLike[K],
+        value: SerdeLike[V],
         timestamp: str | Callable[[K, V], int] | EventTime[K, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
-        versioned: timedelta | None = None,
+        versioned: Duration | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -239,12 +239,12 @@ class Topology:
         self,
         topic: str,
         *,
-        key: Serde[Any] | None = None,
-        value: Serde[Any] | None = None,
+        key: SerdeLike[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
         timestamp: str | Callable[[Any, Any], int] | EventTime[Any, Any] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
-        versioned: timedelta | None = None,
+        versioned: Duration | None = None,
         emit: TableEmit = "update",
         reset: Reset = "earliest",
         on_error: OnError = "fail",
@@ -317,8 +317,8 @@ class Topology:
         self,
         topic: str,
         *,
-        key: Serde[K],
-        value: Serde[V],
+        key: SerdeLike[K],
+        value: SerdeLike[V],
         timestamp: str | Callable[[K, V], int] | None = None,
         store: str | None = None,
         on_error: Literal["fail", "continue"] = "fail",
@@ -398,8 +398,8 @@ class Topology:
 
 def _source(
     topics: tuple[str, ...],
-    key: Serde[Any] | None,
-    value: Serde[Any] | None,
+    key: SerdeLike[Any] | None,
+    value: SerdeLike[Any] | None,
     timestamp: Timestamp,
     reset: Reset,
     on_error: OnError,
@@ -414,7 +414,10 @@ def _source(
         )
     if callable(timestamp):
         checked_function(timestamp, f"the source of {', '.join(topics)}", "key, value", argument="timestamp=")
-    return Source(topics, key or bytes_(), value or bytes_(), timestamp, reset, checked_policy(on_error))
+    where = f"the source of {', '.join(topics)}"
+    key_serde = bytes_() if key is None else serde_of(key, f"key= of {where}")
+    value_serde = bytes_() if value is None else serde_of(value, f"value= of {where}")
+    return Source(topics, key_serde, value_serde, timestamp, reset, checked_policy(on_error))
 
 
 def _settings(source: Source, **more: object) -> dict[str, object]:

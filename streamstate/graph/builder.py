@@ -16,7 +16,7 @@ from streamstate.graph.names import checked, shortened
 from streamstate.graph.node import GlobalTableSpec, Node
 from streamstate.graph.reading import Reading
 from streamstate.graph.spec import OperatorSpec
-from streamstate.serde import Serde
+from streamstate.serde import Serde, SerdeLike, serde_of
 from streamstate.state.spec import StoreSpec
 
 
@@ -147,9 +147,17 @@ class NodeRef:
         """The same, after an operator that may change the value."""
         return replace(self, value=None)
 
-    def with_serdes(self, key: Serde[Any] | None, value: Serde[Any] | None) -> NodeRef:
-        """The same, with the given serdes where not None."""
-        return replace(self, key=key or self.key, value=value or self.value)
+    def with_serdes(self, key: SerdeLike[Any] | None, value: SerdeLike[Any] | None) -> NodeRef:
+        """The same, with the given serdes where not None.
+
+        Raises:
+            TopologyError: one is neither a serde nor a type that has one.
+        """
+        return replace(
+            self,
+            key=self.key if key is None else serde_of(key, f"key= after {self.node!r}"),
+            value=self.value if value is None else serde_of(value, f"value= after {self.node!r}"),
+        )
 
     def check(self, function: object, operator: str, *forms: str, kind: Kind = "plain", argument: str = "") -> int:
         """Which of ``forms`` a function that ``operator`` was given has; see ``checked_function``.

@@ -9,10 +9,12 @@ from streamstate.serde._avro import avro
 from streamstate.serde._base import Serde
 from streamstate.serde._builtin import bytes_, double, float_, integer, long, short, string
 from streamstate.serde._json import json
+from streamstate.serde._of import SerdeLike, known_serde, serde_of
 from streamstate.serde._types import boolean, date_, datetime_, list_, time_, uuid
 
 __all__ = [
     "Serde",
+    "SerdeLike",
     "avro",
     "boolean",
     "bytes_",
@@ -22,8 +24,11 @@ __all__ = [
     "float_",
     "integer",
     "json",
+    "known_serde",
+    "known_serde",
     "list_",
     "long",
+    "serde_of",
     "short",
     "string",
     "time_",

@@ -10,6 +10,7 @@ from streamstate.windows.definitions import (
     TimeWindows,
     UnlimitedWindows,
     Windowed,
+    as_timedelta,
     checked_time,
     hopping,
     join,
@@ -20,6 +21,7 @@ from streamstate.windows.definitions import (
     time_windowed,
     tumbling,
     unlimited,
+    whole_ms,
     windowed_serde,
 )
 
@@ -33,6 +35,7 @@ __all__ = [
     "TimeWindows",
     "UnlimitedWindows",
     "Windowed",
+    "as_timedelta",
     "checked_time",
     "hopping",
     "join",
@@ -43,5 +46,6 @@ __all__ = [
     "time_windowed",
     "tumbling",
     "unlimited",
+    "whole_ms",
     "windowed_serde",
 ]

@@ -1,8 +1,8 @@
 """Windows: which of them a record belongs to, when they close, and what a windowed key is.
 
-Rule of this module: pure arithmetic in integer milliseconds since 1970. Durations come in as ``timedelta``. Time
-windows hold ``start <= t < end``; sliding windows and sessions hold ``start <= t <= end``. No window starts before
-1970, as in Kafka Streams.
+This is arithmetic in integer milliseconds since 1970. Users give durations as ``timedelta`` or as text, such as
+``"5m"``. Time windows hold ``start <= t < end``; sliding windows and sessions hold ``start <= t <= end``. No window
+starts before 1970, as in Kafka Streams.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from struct import Struct
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from streamstate.errors import TopologyError, shown
-from streamstate.serde import Serde
+from streamstate.serde import Serde, SerdeLike, serde_of
+from streamstate.units import Duration, parse_duration
 
 __all__ = [
     "DEFAULT_GRACE_MS",
@@ -25,6 +26,7 @@ __all__ = [
     "TimeWindows",
     "UnlimitedWindows",
     "Windowed",
+    "as_timedelta",
     "checked_time",
     "hopping",
     "join",
@@ -34,6 +36,7 @@ __all__ = [
     "time_windowed",
     "tumbling",
     "unlimited",
+    "whole_ms",
 ]
 
 K = TypeVar("K")
@@ -41,7 +44,7 @@ K = TypeVar("K")
 # The end of a window that has none.
 FOREVER_MS = (1 << 63) - 1
 # The latest time that a record, a timer or an entry of a store may have; the earliest of a store is as far before 1970.
-# Windows, grace, retention and ttl are added to it and subtracted from it. Each is a ``timedelta``, less than 2**57 ms,
+# Windows, grace, retention and ttl are added to it and subtracted from it. Each is less than 2**57 ms,
 # so that no sum of them leaves the 64 bits that stored keys have for a time.
 LATEST_TIME_MS = (1 << 62) - 1
 
@@ -208,17 +211,39 @@ class JoinWindows:
         return f"within {self.before_ms} ms before and {self.after_ms} ms after"
 
 
+def as_timedelta(duration: object) -> timedelta | None:
+    """A duration as users give it; None when it is none.
+
+    >>> as_timedelta("1m30s"), as_timedelta(timedelta(hours=1)), as_timedelta(5)
+    (datetime.timedelta(seconds=90), datetime.timedelta(seconds=3600), None)
+    """
+    if isinstance(duration, str):
+        try:
+            return parse_duration(duration)
+        except ValueError:
+            return None
+    return duration if isinstance(duration, timedelta) else None
+
+
+def whole_ms(duration: Duration) -> int:
+    """A duration that has been checked, in ms, without fractions of one."""
+    checked = as_timedelta(duration)
+    assert checked is not None, f"{duration!r} was not checked"
+    return checked // _MILLISECOND
+
+
 def milliseconds(duration: object, what: str, *, least_ms: int = 0) -> int:
     """``duration`` in whole milliseconds; ``what`` is what errors call it.
 
     Raises:
-        TopologyError: it is no timedelta, has fractions of a millisecond or is less than ``least_ms``.
+        TopologyError: it is no duration, has fractions of a millisecond or is less than ``least_ms``.
 
-    >>> milliseconds(timedelta(seconds=1.5), "the size")
-    1500
+    >>> milliseconds(timedelta(seconds=1.5), "the size"), milliseconds("2m", "the size")
+    (1500, 120000)
     """
-    if not isinstance(duration, timedelta):
-        raise TopologyError(f"{what} is a timedelta, such as timedelta(minutes=5), not {duration!r}")
+    given, duration = duration, as_timedelta(duration)
+    if duration is None:
+        raise TopologyError(f'{what} is a duration, such as timedelta(minutes=5) or "5m", not {given!r}')
     whole = duration // _MILLISECOND
     if whole * _MILLISECOND != duration:
         raise TopologyError(f"{what} is {duration}: times here are whole milliseconds")
@@ -227,7 +252,7 @@ def milliseconds(duration: object, what: str, *, least_ms: int = 0) -> int:
     return whole
 
 
-def tumbling(size: timedelta, *, grace: timedelta = _ZERO) -> TimeWindows:
+def tumbling(size: Duration, *, grace: Duration = _ZERO) -> TimeWindows:
     """Windows side by side (Kafka Streams: ``TimeWindows.ofSizeAndGrace``).
 
     Args:
@@ -244,7 +269,7 @@ def tumbling(size: timedelta, *, grace: timedelta = _ZERO) -> TimeWindows:
     return TimeWindows(size_ms, size_ms, milliseconds(grace, "the grace"))
 
 
-def hopping(size: timedelta, advance: timedelta, *, grace: timedelta = _ZERO) -> TimeWindows:
+def hopping(size: Duration, advance: Duration, *, grace: Duration = _ZERO) -> TimeWindows:
     """Overlapping windows (Kafka Streams: ``TimeWindows.ofSizeAndGrace(...).advanceBy``).
 
     Args:
@@ -265,7 +290,7 @@ def hopping(size: timedelta, advance: timedelta, *, grace: timedelta = _ZERO) ->
     return TimeWindows(size_ms, advance_ms, milliseconds(grace, "the grace"))
 
 
-def sliding(difference: timedelta, *, grace: timedelta = _ZERO) -> SlidingWindows:
+def sliding(difference: Duration, *, grace: Duration = _ZERO) -> SlidingWindows:
     """A window for every set of records that fit in one (Kafka Streams: ``SlidingWindows``).
 
     For each record there is a window that ends with it and one that starts just after it, the latter once it holds a
@@ -284,7 +309,7 @@ def sliding(difference: timedelta, *, grace: timedelta = _ZERO) -> SlidingWindow
     return SlidingWindows(milliseconds(difference, "the time difference"), milliseconds(grace, "the grace"))
 
 
-def session(gap: timedelta, *, grace: timedelta = _ZERO) -> SessionWindows:
+def session(gap: Duration, *, grace: Duration = _ZERO) -> SessionWindows:
     """Windows that last while records keep coming (Kafka Streams: ``SessionWindows.ofInactivityGapAndGrace``).
 
     A session starts with its first record and ends with its last. It closes when stream time is more than ``gap`` and
@@ -318,11 +343,11 @@ def unlimited(*, start_ms: int = 0) -> UnlimitedWindows:
 
 
 def join(
-    within: timedelta | None = None,
+    within: Duration | None = None,
     *,
-    before: timedelta | None = None,
-    after: timedelta | None = None,
-    grace: timedelta = _ZERO,
+    before: Duration | None = None,
+    after: Duration | None = None,
+    grace: Duration = _ZERO,
 ) -> JoinWindows:
     """How far apart records may be to join (Kafka Streams: ``JoinWindows``).
 
@@ -348,7 +373,7 @@ def join(
     )
 
 
-def time_windowed(key: Serde[K], size: timedelta | None = None) -> Serde[Windowed[K]]:
+def time_windowed(key: SerdeLike[K], size: Duration | None = None) -> Serde[Windowed[K]]:
     """Keys of time and sliding windows as Kafka Streams writes them: the key, then the start in 8 bytes.
 
     Args:
@@ -366,7 +391,7 @@ def time_windowed(key: Serde[K], size: timedelta | None = None) -> Serde[Windowe
     >>> by_hour.deserialize(_)
     Windowed(key='EWR', start=1, end=3600001)
     """
-    return _time_windowed(key, None if size is None else milliseconds(size, "the size of a window"))
+    return _time_windowed(serde_of(key, "key"), None if size is None else milliseconds(size, "the size of a window"))
 
 
 def _time_windowed(key: Serde[K], size_ms: int | None) -> Serde[Windowed[K]]:
@@ -382,7 +407,7 @@ def _time_windowed(key: Serde[K], size_ms: int | None) -> Serde[Windowed[K]]:
     return Serde(f"time_windowed({key.name})", serialize, deserialize, immutable=key.immutable, schema=key.schema)
 
 
-def session_windowed(key: Serde[K]) -> Serde[Windowed[K]]:
+def session_windowed(key: SerdeLike[K]) -> Serde[Windowed[K]]:
     """Keys of sessions as Kafka Streams writes them: the key, then the end and the start in 8 bytes each.
 
     Args:
@@ -393,7 +418,8 @@ def session_windowed(key: Serde[K]) -> Serde[Windowed[K]]:
     >>> sessions.deserialize(sessions.serialize(Windowed("N14228", 5, 9)))
     Windowed(key='N14228', start=5, end=9)
     """
-    encode, decode, pack = key.serialize, key.deserialize, _TWO_TIMES.pack
+    known = serde_of(key, "key")
+    encode, decode, pack = known.serialize, known.deserialize, _TWO_TIMES.pack
 
     def serialize(windowed: Windowed[K]) -> bytes:
         return encode(windowed[0]) + pack(windowed[2], windowed[1])
@@ -402,7 +428,9 @@ def session_windowed(key: Serde[K]) -> Serde[Windowed[K]]:
         end, start = _TWO_TIMES.unpack(data[-16:])
         return Windowed(decode(data[:-16]), start, end)
 
-    return Serde(f"session_windowed({key.name})", serialize, deserialize, immutable=key.immutable, schema=key.schema)
+    return Serde(
+        f"session_windowed({known.name})", serialize, deserialize, immutable=known.immutable, schema=known.schema
+    )
 
 
 def windowed_serde(windows: Any, key: Serde[Any]) -> Serde[Windowed[Any]]:

@@ -40,7 +40,7 @@ def _topology(guarantee: str) -> Topology:
     (
         topology.stream(payments, value=serde.string())
         .group_by(_user, key=serde.string(), value=serde.string())
-        .aggregate(EMPTY.encode, _add, value=serde.string(), store=STORE)
+        .aggregate(initializer=EMPTY.encode, aggregator=_add, value=serde.string(), store=STORE)
         .to_stream()
         .to(totals, value=serde.string())
     )

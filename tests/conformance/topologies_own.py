@@ -157,7 +157,7 @@ def filtered_counts(topology: Topology) -> None:
 
 def grouped_rows(topology: Topology) -> None:
     grouped = table(topology).group_by(group, key=TEXT)
-    out(grouped.aggregate(lambda: "0", added, taken, value=TEXT, store="c"))
+    out(grouped.aggregate(initializer=lambda: "0", adder=added, subtractor=taken, value=TEXT, store="c"))
 
 
 def counted_rows(topology: Topology) -> None:
@@ -210,7 +210,7 @@ def regrouped(made: Any) -> Made:
     def make(topology: Topology) -> None:
         windowed: Any = stream(topology).group_by_key().windowed_by(made)
         grouped = windowed.reduce(joined, store="w").group_by(lambda window, value: window.key, key=TEXT)
-        out(grouped.aggregate(str, added, taken, value=TEXT, store="c"))
+        out(grouped.aggregate(initializer=str, adder=added, subtractor=taken, value=TEXT, store="c"))
 
     return make
 
@@ -226,12 +226,12 @@ def cogrouped(made: Any) -> Made:
         both: Any = left.cogroup(lambda key, value, all_: all_ + value)
         both = both.cogroup(right, lambda key, value, all_: all_ + value.upper())
         if made is None:
-            out(both.aggregate(str, value=TEXT, store="c"))
+            out(both.aggregate(initializer=str, value=TEXT, store="c"))
         elif isinstance(made, windows.SessionWindows):
             merger = lambda key, one, other: one + other  # noqa: E731 - beside the aggregators
-            windowed_out(both.windowed_by(made).aggregate(str, merger, value=TEXT, store="c"))
+            windowed_out(both.windowed_by(made).aggregate(initializer=str, aggregator=merger, value=TEXT, store="c"))
         else:
-            windowed_out(both.windowed_by(made).aggregate(str, value=TEXT, store="c"))
+            windowed_out(both.windowed_by(made).aggregate(initializer=str, value=TEXT, store="c"))
 
     return make
 

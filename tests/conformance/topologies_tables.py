@@ -156,9 +156,9 @@ def aggregate(case: Case) -> Topology:
     topology = Topology("aggregate")
     rows = topology.table("topic1", key=TEXT, value=TEXT)
     rows.group_by(lambda key, value: key, key=TEXT).aggregate(
-        lambda: "0",
-        lambda key, value, aggregate: f"{aggregate}+{value}",
-        lambda key, value, aggregate: f"{aggregate}-{value}",
+        initializer=lambda: "0",
+        adder=lambda key, value, aggregate: f"{aggregate}+{value}",
+        subtractor=lambda key, value, aggregate: f"{aggregate}-{value}",
         value=TEXT,
         store="aggregates",
     ).to_stream().to("output")

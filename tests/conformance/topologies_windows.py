@@ -51,7 +51,11 @@ def concatenated(case: Case) -> Topology:
     [source] = {record["topic"] for record in case.inputs}
     grouped = topology.stream(source, key=TEXT, value=TEXT).group_by_key()
     table: Table[Any, str] = grouped.windowed_by(described(case)).aggregate(
-        lambda: "0", lambda key, value, so_far: f"{so_far}+{value}", value=TEXT, store="windows", emit=emits(case)
+        initializer=lambda: "0",
+        aggregator=lambda key, value, so_far: f"{so_far}+{value}",
+        value=TEXT,
+        store="windows",
+        emit=emits(case),
     )
     table.to_stream().to("output")
     return topology
@@ -115,5 +119,5 @@ def cogrouped(case: Case) -> Topology:
     both = one.cogroup(lambda key, value, so_far: f"{so_far}-{value}").cogroup(
         two, lambda key, value, so_far: f"{so_far}+{value}"
     )
-    both.aggregate(lambda: "0", value=TEXT, store="both").to_stream().to("output")
+    both.aggregate(initializer=lambda: "0", value=TEXT, store="both").to_stream().to("output")
     return topology

@@ -123,7 +123,7 @@ def test_functions_that_change_the_aggregate_in_place_do_not_change_what_was(
 
     rows = topology.table("l", key=TEXT, value=LONG)
     members = rows.group_by(lambda key, value: f"{value % 3}", key=TEXT)
-    lists = members.aggregate(list, kept, dropped, value=JSON, store="members")
+    lists = members.aggregate(initializer=list, adder=kept, subtractor=dropped, value=JSON, store="members")
     # Needs the old list to know from which group of lengths it has to go.
     lists.group_by(lambda key, seen: f"{len(seen)}", key=TEXT).count(store="lengths").to_stream().to("out")
     last, final = outcome(topology, changes, interruptions)

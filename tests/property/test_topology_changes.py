@@ -143,8 +143,12 @@ CATALOGUE = {
     "count, ttl 2 h": Version(lambda t, mine, o: mine.group_by_key().count(store="s", ttl=2 * HOUR)),
     "count, another name": Version(lambda t, mine, o: mine.group_by_key().count(store="t"), frozenset("t")),
     "reduce": Version(lambda t, mine, o: mine.group_by_key().reduce(lambda a, b: a + b, store="s")),
-    "aggregate, long": Version(lambda t, m, o: m.group_by_key().aggregate(lambda: 0, summed, value=LONG, store="s")),
-    "aggregate, json": Version(lambda t, m, o: m.group_by_key().aggregate(lambda: 0, summed, value=JSON, store="s")),
+    "aggregate, long": Version(
+        lambda t, m, o: m.group_by_key().aggregate(initializer=lambda: 0, aggregator=summed, value=LONG, store="s")
+    ),
+    "aggregate, json": Version(
+        lambda t, m, o: m.group_by_key().aggregate(initializer=lambda: 0, aggregator=summed, value=JSON, store="s")
+    ),
     "ready n": ready(n=aggregates.count()),
     "ready n, total": ready(n=aggregates.count(), total=aggregates.sum()),
     "ready a, total": ready(a=aggregates.max(), total=aggregates.sum()),
@@ -179,11 +183,15 @@ CATALOGUE = {
     "table": Version(lambda t, mine, o: mine.to_table(store="s")),
     "table, versions 1 h": Version(lambda t, mine, o: mine.to_table(store="s", versioned=HOUR)),
     "table, versions 9 h": Version(lambda t, mine, o: mine.to_table(store="s", versioned=9 * HOUR)),
-    "cogroup": Version(lambda t, m, o: grouped_with(m, o).aggregate(lambda: 0, value=JSON, store="s")),
-    "cogroup, ttl": Version(lambda t, m, o: grouped_with(m, o).aggregate(lambda: 0, value=JSON, store="s", ttl=HOUR)),
+    "cogroup": Version(lambda t, m, o: grouped_with(m, o).aggregate(initializer=lambda: 0, value=JSON, store="s")),
+    "cogroup, ttl": Version(
+        lambda t, m, o: grouped_with(m, o).aggregate(initializer=lambda: 0, value=JSON, store="s", ttl=HOUR)
+    ),
     "cogroup, tumbling": Version(
         lambda t, m, o: (
-            grouped_with(m, o).windowed_by(windows.tumbling(10 * SECOND)).aggregate(lambda: 0, value=JSON, store="s")
+            grouped_with(m, o)
+            .windowed_by(windows.tumbling(10 * SECOND))
+            .aggregate(initializer=lambda: 0, value=JSON, store="s")
         )
     ),
     "behind a repartition": Version(lambda t, m, o: m.repartition(name="r").group_by_key().count(store="s")),

@@ -151,9 +151,11 @@ def gathering(kind: str, repartition: bool, emit: Emit, hours: int | None) -> To
     topology = Topology("emits")
     stream = topology.stream("in", key=TEXT, value=JSON, on_error="continue")
     windowed = (stream.repartition(name="r") if repartition else stream).group_by_key().windowed_by(KINDS[kind]())
-    functions = [list, gathered, *([lambda key, one, other: sorted(one + other)] if kind == "session" else [])]
+    functions: Any = {"initializer": list, "aggregator": gathered}
+    if kind == "session":
+        functions["merger"] = lambda key, one, other: sorted(one + other)
     retention = None if hours is None else timedelta(hours=hours)
-    table = windowed.aggregate(*functions, value=JSON, store="s", emit=emit, retention=retention)
+    table = windowed.aggregate(**functions, value=JSON, store="s", emit=emit, retention=retention)
     shown = table.to_stream().map(lambda at, value: (f"{at.key} {at.start} {at.end}", str(value)))
     shown.to("out", key=TEXT, value=TEXT)
     return topology

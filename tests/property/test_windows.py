@@ -120,11 +120,16 @@ def topology(made: Any, emit: Emit) -> Topology:
     grouped = topology.stream("in", key=TEXT, value=NUMBER).group_by_key()
     if isinstance(made, windows.SessionWindows):
         table = grouped.windowed_by(made).aggregate(
-            list, lambda k, v, seen: [*seen, v], lambda k, a, b: a + b, value=VALUES, store="s", emit=emit
+            initializer=list,
+            aggregator=lambda k, v, seen: [*seen, v],
+            merger=lambda k, a, b: a + b,
+            value=VALUES,
+            store="s",
+            emit=emit,
         )
     else:
         table = grouped.windowed_by(made).aggregate(
-            list, lambda k, v, seen: [*seen, v], value=VALUES, store="s", emit=emit
+            initializer=list, aggregator=lambda k, v, seen: [*seen, v], value=VALUES, store="s", emit=emit
         )
     checked = table.to_stream().peek(lambda windowed, value: 1 // (value is None or value[-1] >= 0))
     checked.to("out", value=VALUES)

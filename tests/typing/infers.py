@@ -134,7 +134,9 @@ assert_type(by_length, GroupedStream[int, str])
 assert_type(by_length.count(), Table[int, int])
 assert_type(by_length.reduce(lambda longest, line: max(longest, line, key=len)), Table[int, str])
 assert_type(
-    by_length.aggregate(lambda: 0, lambda length, line, total: total + length + len(line), value=serde.long()),
+    by_length.aggregate(
+        initializer=lambda: 0, aggregator=lambda length, line, total: total + length + len(line), value=serde.long()
+    ),
     Table[int, int],
 )
 named = by_length.aggregate(lines=aggregates.count(), longest=aggregates.max(len), store="stats")
@@ -155,7 +157,9 @@ assert_type(by_length.windowed_by(windows.sliding(hour)).late_to("late"), Window
 assert_type(hourly.count(emit="close"), Table[Windowed[int], int])
 assert_type(hourly.reduce(lambda longest, line: max(longest, line, key=len)), Table[Windowed[int], str])
 assert_type(
-    hourly.aggregate(lambda: 0, lambda length, line, total: total + length + len(line), value=serde.long()),
+    hourly.aggregate(
+        initializer=lambda: 0, aggregator=lambda length, line, total: total + length + len(line), value=serde.long()
+    ),
     Table[Windowed[int], int],
 )
 assert_type(hourly.aggregate(n=aggregates.count(), store="n"), Table[Windowed[int], dict[str, Any]])
@@ -169,7 +173,10 @@ assert_type(sessions, SessionWindowedStream[int, str])
 assert_type(sessions.late_to("late"), SessionWindowedStream[int, str])
 assert_type(
     sessions.aggregate(
-        lambda: 0, lambda length, line, total: total + length, lambda length, one, two: one + two, value=serde.long()
+        initializer=lambda: 0,
+        aggregator=lambda length, line, total: total + length,
+        merger=lambda length, one, two: one + two,
+        value=serde.long(),
     ),
     Table[Windowed[int], int],
 )
@@ -239,9 +246,13 @@ def longer(key: str, line: str, total: int) -> int:
 
 both = lines.group_by_key().cogroup(longer).cogroup(words.group_by_key(), lambda key, number, total: total + number)
 assert_type(both, CogroupedStream[str, int])
-assert_type(both.aggregate(int, value=serde.long()), Table[str, int])
-assert_type(both.windowed_by(windows.tumbling(hour)).aggregate(int, value=serde.long()), Table[Windowed[str], int])
+assert_type(both.aggregate(initializer=int, value=serde.long()), Table[str, int])
 assert_type(
-    both.windowed_by(windows.session(hour)).aggregate(int, lambda key, one, two: one + two, value=serde.long()),
+    both.windowed_by(windows.tumbling(hour)).aggregate(initializer=int, value=serde.long()), Table[Windowed[str], int]
+)
+assert_type(
+    both.windowed_by(windows.session(hour)).aggregate(
+        initializer=int, aggregator=lambda key, one, two: one + two, value=serde.long()
+    ),
     Table[Windowed[str], int],
 )

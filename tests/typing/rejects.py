@@ -32,7 +32,7 @@ lines.to(lambda key, line: 5)  # E: arg-type
 lines.group_by(lambda key, line: line)  # E: call-arg
 lines.group_by(lambda key, line: len(line), key=serde.string())  # E: arg-type
 lines.group_by_key().reduce(lambda longest, line: len(line))  # E: arg-type
-lines.group_by_key().aggregate(lambda: 0, lambda key, line, total: total)  # E: call-overload
+lines.group_by_key().aggregate(initializer=lambda: 0, aggregator=lambda key, line, total: total)  # E: call-overload
 lines.group_by_key().aggregate(n=len)  # E: call-overload
 lines.group_by_key().aggregate(n=aggregates.count(), value=serde.long())  # E: call-overload
 lines.group_by_key().count().to_stream(emit="sometimes")  # E: arg-type

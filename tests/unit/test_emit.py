@@ -40,7 +40,7 @@ OPERATORS: dict[str, tuple[Any, Callable[[Topology, Any], Any]]] = {
     "cogroup by window": (
         WindowEmit,
         lambda t, emit: grouped(t).cogroup(lambda key, value, n: n + 1).windowed_by(windows.tumbling(MINUTE)).aggregate(
-            int, value=LONG, store="s", emit=emit),
+            initializer=int, value=LONG, store="s", emit=emit),
     ),
 }  # fmt: skip
 # What an error names for what an operator cannot do.

@@ -136,10 +136,12 @@ def test_an_aggregation_forgets(kind: str) -> None:
     elif kind == "reduce":
         made = grouped.reduce(lambda one, other: one + other, store="s", ttl=SECOND)
     elif kind == "aggregate":
-        made = grouped.aggregate(int, lambda key, value, total: total + value, value=LONG, store="s", ttl=SECOND)
+        made = grouped.aggregate(
+            initializer=int, aggregator=lambda key, value, total: total + value, value=LONG, store="s", ttl=SECOND
+        )
     elif kind == "cogroup":
         both = grouped.cogroup(lambda key, value, total: total + value)
-        made = both.aggregate(int, value=LONG, store="s", ttl=SECOND)
+        made = both.aggregate(initializer=int, value=LONG, store="s", ttl=SECOND)
     else:
         made = grouped.aggregate(n=aggregates.count(), store="s", ttl=SECOND).map_values(lambda row: row["n"])
     made.to_stream().to("out", key=TEXT, value=LONG)

@@ -123,12 +123,12 @@ OPERATORS: dict[str, tuple[Callable[[Topology, Any], Any], str, Callable[..., An
     ),
     "reduce": (lambda t, f: grouped(t).reduce(f), "reduce after 'in' takes a function of (aggregate, value)", three),
     "initializer": (
-        lambda t, f: grouped(t).aggregate(f, three, value=LONG),
+        lambda t, f: grouped(t).aggregate(initializer=f, aggregator=three, value=LONG),
         "aggregate after 'in' takes as initializer a function without parameters",
         one,
     ),
     "aggregator": (
-        lambda t, f: grouped(t).aggregate(int, f, value=LONG),
+        lambda t, f: grouped(t).aggregate(initializer=int, aggregator=f, value=LONG),
         "aggregate after 'in' takes as aggregator a function of (key, value, aggregate)",
         two,
     ),
@@ -138,12 +138,17 @@ OPERATORS: dict[str, tuple[Callable[[Topology, Any], Any], str, Callable[..., An
         two,
     ),
     "initializer of a cogroup": (
-        lambda t, f: grouped(t).cogroup(three).aggregate(f, value=LONG),
+        lambda t, f: grouped(t).cogroup(three).aggregate(initializer=f, value=LONG),
         "cogroup after 'in' takes as initializer a function without parameters",
         one,
     ),
     "merger of a cogroup": (
-        lambda t, f: grouped(t).cogroup(three).windowed_by(windows.session(MINUTE)).aggregate(int, f, value=LONG),
+        lambda t, f: (
+            grouped(t)
+            .cogroup(three)
+            .windowed_by(windows.session(MINUTE))
+            .aggregate(initializer=int, aggregator=f, value=LONG)
+        ),
         "cogroup after 'in' takes as merger a function of (key, aggregate, aggregate)",
         two,
     ),
@@ -153,12 +158,12 @@ OPERATORS: dict[str, tuple[Callable[[Topology, Any], Any], str, Callable[..., An
         three,
     ),
     "windowed aggregator": (
-        lambda t, f: hourly(t).aggregate(int, f, value=LONG),
+        lambda t, f: hourly(t).aggregate(initializer=int, aggregator=f, value=LONG),
         "aggregate after 'in' takes as aggregator a function of (key, value, aggregate)",
         two,
     ),
     "merger": (
-        lambda t, f: sessions(t).aggregate(int, three, f, value=LONG),
+        lambda t, f: sessions(t).aggregate(initializer=int, aggregator=three, merger=f, value=LONG),
         "aggregate after 'in' takes as merger a function of (key, aggregate, aggregate)",
         two,
     ),
@@ -194,7 +199,7 @@ OPERATORS: dict[str, tuple[Callable[[Topology, Any], Any], str, Callable[..., An
         three,
     ),
     "subtractor": (
-        lambda t, f: by_group(t).aggregate(int, three, f, value=LONG),
+        lambda t, f: by_group(t).aggregate(initializer=int, adder=three, subtractor=f, value=LONG),
         "aggregate after 'rows.table.group_by' takes as subtractor a function of (key, value, aggregate)",
         two,
     ),

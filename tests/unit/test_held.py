@@ -189,7 +189,7 @@ def test_a_value_that_fails_is_found_and_only_it_is_left_out() -> None:
     words = topology.stream("in", key=TEXT, value=TEXT, on_error=dead_letter("bad"))
     numbers = words.map_batches(lambda values: [int(value) for value in values], size=10, delay=LONG)
     numbers.group_by_key(value=NUMBER).aggregate(
-        lambda: 0, lambda k, v, total: total + v, value=NUMBER, store="sum"
+        initializer=lambda: 0, aggregator=lambda k, v, total: total + v, value=NUMBER, store="sum"
     ).to_stream().to("out")
     with TopologyTestDriver(topology) as driver:
         put(driver, "1", "two", "3")
@@ -275,7 +275,9 @@ def test_offsets_never_pass_what_is_held(disk: Disk | RocksDisk, lost: bool) -> 
     topology = Topology("app")
     words = topology.stream("in", key=TEXT, value=TEXT)
     held = words.map_batches(lengths(seen), size=4, delay=LONG).group_by_key(value=NUMBER)
-    held.aggregate(lambda: 0, lambda key, value, total: total + value, value=NUMBER, store="sum").to_stream().to("out")
+    held.aggregate(
+        initializer=lambda: 0, aggregator=lambda key, value, total: total + value, value=NUMBER, store="sum"
+    ).to_stream().to("out")
     with TopologyTestDriver(topology, auto_commit=False, disk=disk) as driver:
         put(driver, "a", "bb")
         go(driver)

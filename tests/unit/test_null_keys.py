@@ -99,7 +99,7 @@ def test_topics_that_groups_make_leave_them_out_and_count_them(via: str) -> None
         grouped.count(store="c")
     elif via == "cogroup":
         grouped = stream.group_by(lambda key, value: None if value == "x" else value, key=TEXT)
-        grouped.cogroup(lambda key, value, seen: seen + value).aggregate(str, value=TEXT, store="c")
+        grouped.cogroup(lambda key, value, seen: seen + value).aggregate(initializer=str, value=TEXT, store="c")
     else:
         changed: Any = (
             stream.map(lambda key, value: (None if value == "x" else value, value))

@@ -126,16 +126,16 @@ def one_list(where: str) -> Topology:
     topology = Topology("t")
     if where == "table":
         by_value = topology.table("in", key=TEXT, value=TEXT).group_by(lambda key, value: key, key=TEXT, value=TEXT)
-        table = by_value.aggregate(lambda: ONE, appended, appended, value=serde.json())
+        table = by_value.aggregate(initializer=lambda: ONE, adder=appended, subtractor=appended, value=serde.json())
     else:
         grouped = topology.stream("in", key=TEXT, value=TEXT).group_by_key()
         if where == "cogrouped":
-            table = grouped.cogroup(appended).aggregate(lambda: ONE, value=serde.json())
+            table = grouped.cogroup(appended).aggregate(initializer=lambda: ONE, value=serde.json())
         elif where == "windowed":
             minutes = grouped.windowed_by(windows.tumbling(timedelta(minutes=1)))
-            table = minutes.aggregate(lambda: ONE, appended, value=serde.json())  # type: ignore[assignment]
+            table = minutes.aggregate(initializer=lambda: ONE, aggregator=appended, value=serde.json())  # type: ignore[assignment]
         else:
-            table = grouped.aggregate(lambda: ONE, appended, value=serde.json())
+            table = grouped.aggregate(initializer=lambda: ONE, aggregator=appended, value=serde.json())
     table.to_stream().map(lambda at, values: (None, "+".join(values))).to("out", key=TEXT, value=TEXT)
     return topology
 
@@ -151,11 +151,13 @@ def test_an_initializer_that_gives_every_key_one_list_gives_each_a_copy(where: s
 
 def test_what_cannot_change_may_be_shared() -> None:
     for shared in (0, "", (), frozenset(), None):
-        grouped().aggregate(lambda shared=shared: shared, lambda key, value, state: state, value=serde.json())
+        grouped().aggregate(
+            initializer=lambda shared=shared: shared, aggregator=lambda key, value, state: state, value=serde.json()
+        )
 
 
 def test_an_initializer_that_fails_is_left_to_the_error_policy() -> None:
     def fails() -> list[str]:
         raise RuntimeError("not now")
 
-    grouped().aggregate(fails, appended, value=serde.json())
+    grouped().aggregate(initializer=fails, aggregator=appended, value=serde.json())

@@ -221,7 +221,9 @@ def test_aggregate_with_functions_may_change_its_state_in_place() -> None:
         seen.append(value)
         return seen
 
-    grouped.aggregate(list, collect, value=serde.json(), store="s").to_stream().to("out", value=serde.json())
+    grouped.aggregate(initializer=list, aggregator=collect, value=serde.json(), store="s").to_stream().to(
+        "out", value=serde.json()
+    )
     run = Run(topology)
     send_numbers(run, *MIXED)
     run.ticks()

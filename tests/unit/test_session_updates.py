@@ -28,7 +28,7 @@ def sessions(kind: str, topology: Topology, emit: Any = "update") -> Any:
         more = topology.stream("more", key=TEXT, value=TEXT).group_by_key()
         added = added.cogroup(more, lambda key, word, all_: all_ + word)
     return added.windowed_by(within).aggregate(
-        str, lambda key, one, other: one + other, value=TEXT, store="s", emit=emit
+        initializer=str, aggregator=lambda key, one, other: one + other, value=TEXT, store="s", emit=emit
     )
 
 
@@ -83,9 +83,9 @@ def test_a_group_behind_sessions_takes_off_what_it_has_added(kind: str) -> None:
     topology = Topology("t")
     grouped = sessions(kind, topology).group_by(lambda window, value: window.key, key=TEXT)
     grouped.aggregate(
-        str,
-        lambda key, value, seen: f"{seen}+{value}",
-        lambda key, value, seen: f"{seen}-{value}",
+        initializer=str,
+        adder=lambda key, value, seen: f"{seen}+{value}",
+        subtractor=lambda key, value, seen: f"{seen}-{value}",
         value=TEXT,
         store="g",
     ).to_stream().to("out")

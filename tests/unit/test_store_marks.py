@@ -186,7 +186,9 @@ def test_another_avro_schema_is_another_serde() -> None:
         schema = {"type": "record", "name": "R", "fields": [{"name": name, "type": "string"}]}
         topology = Topology("t")
         grouped = topology.stream("in", key=TEXT, value=TEXT).group_by_key()
-        grouped.aggregate(lambda: {name: ""}, lambda k, v, s: {name: v}, value=serde.avro(schema), store="a")
+        grouped.aggregate(
+            initializer=lambda: {name: ""}, aggregator=lambda k, v, s: {name: v}, value=serde.avro(schema), store="a"
+        )
         return topology
 
     run = Run(of("x"))

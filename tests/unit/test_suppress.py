@@ -188,11 +188,13 @@ def test_a_cogroup_folds_each_stream_its_own_way(made: Any) -> None:
     topology = Topology("t")
     cogrouped = bids_and_asks(topology)
     if made is None:
-        table = cogrouped.aggregate(int, value=NUMBER, store="net")
+        table = cogrouped.aggregate(initializer=int, value=NUMBER, store="net")
     elif isinstance(made, windows.SessionWindows):
-        table = cogrouped.windowed_by(made).aggregate(int, lambda key, a, b: a + b, value=NUMBER, store="net")
+        table = cogrouped.windowed_by(made).aggregate(
+            initializer=int, aggregator=lambda key, a, b: a + b, value=NUMBER, store="net"
+        )
     else:
-        table = cogrouped.windowed_by(made).aggregate(int, value=NUMBER, store="net")
+        table = cogrouped.windowed_by(made).aggregate(initializer=int, value=NUMBER, store="net")
     table.to_stream().to("out")
     with TopologyTestDriver(topology) as driver:
         driver.input("bids").pipe("a", 10, timestamp=20)
@@ -211,7 +213,7 @@ def test_a_cogroup_repartitions_what_has_a_new_key_and_takes_one_stream_twice() 
     by_word = words.group_by(lambda key, word: word, key=TEXT)
     by_key = words.group_by_key()
     both = by_word.cogroup(lambda key, value, seen: seen + "w").cogroup(by_key, lambda key, value, seen: seen + "k")
-    table = both.cogroup(by_key, lambda key, value, seen: seen + "K").aggregate(str, value=TEXT, store="s")
+    table = both.cogroup(by_key, lambda key, value, seen: seen + "K").aggregate(initializer=str, value=TEXT, store="s")
     table.to_stream().to("out")
     parts = topology.build().subtopologies
     assert [part.name for part in parts] == ["words"], "what comes from one topic is in one task with the rest"
@@ -231,7 +233,7 @@ def test_cogroup_refuses_what_is_not_grouped() -> None:
     with pytest.raises(TopologyError, match="another Topology"):
         both.cogroup(other, lambda key, value, seen: seen)
     with pytest.raises(TopologyError, match="serde of the aggregate"):
-        both.aggregate(list, value=None)  # type: ignore[arg-type]
+        both.aggregate(initializer=list, value=None)  # type: ignore[arg-type]
 
 
 def test_windowed_keys_are_those_of_kafka_streams() -> None:

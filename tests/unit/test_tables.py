@@ -436,7 +436,7 @@ def test_a_streams_aggregate_that_changes_in_place_keeps_what_was_for_groups_of_
         return one
 
     grouped = topology.stream("in", key=TEXT, value=JSON).group_by_key()
-    lists = grouped.aggregate(list, longer, value=JSON, store="lists")
+    lists = grouped.aggregate(initializer=list, aggregator=longer, value=JSON, store="lists")
     folded = grouped.reduce(joined, store="folded")
     for table, name in ((lists, "out"), (folded, "other")):
         table.group_by(lambda key, seen: str(len(seen)), key=TEXT).count(store=name).to_stream().to(name)

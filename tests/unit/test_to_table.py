@@ -130,14 +130,14 @@ def changing(make: Any) -> list[Any]:
         (lambda t, s: s.group_by_key().count(store="s"), [1, 2, 3, 4, 5]),
         (
             lambda t, s: s.group_by_key().aggregate(
-                list, lambda key, value, seen: seen if value in seen else [*seen, value], value=JSON, store="s"
+                initializer=list, aggregator=lambda key, value, seen: seen if value in seen else [*seen, value], value=JSON, store="s"
             ),
             [[1], [1, 2]],
         ),
         (
             # Changed in place.
             lambda t, s: s.group_by_key().aggregate(
-                list, lambda key, value, seen: seen.append(value) or seen, value=JSON, store="s"
+                initializer=list, aggregator=lambda key, value, seen: seen.append(value) or seen, value=JSON, store="s"
             ),
             [[1], [1, 1], [1, 1, 2], [1, 1, 2, 2], [1, 1, 2, 2, 2]],
         ),
@@ -153,7 +153,9 @@ def test_only_what_differs_is_sent(make: Any, values: list[Any]) -> None:
 def test_windows_changed_in_place_are_sent_on() -> None:
     topology, stream = numbers()
     hours = stream.group_by_key().windowed_by(windows.tumbling(timedelta(hours=1)))
-    seen = hours.aggregate(list, lambda key, value, seen: seen.append(value) or seen, value=JSON, store="s")
+    seen = hours.aggregate(
+        initializer=list, aggregator=lambda key, value, seen: seen.append(value) or seen, value=JSON, store="s"
+    )
     seen.to_stream(emit="change").to("out")
     most = hours.reduce(max, store="most")
     most.to_stream(emit="change").to("most")
@@ -192,8 +194,10 @@ def test_windows_are_grouped_by_what_they_were_also_when_a_function_changes_them
 
     topology, stream = numbers()
     by_window: Any = stream.group_by_key().windowed_by(made)
-    functions = (list, add, merge) if isinstance(made, windows.SessionWindows) else (list, add)
-    rows = by_window.aggregate(*functions, value=JSON, store="s")
+    functions: Any = {"initializer": list, "aggregator": add}
+    if isinstance(made, windows.SessionWindows):
+        functions["merger"] = merge
+    rows = by_window.aggregate(**functions, value=JSON, store="s")
     lengths = rows.group_by(lambda key, seen: "all", key=TEXT, select=lambda key, seen: len(seen), value=LONG)
     lengths.reduce(lambda one, other: one + other, lambda one, other: one - other, store="n").to_stream().to("out")
     with TopologyTestDriver(topology) as driver:

@@ -246,7 +246,9 @@ def test_stores_can_be_added_to_the_topology_and_named() -> None:
 def test_two_functions_aggregate_into_a_store_of_the_given_serde() -> None:
     topology = Topology("t")
     stream = topology.stream("in", key=serde.string(), value=serde.long())
-    stream.group_by_key().aggregate(lambda: 0, lambda key, value, total: total + value, value=serde.long(), store="s")
+    stream.group_by_key().aggregate(
+        initializer=lambda: 0, aggregator=lambda key, value, total: total + value, value=serde.long(), store="s"
+    )
     graph = topology.build()
 
     spec = graph.nodes["s.aggregate"].spec

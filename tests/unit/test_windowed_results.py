@@ -206,12 +206,22 @@ def test_an_aggregate_without_a_merger_is_refused_for_sessions() -> None:
 
 @pytest.mark.parametrize("made", [windows.tumbling(ms(1)), windows.session(ms(1))])
 def test_aggregate_takes_the_functions_that_fit_the_windows(made: Any) -> None:
-    wanted = 3 if isinstance(made, windows.SessionWindows) else 2
-    for number in {1, 2, 3} - {wanted}:
-        with pytest.raises(TopologyError, match=f"takes either {wanted} functions"):
-            grouped(Topology("t")).windowed_by(made).aggregate(*[lambda *_: 0] * number, value=JSON, store="s")
+    functions = {"initializer": lambda: 0, "aggregator": lambda key, value, seen: 0}
+    merger = {"merger": lambda key, one, other: 0}
+    wanted = functions | (merger if isinstance(made, windows.SessionWindows) else {})
+
+    def aggregated(**given: Any) -> Any:
+        by_window: Any = grouped(Topology("t")).windowed_by(made)
+        return by_window.aggregate(**given, store="s")
+
+    for name in wanted:
+        with pytest.raises(TopologyError, match="takes either functions"):
+            aggregated(**{other: function for other, function in wanted.items() if other != name}, value=JSON)
+    if "merger" not in wanted:
+        with pytest.raises(TopologyError, match="merger= takes a ready aggregate"):
+            aggregated(**wanted, **merger, value=JSON)
     with pytest.raises(TopologyError, match="serde of the aggregate"):
-        grouped(Topology("t")).windowed_by(made).aggregate(*[lambda *_: 0] * wanted, store="s")
+        aggregated(**wanted)
     with pytest.raises(TopologyError, match="takes windows"):
         grouped(Topology("t")).windowed_by(timedelta(1))
 

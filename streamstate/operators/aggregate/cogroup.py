@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Generic, TypeVar, overload
 
 from streamstate.errors import TopologyError
@@ -27,8 +26,9 @@ from streamstate.operators.topics.build import through_repartition
 from streamstate.operators.windows.build import completed, window_store
 from streamstate.operators.windows.fold import Aggregator
 from streamstate.operators.windows.spec import WindowedAggregate, Windows
-from streamstate.serde import Serde
+from streamstate.serde import Serde, SerdeLike, serde_of
 from streamstate.state.spec import StoreSpec
+from streamstate.units import Duration
 from streamstate.windows import (
     SessionWindows,
     SlidingWindows,
@@ -81,7 +81,7 @@ class CogroupedStream(Generic[K, A]):
         >>> bids = topology.stream("bids", key=serde.string(), value=serde.long()).group_by_key()
         >>> asks = topology.stream("asks", key=serde.string(), value=serde.long()).group_by_key()
         >>> both = bids.cogroup(lambda key, bid, net: net + bid).cogroup(asks, lambda key, ask, net: net - ask)
-        >>> both.aggregate(int, value=serde.long(), store="net")
+        >>> both.aggregate(initializer=int, value=int, store="net")
         <Table net.cogroup in store net>
         """
         first = self._parts[0][0]
@@ -94,11 +94,11 @@ class CogroupedStream(Generic[K, A]):
 
     def aggregate(
         self,
-        initializer: Callable[[], A],
         *,
-        value: Serde[A],
+        initializer: Callable[[], A],
+        value: SerdeLike[A],
         store: str | None = None,
-        ttl: timedelta | None = None,
+        ttl: Duration | None = None,
     ) -> Table[K, A]:
         """Fold the records of each key (Kafka Streams: ``CogroupedKStream.aggregate``).
 
@@ -114,13 +114,13 @@ class CogroupedStream(Generic[K, A]):
         """
         first = self._parts[0][0]
         first.check(initializer, "cogroup", "", argument="initializer")
-        _needs_serde(first.node, value)
+        kept = _serde(first.node, value)
         key = first.key_serde("cogroup")
         store, node = _names(first, store)
-        first.builder.claim_store(StoreSpec(store, key, value, ttl_ms=ttl_ms(ttl, store), content="cogroup"))
+        first.builder.claim_store(StoreSpec(store, key, kept, ttl_ms=ttl_ms(ttl, store), content="cogroup"))
         aggregators = tuple(aggregator for _, aggregator in self._parts)
         spec = Aggregate(store, own_initial(initializer), aggregators[0], others=aggregators[1:])
-        return table_at(replace(_joined(self._parts, store, node, spec), key=key, value=value))
+        return table_at(replace(_joined(self._parts, store, node, spec), key=key, value=kept))
 
     @overload
     def windowed_by(self, windows: TimeWindows | SlidingWindows | UnlimitedWindows) -> WindowedCogroup[K, A]: ...
@@ -157,17 +157,17 @@ class _WindowedCogroup(Generic[K, A]):
         self,
         initializer: Callable[[], A],
         merger: Callable[[K, A, A], A] | None,
-        value: Serde[A],
+        value: SerdeLike[A],
         store: str | None,
         emit: WindowEmit,
-        retention: timedelta | None,
-        idle: timedelta | None,
+        retention: Duration | None,
+        idle: Duration | None,
     ) -> Table[Windowed[K], A]:
         first = self._parts[0][0]
         first.check(initializer, "cogroup", "", argument="initializer")
         if isinstance(self._windows, SessionWindows):
             first.check(merger, "cogroup", "key, aggregate, aggregate", argument="merger")
-        _needs_serde(first.node, value)
+        kept = _serde(first.node, value)
         key = first.key_serde("cogroup")
         store, node = _names(first, store)
         aggregators = tuple(aggregator for _, aggregator in self._parts)
@@ -175,9 +175,9 @@ class _WindowedCogroup(Generic[K, A]):
             "cogroup", store, self._windows, own_initial(initializer), aggregators, merger, None, key
         )
         spec = completed(spec, first.node, store, emit, idle)
-        first.builder.claim_store(window_store(spec, value, retention))
+        first.builder.claim_store(window_store(spec, kept, retention))
         at = _joined(self._parts, store, node, spec)
-        return table_at(replace(at, key=windowed_serde(self._windows, key), value=value))
+        return table_at(replace(at, key=windowed_serde(self._windows, key), value=kept))
 
 
 class WindowedCogroup(_WindowedCogroup[K, A]):
@@ -187,13 +187,13 @@ class WindowedCogroup(_WindowedCogroup[K, A]):
 
     def aggregate(
         self,
-        initializer: Callable[[], A],
         *,
-        value: Serde[A],
+        initializer: Callable[[], A],
+        value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
     ) -> Table[Windowed[K], A]:
         """Fold the records of each key and window (Kafka Streams: ``aggregate``).
 
@@ -218,14 +218,14 @@ class SessionWindowedCogroup(_WindowedCogroup[K, A]):
 
     def aggregate(
         self,
+        *,
         initializer: Callable[[], A],
         merger: Callable[[K, A, A], A],
-        *,
-        value: Serde[A],
+        value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
     ) -> Table[Windowed[K], A]:
         """Fold the records of each key and session; as ``WindowedCogroup.aggregate``.
 
@@ -235,11 +235,12 @@ class SessionWindowedCogroup(_WindowedCogroup[K, A]):
         return self._fold(initializer, merger, value, store, emit, retention, idle)
 
 
-def _needs_serde(node: str, value: object) -> None:
-    if not isinstance(value, Serde):
+def _serde(node: str, value: SerdeLike[A] | None) -> Serde[A]:
+    if value is None:
         raise TopologyError(
             f"cogroup after {node!r} needs the serde of the aggregate: pass value=, such as value=serde.json()"
         )
+    return serde_of(value, f"value= of cogroup after {node!r}")
 
 
 def _names(first: NodeRef, store: str | None) -> tuple[str, str]:

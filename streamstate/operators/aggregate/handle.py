@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.aggregates.named import NamedFold, named_fold, of_fold
-from streamstate.errors import TopologyError
 from streamstate.functions import own_initial
 from streamstate.graph.handles import Handle, table_at
 from streamstate.graph.names import checked
@@ -22,11 +20,13 @@ from streamstate.graph.store_settings import ttl_ms
 from streamstate.graph.wrong_handle import wrong_kind
 from streamstate.operators.aggregate.cogroup import CogroupedStream
 from streamstate.operators.aggregate.spec import Aggregate, Count, Reduce
+from streamstate.operators.base.folding import checked_initializer, functions_or_named
 from streamstate.operators.stateless.spec import SelectKey
 from streamstate.operators.topics.build import through_repartition
 from streamstate.operators.windows.handle import SessionWindowedStream, WindowedStream
-from streamstate.serde import Serde, long
+from streamstate.serde import Serde, SerdeLike, known_serde, long, serde_of
 from streamstate.state.spec import StoreSpec
+from streamstate.units import Duration
 from streamstate.windows import SessionWindows, SlidingWindows, TimeWindows, UnlimitedWindows
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class GroupedStream(Handle[K, V]):
     def __repr__(self) -> str:
         return f"<GroupedStream {self._at.node}>"
 
-    def count(self, *, store: str | None = None, ttl: timedelta | None = None) -> Table[K, int]:
+    def count(self, *, store: str | None = None, ttl: Duration | None = None) -> Table[K, int]:
         """Count the records of each key (Kafka Streams: ``KGroupedStream.count``).
 
         Args:
@@ -79,8 +79,8 @@ class GroupedStream(Handle[K, V]):
         function: Callable[[V, V], V],
         *,
         store: str | None = None,
-        ttl: timedelta | None = None,
-        value: Serde[V] | None = None,
+        ttl: Duration | None = None,
+        value: SerdeLike[V] | None = None,
     ) -> Table[K, V]:
         """Fold the values of each key, the first being the start (Kafka Streams: ``KGroupedStream.reduce``).
 
@@ -99,7 +99,7 @@ class GroupedStream(Handle[K, V]):
         <Table highest.reduce in store highest>
         """
         self._at.check(function, "reduce", "aggregate, value")
-        kept = value or self._at.value_serde("reduce")
+        kept = known_serde(value, "value= of reduce") or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: Reduce(name, function), ttl=ttl)
 
     def cogroup(self, aggregator: Callable[[K, V, A], A]) -> CogroupedStream[K, A]:
@@ -154,26 +154,27 @@ class GroupedStream(Handle[K, V]):
     @overload
     def aggregate(
         self,
+        *,
         initializer: Callable[[], A],
         aggregator: Callable[[K, V, A], A],
-        /,
-        *,
-        value: Serde[A],
+        value: SerdeLike[A],
         store: str | None = None,
-        ttl: timedelta | None = None,
+        ttl: Duration | None = None,
     ) -> Table[K, A]: ...
 
     @overload
     def aggregate(
-        self, *, store: str | None = None, ttl: timedelta | None = None, **named: NamedAggregate
+        self, *, store: str | None = None, ttl: Duration | None = None, **named: NamedAggregate
     ) -> Table[K, dict[str, Any]]: ...
 
     def aggregate(
         self,
-        *functions: Callable[..., Any],
+        *,
+        initializer: Any = None,
+        aggregator: Any = None,
+        value: Any = None,
         store: str | None = None,
         ttl: Any = None,
-        value: Any = None,
         **named: NamedAggregate,
     ) -> Table[K, Any]:
         """Fold the records of each key (Kafka Streams: ``KGroupedStream.aggregate``).
@@ -192,38 +193,27 @@ class GroupedStream(Handle[K, V]):
         Raises:
             TopologyError: as for ``count``, or neither or both ways were used, or ``value`` is missing.
 
-        >>> from streamstate import Topology, aggregates, serde
-        >>> flights = Topology("t").stream("flights", key=serde.string(), value=serde.json()).group_by_key()
+        >>> from streamstate import Topology, aggregates
+        >>> flights = Topology("t", key=str, value=dict).stream("flights").group_by_key()
         >>> flights.aggregate(mean_delay=aggregates.mean("delay"), flights=aggregates.count(), store="delays")
         <Table delays.aggregate in store delays>
-        >>> flights.aggregate(list, lambda key, flight, seen: [*seen, flight], value=serde.json(), store="all")
+        >>> flights.aggregate(
+        ...     initializer=list, aggregator=lambda key, flight, seen: [*seen, flight], value=list, store="all"
+        ... )
         <Table all.aggregate in store all>
         """
-        if isinstance(value, NamedAggregate):
-            named, value = {"value": value, **named}, None
-        if isinstance(ttl, NamedAggregate):
-            named, ttl = {"ttl": ttl, **named}, None
-        if named and not functions and value is None:
+        functions: dict[str, Any] = {"initializer": initializer, "aggregator": aggregator}
+        functions, named, (value, ttl) = functions_or_named(self._at, functions, named, {"value": value, "ttl": ttl})
+        if named:
             return self._aggregate_named(store, ttl, named)
-        if len(functions) != 2 or named:
-            raise TopologyError(
-                f"aggregate after {self._at.node!r} takes either two functions and value=, as in "
-                "aggregate(initializer, aggregator, value=serde.json()), or ready aggregates by name, as in "
-                "aggregate(n=aggregates.count())"
-            )
-        if value is None:
-            raise TopologyError(
-                f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
-                "value=serde.json()"
-            )
-        initializer, aggregator = functions
-        self._at.check(initializer, "aggregate", "", argument="initializer")
-        initializer = own_initial(initializer)
-        self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator")
-        return self._fold("aggregate", store, value, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)
+        initializer = own_initial(checked_initializer(self._at, functions["initializer"]))
+        aggregator = functions["aggregator"]
+        self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator=")
+        kept = serde_of(value, f"value= of aggregate after {self._at.node!r}")
+        return self._fold("aggregate", store, kept, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)
 
     def _aggregate_named(
-        self, store: str | None, ttl: timedelta | None, named: dict[str, NamedAggregate]
+        self, store: str | None, ttl: Duration | None, named: dict[str, NamedAggregate]
     ) -> Table[K, Any]:
         fold = named_fold(self._at.node, store or self._at.node, named)
         table: Table[K, Any] = self._fold(
@@ -243,7 +233,7 @@ class GroupedStream(Handle[K, V]):
         kept: Serde[Any],
         spec: Callable[[str], OperatorSpec],
         *,
-        ttl: timedelta | None,
+        ttl: Duration | None,
         fold: NamedFold | None = None,
     ) -> Table[K, Any]:
         """Add the aggregation and, where needed, its repartition topic.
@@ -273,8 +263,8 @@ class Grouping(Handle[K, V]):
         self,
         function: Callable[[K, V], K2],
         *,
-        key: Serde[K2],
-        value: Serde[V] | None = None,
+        key: SerdeLike[K2],
+        value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> GroupedStream[K2, V]:
         """Group by ``function(key, value)``, through a repartition topic (Kafka Streams: ``groupBy``).
@@ -299,7 +289,9 @@ class Grouping(Handle[K, V]):
         at = self._then(SelectKey(function), "group_by", name, function, "key, value").with_new_key()
         return GroupedStream(at.with_serdes(key, value))
 
-    def group_by_key(self, *, key: Serde[K] | None = None, value: Serde[V] | None = None) -> GroupedStream[K, V]:
+    def group_by_key(
+        self, *, key: SerdeLike[K] | None = None, value: SerdeLike[V] | None = None
+    ) -> GroupedStream[K, V]:
         """Group by the key as it is (Kafka Streams: ``groupByKey``).
 
         The records go through a repartition topic only when an operator since the source, or since the last

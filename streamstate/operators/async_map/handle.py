@@ -13,6 +13,8 @@ from streamstate.errors import TopologyError
 from streamstate.graph.error_policy import checked_policy
 from streamstate.graph.handles import Handle, OnError, stream_at
 from streamstate.operators.async_map.spec import MapAsync, MapBatches, Order
+from streamstate.units import Duration
+from streamstate.windows import as_timedelta
 
 if TYPE_CHECKING:
     from streamstate.dsl.stream import Stream
@@ -37,7 +39,7 @@ class Holding(Handle[K, V]):
         function: Callable[[list[V]], Sequence[V2]],
         *,
         size: int = 100,
-        delay: timedelta | None = timedelta(seconds=1),
+        delay: Duration | None = timedelta(seconds=1),
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
@@ -48,7 +50,7 @@ class Holding(Handle[K, V]):
         function: Callable[[list[K], list[V]], Sequence[V2]],
         *,
         size: int = 100,
-        delay: timedelta | None = timedelta(seconds=1),
+        delay: Duration | None = timedelta(seconds=1),
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
@@ -58,7 +60,7 @@ class Holding(Handle[K, V]):
         function: Callable[..., Sequence[V2]],
         *,
         size: int = 100,
-        delay: timedelta | None = timedelta(seconds=1),
+        delay: Duration | None = timedelta(seconds=1),
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]:
@@ -99,9 +101,9 @@ class Holding(Handle[K, V]):
         *,
         order: Order = "key",
         in_flight: int = 100,
-        timeout: timedelta | None = timedelta(seconds=5),
+        timeout: Duration | None = timedelta(seconds=5),
         retries: int = 0,
-        backoff: timedelta = timedelta(milliseconds=100),
+        backoff: Duration = timedelta(milliseconds=100),
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
@@ -113,9 +115,9 @@ class Holding(Handle[K, V]):
         *,
         order: Order = "key",
         in_flight: int = 100,
-        timeout: timedelta | None = timedelta(seconds=5),
+        timeout: Duration | None = timedelta(seconds=5),
         retries: int = 0,
-        backoff: timedelta = timedelta(milliseconds=100),
+        backoff: Duration = timedelta(milliseconds=100),
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]: ...
@@ -126,9 +128,9 @@ class Holding(Handle[K, V]):
         *,
         order: Order = "key",
         in_flight: int = 100,
-        timeout: timedelta | None = timedelta(seconds=5),
+        timeout: Duration | None = timedelta(seconds=5),
         retries: int = 0,
-        backoff: timedelta = timedelta(milliseconds=100),
+        backoff: Duration = timedelta(milliseconds=100),
         on_error: OnError | None = None,
         name: str | None = None,
     ) -> Stream[K, V2]:
@@ -174,12 +176,13 @@ class Holding(Handle[K, V]):
         spec = MapAsync(function, order, in_flight, timeout_ms, retries, backoff_ms, policy, with_key)
         return self._holding(spec, "map_async", name)
 
-    def _checked(self, kind: str, what: str, duration: timedelta, least_ms: int) -> int:
-        if not isinstance(duration, timedelta) or duration // _MILLISECOND < least_ms:
+    def _checked(self, kind: str, what: str, duration: Duration, least_ms: int) -> int:
+        given = as_timedelta(duration)
+        if given is None or given // _MILLISECOND < least_ms:
             raise TopologyError(
-                f"{kind} after {self._at.node!r}: {what}= takes a timedelta of {least_ms} ms or more, not {duration!r}"
+                f"{kind} after {self._at.node!r}: {what}= takes a duration of {least_ms} ms or more, not {duration!r}"
             )
-        return duration // _MILLISECOND
+        return given // _MILLISECOND
 
     def _holding(self, spec: MapAsync | MapBatches, kind: str, name: str | None) -> Stream[K, Any]:
         return stream_at(self._at.then(spec, kind, name).with_new_value())

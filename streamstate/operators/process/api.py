@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
 from typing import Any, Generic, Literal, Protocol, TypeVar
 
 from streamstate.operators.process.store_views import Timers
+from streamstate.units import Duration
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -91,7 +91,7 @@ class TaskView(Protocol):
 
     def schedule(
         self,
-        interval: timedelta,
+        interval: Duration,
         kind: Literal["stream_time", "wall_clock"],
         callback: Callable[[int], object],
     ) -> Cancellable:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from typing import Any, Literal, NoReturn
 
 from streamstate.errors import StateDirectoryFailed, TaskCorrupted, TooManyOpenFiles, TopologyError
@@ -17,7 +16,8 @@ from streamstate.operators.process.api import Processor
 from streamstate.operators.process.timers import TimerService
 from streamstate.state.staging import StagedStore
 from streamstate.state.typed_stores import AnyStore, typed_store
-from streamstate.windows import LATEST_TIME_MS, checked_time
+from streamstate.units import Duration
+from streamstate.windows import LATEST_TIME_MS, as_timedelta, checked_time, whole_ms
 
 Headers = list[tuple[str, bytes | None]]
 
@@ -157,10 +157,13 @@ class ProcessorContext:
         context.timestamp = mine
 
     def schedule(
-        self, interval: timedelta, kind: Literal["stream_time", "wall_clock"], callback: Callable[[int], object]
+        self, interval: Duration, kind: Literal["stream_time", "wall_clock"], callback: Callable[[int], object]
     ) -> Schedule:
         checked_function(callback, f"schedule() of processor {self._name!r}", "time in ms")
-        interval_ms = interval // timedelta(milliseconds=1)
+        given = as_timedelta(interval)
+        if given is None:
+            raise ValueError(f'processor {self._name!r}: an interval is a duration, such as "5m", not {interval!r}')
+        interval_ms = whole_ms(given)
         if interval_ms < 1:
             raise ValueError(f"processor {self._name!r}: an interval of {interval} is below one millisecond")
         if kind not in ("stream_time", "wall_clock"):

@@ -17,6 +17,8 @@ from streamstate.operators.stream_table_join.spec import JoinGrace, StreamGlobal
 from streamstate.operators.topics.build import through_repartition
 from streamstate.serde import Serde, bytes_
 from streamstate.state.spec import SegmentSpec, StoreSpec
+from streamstate.units import Duration
+from streamstate.windows import as_timedelta, whole_ms
 
 
 def join_table(
@@ -25,8 +27,8 @@ def join_table(
     joiner: Callable[..., Any],
     *,
     left: bool,
-    grace: timedelta | None,
-    tolerance: timedelta | None,
+    grace: Duration | None,
+    tolerance: Duration | None,
     key: Serde[Any] | None,
     value: Serde[Any] | None,
     name: str | None,
@@ -43,8 +45,9 @@ def join_table(
     for what, given in (("grace", grace), ("tolerance", tolerance)):
         if given is None:
             continue
-        if not isinstance(given, timedelta) or given < timedelta(0):
-            raise TopologyError(f"{kind} after {at.node!r} takes {what}= of a timedelta of zero or more, not {given!r}")
+        duration = as_timedelta(given)
+        if duration is None or duration < timedelta(0):
+            raise TopologyError(f"{kind} after {at.node!r} takes {what}= of a duration of zero or more, not {given!r}")
         if versions is None:
             raise TopologyError(
                 f"{kind} after {at.node!r} takes {what}= with a versioned table only, in which rows can be looked up "
@@ -53,7 +56,7 @@ def join_table(
     waits = None
     if grace is not None:
         waits = _grace(at, kind, grace, versions, name)
-    tolerance_ms = None if tolerance is None else tolerance // timedelta(milliseconds=1)
+    tolerance_ms = None if tolerance is None else whole_ms(tolerance)
     spec = StreamTableJoin(table.node, looked_up, joiner, left, tolerance_ms, waits, with_key)
     return at.then(spec, kind, name).with_new_value()
 
@@ -84,8 +87,8 @@ def _base(at: NodeRef, kind: str, name: str | None) -> str:
     return at.builder.lasting_name(at.node, kind, "name") if name is None else checked(name, f"name of {kind}")
 
 
-def _grace(at: NodeRef, kind: str, grace: timedelta, versions: StoreSpec | None, name: str | None) -> JoinGrace:
-    grace_ms = grace // timedelta(milliseconds=1)
+def _grace(at: NodeRef, kind: str, grace: Duration, versions: StoreSpec | None, name: str | None) -> JoinGrace:
+    grace_ms = whole_ms(grace)
     assert versions is not None, "checked before"
     assert versions.history_ms is not None, "not versioned"
     if grace_ms > versions.history_ms:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from struct import Struct
 from typing import Any, Literal
 
@@ -19,6 +18,7 @@ from streamstate.operators.suppress.spec import Suppress
 from streamstate.operators.windows.spec import WindowedAggregate
 from streamstate.serde import Serde
 from streamstate.state.spec import SegmentSpec, StoreSpec
+from streamstate.units import Duration
 from streamstate.windows import SessionWindows, TimeWindows, UnlimitedWindows, milliseconds
 from streamstate.windows.keys import pack_time, unpack_time
 
@@ -39,7 +39,7 @@ class WindowClose:
     """Made by ``window_close``."""
 
 
-def time_limit(wait: timedelta | None) -> TimeLimit:
+def time_limit(wait: Duration | None) -> TimeLimit:
     """Until so much stream time has passed since the first change (Kafka Streams: ``Suppressed.untilTimeLimit``).
 
     Args:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from streamstate.graph.handles import Handle, table_at
 from streamstate.graph.names import checked
 from streamstate.operators.suppress.build import TimeLimit, WindowClose, buffer_store, suppress_spec
-from streamstate.serde import Serde
+from streamstate.serde import SerdeLike
 
 if TYPE_CHECKING:
     from streamstate.dsl.table import Table
@@ -31,7 +31,7 @@ class Suppression(Handle[K, V]):
         max_records: int | None = None,
         max_bytes: int | None = None,
         when_full: Literal["emit", "stop"] | None = None,
-        value: Serde[V] | None = None,
+        value: SerdeLike[V] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from streamstate.functions import checked_supplier
@@ -15,8 +14,9 @@ from streamstate.operators.base.tables import claim_result_store, materialized
 from streamstate.operators.process.api import ValueTransformer
 from streamstate.operators.table.spec import TableFilter, TableMapValues, TableTransformValues, ToStream
 from streamstate.operators.table.to_table import rows_of_stream
-from streamstate.serde import Serde
+from streamstate.serde import SerdeLike
 from streamstate.state.spec import StoreSpec
+from streamstate.units import Duration
 
 if TYPE_CHECKING:
     from streamstate.dsl.stream import Stream
@@ -37,10 +37,10 @@ class StreamAsTable(Handle[K, V]):
     def to_table(
         self,
         *,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
         store: str | None = None,
-        versioned: timedelta | None = None,
+        versioned: Duration | None = None,
         emit: TableEmit = "update",
         name: str | None = None,
     ) -> Table[K, V]:
@@ -121,7 +121,7 @@ class RowOperators(Handle[K, V]):
         self,
         function: Callable[[V], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -131,7 +131,7 @@ class RowOperators(Handle[K, V]):
         self,
         function: Callable[[K, V], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -140,7 +140,7 @@ class RowOperators(Handle[K, V]):
         self,
         function: Callable[..., V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]:
@@ -175,7 +175,7 @@ class RowOperators(Handle[K, V]):
         supplier: Callable[[], ValueTransformer[K, V, V2]],
         *,
         stores: Sequence[StoreSpec | str] = (),
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]:
@@ -207,8 +207,8 @@ class RowOperators(Handle[K, V]):
         uses = attached_stores(self._at.builder, stores, where)
         after = self._at.with_new_value().with_serdes(None, value)
         claim_result_store(after, store, "transform_values")
-        spec = TableTransformValues(supplier, uses, self._at.key_serde("transform_values"), value, store)
-        return table_at(replace(self._at.then(spec, "transform_values", name), value=value))
+        spec = TableTransformValues(supplier, uses, self._at.key_serde("transform_values"), after.value, store)
+        return table_at(replace(self._at.then(spec, "transform_values", name), value=after.value))
 
     def to_stream(self, *, emit: StreamEmit = "update", name: str | None = None) -> Stream[K, V]:
         """The table's changes as a stream (Kafka Streams: ``KTable.toStream``).

@@ -6,7 +6,6 @@ Rows of a stream are kept as those of a topic are, but never in the topic itself
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 
 from streamstate.graph.builder import NodeRef
 from streamstate.graph.emit import TableEmit, checked_emit
@@ -16,12 +15,13 @@ from streamstate.operators.base.tables import materialized
 from streamstate.operators.table.spec import ToTable
 from streamstate.operators.topics.build import through_repartition
 from streamstate.state.spec import StoreSpec
+from streamstate.units import Duration
 
 __all__ = ["rows_of_stream"]
 
 
 def rows_of_stream(
-    at: NodeRef, store: str | None, versioned: timedelta | None, emit: TableEmit, name: str | None
+    at: NodeRef, store: str | None, versioned: Duration | None, emit: TableEmit, name: str | None
 ) -> NodeRef:
     """The table whose rows are the records at ``at``. See ``Stream.to_table``."""
     checked_emit(emit, f"to_table after {at.node!r}", TableEmit)

@@ -19,7 +19,7 @@ from streamstate.graph.spec import OperatorSpec
 from streamstate.operators.base.tables import materialized
 from streamstate.operators.table_group.spec import TableAggregate, TableGroupBy, TableReduce
 from streamstate.operators.topics.build import through_repartition
-from streamstate.serde import Serde, long
+from streamstate.serde import Serde, SerdeLike, known_serde, long, serde_of
 from streamstate.state.spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class GroupedTable(Handle[K, V]):
         subtractor: Callable[[V, V], V],
         *,
         store: str | None = None,
-        value: Serde[V] | None = None,
+        value: SerdeLike[V] | None = None,
     ) -> Table[K, V]:
         """Fold the values of each group, the first being the start (Kafka Streams: ``KGroupedTable.reduce``).
 
@@ -89,16 +89,16 @@ class GroupedTable(Handle[K, V]):
         """
         for name, function in (("adder", adder), ("subtractor", subtractor)):
             self._at.check(function, "reduce", "aggregate, value", argument=name)
-        kept = value or self._at.value_serde("reduce")
+        kept = known_serde(value, "value= of reduce") or self._at.value_serde("reduce")
         return self._fold("reduce", store, kept, lambda name: TableReduce(name, adder, subtractor))
 
     def aggregate(
         self,
+        *,
         initializer: Callable[[], A],
         adder: Callable[[K, V, A], A],
         subtractor: Callable[[K, V, A], A],
-        *,
-        value: Serde[A],
+        value: SerdeLike[A],
         store: str | None = None,
     ) -> Table[K, A]:
         """Fold the rows of each group (Kafka Streams: ``KGroupedTable.aggregate``).
@@ -117,10 +117,10 @@ class GroupedTable(Handle[K, V]):
         >>> planes = Topology("t").table("planes", key=serde.string(), value=serde.json())
         >>> by_model = planes.group_by(lambda tail, plane: plane["model"], key=serde.string())
         >>> by_model.aggregate(
-        ...     int,
-        ...     lambda model, plane, seats: seats + plane["seats"],
-        ...     lambda model, plane, seats: seats - plane["seats"],
-        ...     value=serde.long(),
+        ...     initializer=int,
+        ...     adder=lambda model, plane, seats: seats + plane["seats"],
+        ...     subtractor=lambda model, plane, seats: seats - plane["seats"],
+        ...     value=int,
         ...     store="seats",
         ... )
         <Table seats.aggregate in store seats>
@@ -129,12 +129,13 @@ class GroupedTable(Handle[K, V]):
         initial = own_initial(initializer)
         for name, function in (("adder", adder), ("subtractor", subtractor)):
             self._at.check(function, "aggregate", "key, value, aggregate", argument=name)
-        if not isinstance(value, Serde):
+        if value is None:
             raise TopologyError(
                 f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
                 "value=serde.json()"
             )
-        return self._fold("aggregate", store, value, lambda name: TableAggregate(name, initial, adder, subtractor))
+        kept = serde_of(value, f"value= of aggregate after {self._at.node!r}")
+        return self._fold("aggregate", store, kept, lambda name: TableAggregate(name, initial, adder, subtractor))
 
     def _fold(
         self, kind: str, store: str | None, kept: Serde[Any], spec: Callable[[str], OperatorSpec]
@@ -159,9 +160,9 @@ class TableGrouping(Handle[K, V]):
         self,
         function: Callable[[K, V], K2],
         *,
-        key: Serde[K2],
+        key: SerdeLike[K2],
         select: Callable[[K, V], Any] | None = None,
-        value: Serde[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
         name: str | None = None,
     ) -> GroupedTable[K2, Any]:
         """Group rows by ``function(key, value)``, through a repartition topic (Kafka Streams: ``KTable.groupBy``).
@@ -186,11 +187,11 @@ class TableGrouping(Handle[K, V]):
         self._at.check(function, "group_by", "key, value")
         if select is not None:
             self._at.check(select, "group_by", "key, value", argument="select=")
-        known = value if select is not None else value or self._at.value
-        at = replace(self._at, key=key, value=known)
+        before = self._at if select is None else self._at.with_new_value()
+        at = before.with_serdes(key, value)
         at.key_serde("group_by")
         at.value_serde("group_by")
-        spec = TableGroupBy(function, select, key, materialized(self._at.builder, self._at.node, "group_by"))
+        spec = TableGroupBy(function, select, at.key_serde("group_by"), materialized(at.builder, at.node, "group_by"))
         return GroupedTable(at.then(spec, "group_by", name))
 
 
@@ -206,7 +207,7 @@ _HEAD = Struct(">BI")
 _NEW, _OLD = 1, 2
 
 
-def change_serde(value: Serde[Any]) -> Serde[tuple[Any, Any]]:
+def change_serde(value: SerdeLike[Any]) -> Serde[tuple[Any, Any]]:
     """A row's (new value, old value), either of them None, as it goes through a repartition topic.
 
     A byte that says which of them are there, the length of the new one in four bytes, the new one, the old one.

@@ -16,7 +16,7 @@ from streamstate.graph.wrong_handle import wrong_kind
 from streamstate.operators.base.tables import claim_result_store, materialized
 from streamstate.operators.foreign_key.build import join_by_foreign_key
 from streamstate.operators.table_join.spec import TableJoin
-from streamstate.serde import Serde
+from streamstate.serde import SerdeLike, known_serde
 
 if TYPE_CHECKING:
     from streamstate.dsl.table import Table
@@ -41,7 +41,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[V, T], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -52,7 +52,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[K, V, T], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -64,7 +64,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[[V, T], V2],
         *,
         foreign_key: Callable[[K, V], K2 | None],
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -76,7 +76,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[[K, V, T], V2],
         *,
         foreign_key: Callable[[K, V], K2 | None],
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -87,7 +87,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[..., V2],
         *,
         foreign_key: Callable[[K, V], Any] | None = None,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]:
@@ -134,7 +134,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[V, T | None], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -145,7 +145,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[K, V, T | None], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -157,7 +157,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[[V, T | None], V2],
         *,
         foreign_key: Callable[[K, V], K2 | None],
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -169,7 +169,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[[K, V, T | None], V2],
         *,
         foreign_key: Callable[[K, V], K2 | None],
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -180,7 +180,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[..., V2],
         *,
         foreign_key: Callable[[K, V], Any] | None = None,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]:
@@ -203,7 +203,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[V | None, T | None], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -214,7 +214,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[[K, V | None, T | None], V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]: ...
@@ -224,7 +224,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K, T],
         joiner: Callable[..., V2],
         *,
-        value: Serde[V2] | None = None,
+        value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
     ) -> Table[K, V2]:
@@ -245,7 +245,7 @@ class TableJoins(Handle[K, V]):
         joiner: Callable[..., Any],
         kind: str,
         alone: tuple[bool, bool],
-        value: Serde[Any] | None,
+        value: SerdeLike[Any] | None,
         store: str | None,
         name: str | None,
         foreign_key: Callable[[Any, Any], Any] | None,
@@ -257,12 +257,13 @@ class TableJoins(Handle[K, V]):
         right = other._at
         same_builder(left.builder, right.builder, kind)
         mine, others = materialized(left.builder, left.node, kind), materialized(right.builder, right.node, kind)
-        after = replace(left, value=value)
+        result = known_serde(value, f"value= of {kind} after {left.node!r}")
+        after = replace(left, value=result)
         claim_result_store(after, store, kind)
         if foreign_key is not None:
             left.check(foreign_key, kind, "key, value", argument="foreign_key=")
             at = join_by_foreign_key(
-                left, right, (mine, others), foreign_key, joiner, kind=kind, value=value, store=store, name=name,
+                left, right, (mine, others), foreign_key, joiner, kind=kind, value=result, store=store, name=name,
                 with_key=with_key,
             )  # fmt: skip
             return table_at(at)

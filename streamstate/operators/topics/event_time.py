@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, overload
 from streamstate.errors import TopologyError
 from streamstate.functions import checked_function
 from streamstate.graph.spec import SinkSpec, SourceSpec
+from streamstate.units import Duration
+from streamstate.windows import as_timedelta, whole_ms
 
 if TYPE_CHECKING:
     from streamstate.graph.error_policy import ErrorPolicy
@@ -22,8 +24,6 @@ __all__ = ["EventTime", "Timestamp", "edits", "event_time", "out_of_order_ms"]
 
 K = TypeVar("K")
 V = TypeVar("V")
-
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +50,9 @@ Timestamp = str | Callable[[Any, Any], int] | EventTime[Any, Any] | None
 def event_time(
     of: Callable[[K, V], int],
     *,
-    future: timedelta | None = None,
+    future: Duration | None = None,
     on_future: Literal["drop", "clamp", "fail"] | ErrorPolicy = "drop",
-    out_of_order: timedelta = timedelta(0),
+    out_of_order: Duration = timedelta(0),
 ) -> EventTime[K, V]: ...
 
 
@@ -60,18 +60,18 @@ def event_time(
 def event_time(
     of: str | None = None,
     *,
-    future: timedelta | None = None,
+    future: Duration | None = None,
     on_future: Literal["drop", "clamp", "fail"] | ErrorPolicy = "drop",
-    out_of_order: timedelta = timedelta(0),
+    out_of_order: Duration = timedelta(0),
 ) -> EventTime[Any, Any]: ...
 
 
 def event_time(
     of: str | Callable[[Any, Any], int] | None = None,
     *,
-    future: timedelta | None = None,
+    future: Duration | None = None,
     on_future: Literal["drop", "clamp", "fail"] | ErrorPolicy = "drop",
-    out_of_order: timedelta = timedelta(0),
+    out_of_order: Duration = timedelta(0),
 ) -> EventTime[Any, Any]:
     """Event times with bounds, for ``timestamp=`` of a source (Kafka Streams: ``TimestampExtractor``).
 
@@ -101,13 +101,15 @@ def event_time(
     if callable(of):
         checked_function(of, "event_time", "key, value")
     for name, duration in (("future", future), ("out_of_order", out_of_order)):
-        if duration is not None and (not isinstance(duration, timedelta) or duration < timedelta(0)):
-            raise TopologyError(f"{name}= takes a timedelta that is not negative, not {duration!r}")
+        if duration is not None:
+            given = as_timedelta(duration)
+            if given is None or given < timedelta(0):
+                raise TopologyError(f"{name}= takes a duration that is not negative, not {duration!r}")
     action = getattr(on_future, "action", None)
     if on_future not in ("drop", "clamp", "fail") and action != "dead_letter":
         raise TopologyError(f"on_future= takes 'drop', 'clamp', 'fail' or dead_letter('topic'), not {on_future!r}")
-    future_ms = None if future is None else future // _MILLISECOND
-    return EventTime(of, future_ms, on_future, out_of_order // _MILLISECOND)
+    future_ms = None if future is None else whole_ms(future)
+    return EventTime(of, future_ms, on_future, whole_ms(out_of_order))
 
 
 def edits(timestamp: object) -> bool:

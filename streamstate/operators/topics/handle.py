@@ -10,7 +10,7 @@ from streamstate.graph.handles import Handle, stream_at
 from streamstate.graph.names import checked
 from streamstate.operators.topics.build import through_repartition
 from streamstate.operators.topics.spec import Sink
-from streamstate.serde import Serde
+from streamstate.serde import SerdeLike
 
 if TYPE_CHECKING:
     from streamstate.dsl.stream import Stream
@@ -31,8 +31,8 @@ class TopicOperators(Handle[K, V]):
         *,
         name: str | None = None,
         partitions: int | None = None,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
     ) -> Stream[K, V]:
         """Write the records to an internal topic, partitioned by key, and go on from there.
 
@@ -69,8 +69,8 @@ class TopicOperators(Handle[K, V]):
         self,
         topic: str | Callable[[K, V], str],
         *,
-        key: Serde[K] | None = None,
-        value: Serde[V] | None = None,
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> None:
         """Write the records to a topic (Kafka Streams: ``to``).

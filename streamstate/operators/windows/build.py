@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from streamstate.errors import TopologyError
@@ -11,6 +10,7 @@ from streamstate.graph.emit import WindowEmit, checked_emit
 from streamstate.operators.windows.spec import WindowedAggregate
 from streamstate.serde import Serde
 from streamstate.state.spec import SegmentSpec, StoreSpec
+from streamstate.units import Duration
 from streamstate.windows import TimeWindows, UnlimitedWindows, milliseconds
 from streamstate.windows.keys import index_of, segment_length, store_key
 
@@ -18,7 +18,7 @@ __all__ = ["completed", "window_store"]
 
 
 def completed(
-    spec: WindowedAggregate, node: str, store: str, emit: WindowEmit, idle: timedelta | None
+    spec: WindowedAggregate, node: str, store: str, emit: WindowEmit, idle: Duration | None
 ) -> WindowedAggregate:
     """The spec with what every windowed aggregation is told; ``node`` is what it comes after.
 
@@ -35,7 +35,7 @@ def completed(
     return replace(spec, store=store, emit=emit, idle_ms=idle_ms)
 
 
-def window_store(spec: WindowedAggregate, kept: Serde[Any], retention: timedelta | None) -> StoreSpec:
+def window_store(spec: WindowedAggregate, kept: Serde[Any], retention: Duration | None) -> StoreSpec:
     """The store of an aggregation.
 
     Raises:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
@@ -18,11 +17,13 @@ from streamstate.graph.builder import NodeRef
 from streamstate.graph.emit import WindowEmit
 from streamstate.graph.handles import table_at
 from streamstate.graph.names import checked
+from streamstate.operators.base.folding import checked_initializer, functions_or_named
 from streamstate.operators.topics.build import through_repartition
 from streamstate.operators.windows.build import completed, window_store
 from streamstate.operators.windows.fold import Aggregator
 from streamstate.operators.windows.spec import Late, WindowedAggregate, Windows
-from streamstate.serde import Serde, long
+from streamstate.serde import Serde, SerdeLike, known_serde, long, serde_of
+from streamstate.units import Duration
 from streamstate.windows import (
     SessionWindows,
     Windowed,
@@ -52,7 +53,7 @@ class _Windowed(Generic[K, V]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._at.node}>"
 
-    def late_to(self, topic: str, *, key: Serde[K] | None = None, value: Serde[V] | None = None) -> Self:
+    def late_to(self, topic: str, *, key: SerdeLike[K] | None = None, value: SerdeLike[V] | None = None) -> Self:
         """Send late records to a topic, in the same transaction, instead of dropping them.
 
         They keep their key, value, event time and headers, and get the header ``streamstate.late_ms``: by how many
@@ -82,8 +83,8 @@ class _Windowed(Generic[K, V]):
         *,
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
     ) -> Table[Windowed[K], int]:
         """Count the records of each key and window (Kafka Streams: ``count``).
 
@@ -117,10 +118,10 @@ class _Windowed(Generic[K, V]):
         function: Callable[[V, V], V],
         *,
         store: str | None = None,
-        value: Serde[V] | None = None,
+        value: SerdeLike[V] | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
     ) -> Table[Windowed[K], V]:
         """Fold the values of each key and window, the first being the start (Kafka Streams: ``reduce``).
 
@@ -142,7 +143,7 @@ class _Windowed(Generic[K, V]):
         <Table highest.reduce in store highest>
         """
         self._at.check(function, "reduce", "aggregate, value")
-        kept = value or self._at.value_serde("reduce")
+        kept = known_serde(value, "value= of reduce") or self._at.value_serde("reduce")
 
         def fold(key: Any, new: Any, old: Any) -> Any:
             return function(old, new)
@@ -159,8 +160,8 @@ class _Windowed(Generic[K, V]):
         named: dict[str, NamedAggregate],
         store: str | None,
         emit: WindowEmit,
-        retention: timedelta | None,
-        idle: timedelta | None,
+        retention: Duration | None,
+        idle: Duration | None,
     ) -> Table[Windowed[K], dict[str, Any]]:
         fold = named_fold(self._at.node, store or self._at.node, named)
         if isinstance(self._windows, SessionWindows) and fold.unmergeable:
@@ -171,35 +172,28 @@ class _Windowed(Generic[K, V]):
         spec = self._spec("aggregate", fold.initializer, fold.aggregator, fold.merger, fold.result, timed=fold.timed)
         return self._fold(spec, store, fold.kept, emit, retention, idle, fold=fold)
 
-    def _functions(
+    def _aggregate(
         self,
-        functions: tuple[Callable[..., Any], ...],
-        value: Serde[Any] | None,
+        functions: dict[str, Any],
+        named: dict[str, NamedAggregate],
+        value: Any,
         store: str | None,
         emit: WindowEmit,
-        retention: timedelta | None,
-        idle: timedelta | None,
+        retention: Any,
+        idle: Any,
     ) -> Table[Windowed[K], Any]:
-        names = ["initializer", "aggregator", "merger"] if isinstance(self._windows, SessionWindows) else [
-            "initializer", "aggregator"
-        ]  # fmt: skip
-        if len(functions) != len(names):
-            raise TopologyError(
-                f"aggregate after {self._at.node!r} takes either {len(names)} functions and value=, as in "
-                f"aggregate({', '.join(names)}, value=serde.json()), or ready aggregates by name, as in "
-                "aggregate(n=aggregates.count())"
-            )
-        if value is None:
-            raise TopologyError(
-                f"aggregate after {self._at.node!r} needs the serde of the aggregate: pass value=, such as "
-                "value=serde.json()"
-            )
-        forms = "", "key, value, aggregate", "key, aggregate, aggregate"
-        for name, function, form in zip(names, functions, forms, strict=False):
-            self._at.check(function, "aggregate", form, argument=name)
-        merger = functions[2] if len(functions) == 3 else None
-        spec = self._spec("aggregate", own_initial(functions[0]), functions[1], merger, None)
-        return self._fold(spec, store, value, emit, retention, idle)
+        settings = {"value": value, "retention": retention, "idle": idle}
+        functions, ready, (value, retention, idle) = functions_or_named(self._at, functions, named, settings)
+        if ready:
+            return self._named(ready, store, emit, retention, idle)
+        initializer = own_initial(checked_initializer(self._at, functions["initializer"]))
+        forms = {"aggregator": "key, value, aggregate", "merger": "key, aggregate, aggregate"}
+        for name, form in forms.items():
+            if name in functions:
+                self._at.check(functions[name], "aggregate", form, argument=f"{name}=")
+        spec = self._spec("aggregate", initializer, functions["aggregator"], functions.get("merger"), None)
+        kept = serde_of(value, f"value= of aggregate after {self._at.node!r}")
+        return self._fold(spec, store, kept, emit, retention, idle)
 
     def _spec(
         self,
@@ -222,8 +216,8 @@ class _Windowed(Generic[K, V]):
         store: str | None,
         kept: Serde[Any],
         emit: WindowEmit,
-        retention: timedelta | None,
-        idle: timedelta | None,
+        retention: Duration | None,
+        idle: Duration | None,
         *,
         fold: NamedFold | None = None,
     ) -> Table[Windowed[K], Any]:
@@ -259,15 +253,14 @@ class WindowedStream(_Windowed[K, V]):
     @overload
     def aggregate(
         self,
+        *,
         initializer: Callable[[], A],
         aggregator: Callable[[K, V, A], A],
-        /,
-        *,
-        value: Serde[A],
+        value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
     ) -> Table[Windowed[K], A]: ...
 
     @overload
@@ -276,19 +269,21 @@ class WindowedStream(_Windowed[K, V]):
         *,
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
         **named: NamedAggregate,
     ) -> Table[Windowed[K], dict[str, Any]]: ...
 
     def aggregate(
         self,
-        *functions: Callable[..., Any],
-        store: str | None = None,
+        *,
+        initializer: Any = None,
+        aggregator: Any = None,
         value: Any = None,
+        store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Any = None,
+        idle: Any = None,
         **named: NamedAggregate,
     ) -> Table[Windowed[K], Any]:
         """Fold the records of each key and window (Kafka Streams: ``TimeWindowedKStream.aggregate``).
@@ -316,11 +311,8 @@ class WindowedStream(_Windowed[K, V]):
         >>> hourly.aggregate(mean_delay=aggregates.mean("delay"), store="delays", emit="close")
         <Table delays.aggregate in store delays>
         """
-        if isinstance(value, NamedAggregate):
-            named, value = {"value": value, **named}, None
-        if named and not functions and value is None:
-            return self._named(named, store, emit, retention, idle)
-        return self._functions(() if named else functions, value, store, emit, retention, idle)
+        functions = {"initializer": initializer, "aggregator": aggregator}
+        return self._aggregate(functions, named, value, store, emit, retention, idle)
 
 
 class SessionWindowedStream(_Windowed[K, V]):
@@ -335,16 +327,15 @@ class SessionWindowedStream(_Windowed[K, V]):
     @overload
     def aggregate(
         self,
+        *,
         initializer: Callable[[], A],
         aggregator: Callable[[K, V, A], A],
         merger: Callable[[K, A, A], A],
-        /,
-        *,
-        value: Serde[A],
+        value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
     ) -> Table[Windowed[K], A]: ...
 
     @overload
@@ -353,19 +344,22 @@ class SessionWindowedStream(_Windowed[K, V]):
         *,
         store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Duration | None = None,
+        idle: Duration | None = None,
         **named: NamedAggregate,
     ) -> Table[Windowed[K], dict[str, Any]]: ...
 
     def aggregate(
         self,
-        *functions: Callable[..., Any],
-        store: str | None = None,
+        *,
+        initializer: Any = None,
+        aggregator: Any = None,
+        merger: Any = None,
         value: Any = None,
+        store: str | None = None,
         emit: WindowEmit = "update",
-        retention: timedelta | None = None,
-        idle: timedelta | None = None,
+        retention: Any = None,
+        idle: Any = None,
         **named: NamedAggregate,
     ) -> Table[Windowed[K], Any]:
         """Fold the records of each key and session (Kafka Streams: ``SessionWindowedKStream.aggregate``).
@@ -383,8 +377,5 @@ class SessionWindowedStream(_Windowed[K, V]):
         >>> days.aggregate(route=aggregates.collect("dest"), store="routes", emit="close")
         <Table routes.aggregate in store routes>
         """
-        if isinstance(value, NamedAggregate):
-            named, value = {"value": value, **named}, None
-        if named and not functions and value is None:
-            return self._named(named, store, emit, retention, idle)
-        return self._functions(() if named else functions, value, store, emit, retention, idle)
+        functions = {"initializer": initializer, "aggregator": aggregator, "merger": merger}
+        return self._aggregate(functions, named, value, store, emit, retention, idle)

@@ -24,7 +24,7 @@ from streamstate.errors import StreamStateError
 from streamstate.graph.node import Graph
 from streamstate.graph.queries import sink_topics
 from streamstate.operators.topics.spec import Sink, Source
-from streamstate.serde import Serde, bytes_
+from streamstate.serde import SerdeLike, bytes_, known_serde
 from streamstate.state.backend import Backend
 from streamstate.state.spec import StoreSpec
 from streamstate.state.typed_stores import typed_store
@@ -33,6 +33,8 @@ from streamstate.testing.driver.topics import InputTopic, OutputTopic, Recording
 from streamstate.testing.memory_broker.application import Disk, KeptBackend, MemoryApplication
 from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.memory_broker.log import Headers
+from streamstate.units import Duration
+from streamstate.windows import whole_ms
 
 __all__ = ["StateDisk", "TopologyTestDriver"]
 
@@ -152,10 +154,10 @@ class TopologyTestDriver:
         self,
         topic: str,
         *,
-        key: Serde[K],
-        value: Serde[V],
+        key: SerdeLike[K],
+        value: SerdeLike[V],
         start: int | datetime | None = None,
-        step: timedelta = timedelta(0),
+        step: Duration = timedelta(0),
     ) -> InputTopic[K, V]: ...
 
     @overload
@@ -163,20 +165,20 @@ class TopologyTestDriver:
         self,
         topic: str,
         *,
-        key: Serde[Any] | None = None,
-        value: Serde[Any] | None = None,
+        key: SerdeLike[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
         start: int | datetime | None = None,
-        step: timedelta = timedelta(0),
+        step: Duration = timedelta(0),
     ) -> InputTopic[Any, Any]: ...
 
     def input(
         self,
         topic: str,
         *,
-        key: Serde[Any] | None = None,
-        value: Serde[Any] | None = None,
+        key: SerdeLike[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
         start: int | datetime | None = None,
-        step: timedelta = timedelta(0),
+        step: Duration = timedelta(0),
     ) -> InputTopic[Any, Any]:
         """A topic to put records into (Kafka Streams: ``createInputTopic``).
 
@@ -195,20 +197,32 @@ class TopologyTestDriver:
             n.spec for n in self.graph.nodes.values() if isinstance(n.spec, Source) and topic in n.spec.topics
         ]
         known += [table.store for table in self.graph.global_tables.values() if table.topic == topic]
-        key = key or (known[0].key if known else bytes_())
-        value = value or (known[0].value if known else bytes_())
-        return InputTopic(topic, key, value, start, step, self._pipe)
-
-    @overload
-    def output(self, topic: str, *, key: Serde[K], value: Serde[V], committed: bool = True) -> OutputTopic[K, V]: ...
+        key_serde = known_serde(key, "key=") or (known[0].key if known else bytes_())
+        value_serde = known_serde(value, "value=") or (known[0].value if known else bytes_())
+        return InputTopic(topic, key_serde, value_serde, start, step, self._pipe)
 
     @overload
     def output(
-        self, topic: str, *, key: Serde[Any] | None = None, value: Serde[Any] | None = None, committed: bool = True
+        self, topic: str, *, key: SerdeLike[K], value: SerdeLike[V], committed: bool = True
+    ) -> OutputTopic[K, V]: ...
+
+    @overload
+    def output(
+        self,
+        topic: str,
+        *,
+        key: SerdeLike[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
+        committed: bool = True,
     ) -> OutputTopic[Any, Any]: ...
 
     def output(
-        self, topic: str, *, key: Serde[Any] | None = None, value: Serde[Any] | None = None, committed: bool = True
+        self,
+        topic: str,
+        *,
+        key: SerdeLike[Any] | None = None,
+        value: SerdeLike[Any] | None = None,
+        committed: bool = True,
     ) -> OutputTopic[Any, Any]:
         """A topic to read, from its first record on (Kafka Streams: ``createOutputTopic``).
 
@@ -224,9 +238,9 @@ class TopologyTestDriver:
         """
         self._check(topic)
         known = [n.spec for n in self.graph.nodes.values() if isinstance(n.spec, Sink) and n.spec.topic == topic]
-        key = key or (known[0].key if known else bytes_())
-        value = value or (known[0].value if known else bytes_())
-        return OutputTopic(topic, key, value, self.broker, committed)
+        key_serde = known_serde(key, "key=") or (known[0].key if known else bytes_())
+        value_serde = known_serde(value, "value=") or (known[0].value if known else bytes_())
+        return OutputTopic(topic, key_serde, value_serde, self.broker, committed)
 
     def _check(self, topic: str) -> None:
         known = self.broker.topics()
@@ -332,13 +346,13 @@ class TopologyTestDriver:
 
     # -- time and transactions -----------------------------------------------------------------------------
 
-    def advance(self, time: timedelta) -> None:
+    def advance(self, time: Duration) -> None:
         """Move the wall clock (Kafka Streams: ``advanceWallClockTime``). Schedules that fall due are called, once each.
 
         Stream time is moved by records only.
         """
         self._alive()
-        self.clock.advance(time // timedelta(milliseconds=1))
+        self.clock.advance(whole_ms(time))
         self._settle(commit=self.auto_commit)
 
     def commit(self, *, hops: bool = True) -> None:

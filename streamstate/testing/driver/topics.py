@@ -18,6 +18,8 @@ from streamstate.operators.base.context import checked_headers
 from streamstate.serde import Serde
 from streamstate.testing.memory_broker.broker import MemoryBroker
 from streamstate.testing.memory_broker.log import Headers, MemoryMessage
+from streamstate.units import Duration
+from streamstate.windows import whole_ms
 
 __all__ = ["InputTopic", "OutputTopic", "Record", "RecordingBroker"]
 
@@ -128,14 +130,14 @@ class InputTopic(Generic[K, V]):
         key: Serde[K],
         value: Serde[V],
         start: int | datetime | None,
-        step: timedelta,
+        step: Duration,
         append: Callable[[str, bytes | None, bytes | None, int, int | None, Headers | None], None],
     ) -> None:
         self.topic = topic
         self._key = key
         self._value = value
         self._next_ms = None if start is None else milliseconds(start)
-        self._step_ms = step // timedelta(milliseconds=1)
+        self._step_ms = whole_ms(step)
         self._append = append
 
     def __repr__(self) -> str:

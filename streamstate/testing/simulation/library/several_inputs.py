@@ -33,7 +33,9 @@ def collect() -> Workload:
     topology = Topology("collect")
     lines = topology.stream("lines", key=TEXT, value=TEXT)
     words = lines.group_by(lambda key, line: line.split()[0], key=TEXT, value=TEXT)
-    seen = words.aggregate(list, lambda word, line, seen: [*seen, line], value=serde.json(), store="seen")
+    seen = words.aggregate(
+        initializer=list, aggregator=lambda word, line, seen: [*seen, line], value=serde.json(), store="seen"
+    )
     seen.to_stream().to("seen-lines", key=TEXT, value=serde.json())
 
     def inputs(random: Random, partitions: int) -> Iterable[InputRecord]:

@@ -1,0 +1,72 @@
+"""What ``aggregate`` is given: functions by their names, or ready aggregates by names of the user's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from streamstate.aggregates import Aggregate as NamedAggregate
+from streamstate.errors import TopologyError
+from streamstate.graph.builder import NodeRef
+
+__all__ = ["checked_initializer", "functions_or_named"]
+
+
+def functions_or_named(
+    at: NodeRef,
+    functions: Mapping[str, Any],
+    named: Mapping[str, NamedAggregate],
+    settings: Mapping[str, Any],
+) -> tuple[dict[str, Any], dict[str, NamedAggregate], tuple[Any, ...]]:
+    """Tell the two ways of calling ``aggregate`` apart.
+
+    A ready aggregate may be called like a parameter, such as ``value``: what is given there decides.
+
+    Args:
+        at: what is aggregated.
+        functions: the user's by the names of their parameters; None where none was given.
+        named: ready aggregates.
+        settings: other parameters, of which ``value`` is the serde of the aggregate.
+
+    Returns:
+        The functions, all of them or none; the ready aggregates; the settings in their order.
+
+    Raises:
+        TopologyError: neither or both ways were used, a function is missing, or the serde is.
+    """
+    taken = {name: given for name, given in {**functions, **settings}.items() if isinstance(given, NamedAggregate)}
+    ready = {**taken, **named}
+    others = {name: None if name in taken else given for name, given in functions.items()}
+    rest = tuple(None if name in taken else given for name, given in settings.items())
+    value = None if "value" in taken else settings["value"]
+    for name, aggregate in ready.items():
+        if not isinstance(aggregate, NamedAggregate):
+            raise TopologyError(
+                f'aggregate after {at.node!r}: {name}= takes a ready aggregate, such as aggregates.sum("amount"), '
+                f"not {aggregate!r}"
+            )
+    if ready and value is None and all(given is None for given in others.values()):
+        return {}, ready, rest
+    missing = [name for name, given in others.items() if given is None]
+    if ready or missing:
+        both = ", ".join(f"{name}=..." for name in functions)
+        raise TopologyError(
+            f"aggregate after {at.node!r} takes either functions and the serde of the aggregate, as in "
+            f"aggregate({both}, value=dict), or ready aggregates by name, as in aggregate(n=aggregates.count())"
+        )
+    if value is None:
+        raise TopologyError(
+            f"aggregate after {at.node!r} needs the serde of the aggregate: pass value=, such as value=serde.json()"
+        )
+    return others, {}, rest
+
+
+def checked_initializer(at: NodeRef, initializer: Any, operator: str = "aggregate") -> Callable[[], Any]:
+    """The function that makes the first aggregate.
+
+    Raises:
+        TopologyError: it takes arguments, or is none.
+    """
+    at.check(initializer, operator, "", argument="initializer=")
+    made: Callable[[], Any] = initializer
+    return made
