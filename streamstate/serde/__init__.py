@@ -25,7 +25,6 @@ __all__ = [
     "integer",
     "json",
     "known_serde",
-    "known_serde",
     "list_",
     "long",
     "serde_of",

@@ -229,7 +229,7 @@ def cogrouped(made: Any) -> Made:
             out(both.aggregate(initializer=str, value=TEXT, store="c"))
         elif isinstance(made, windows.SessionWindows):
             merger = lambda key, one, other: one + other  # noqa: E731 - beside the aggregators
-            windowed_out(both.windowed_by(made).aggregate(initializer=str, aggregator=merger, value=TEXT, store="c"))
+            windowed_out(both.windowed_by(made).aggregate(initializer=str, merger=merger, value=TEXT, store="c"))
         else:
             windowed_out(both.windowed_by(made).aggregate(initializer=str, value=TEXT, store="c"))
 

@@ -252,7 +252,7 @@ assert_type(
 )
 assert_type(
     both.windowed_by(windows.session(hour)).aggregate(
-        initializer=int, aggregator=lambda key, one, two: one + two, value=serde.long()
+        initializer=int, merger=lambda key, one, two: one + two, value=serde.long()
     ),
     Table[Windowed[str], int],
 )

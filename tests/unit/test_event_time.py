@@ -199,9 +199,9 @@ def test_schedules_follow_stream_time() -> None:
     ("options", "said"),
     [
         ({"of": 5}, "field name or a function"),
-        ({"future": timedelta(-1)}, "future= takes a timedelta that is not negative"),
-        ({"future": 5}, "future= takes a timedelta"),
-        ({"out_of_order": timedelta(-1)}, "out_of_order= takes a timedelta"),
+        ({"future": timedelta(-1)}, "future= takes a duration that is not negative"),
+        ({"future": 5}, "future= takes a duration"),
+        ({"out_of_order": timedelta(-1)}, "out_of_order= takes a duration"),
         ({"on_future": "continue"}, "on_future= takes 'drop', 'clamp', 'fail' or dead_letter"),
     ],
 )

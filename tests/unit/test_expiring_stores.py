@@ -164,7 +164,7 @@ def test_rows_that_expire_are_not_grouped() -> None:
 
 @pytest.mark.parametrize("ttl", [timedelta(0), timedelta(microseconds=999), -SECOND, 5])
 def test_a_ttl_that_cannot_be(ttl: Any) -> None:
-    with pytest.raises(TopologyError, match="the ttl of store 's' is a timedelta of one millisecond or more"):
+    with pytest.raises(TopologyError, match="the ttl of store 's' is a duration of one millisecond or more"):
         stores.key_value("s", key=TEXT, value=LONG, ttl=ttl)
     with pytest.raises(TopologyError, match="the ttl of store 's'"):
         Topology("t").stream("in", key=TEXT).group_by_key().count(store="s", ttl=ttl)

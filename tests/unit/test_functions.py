@@ -147,7 +147,7 @@ OPERATORS: dict[str, tuple[Callable[[Topology, Any], Any], str, Callable[..., An
             grouped(t)
             .cogroup(three)
             .windowed_by(windows.session(MINUTE))
-            .aggregate(initializer=int, aggregator=f, value=LONG)
+            .aggregate(initializer=int, merger=f, value=LONG)
         ),
         "cogroup after 'in' takes as merger a function of (key, aggregate, aggregate)",
         two,

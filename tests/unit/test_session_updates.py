@@ -28,7 +28,7 @@ def sessions(kind: str, topology: Topology, emit: Any = "update") -> Any:
         more = topology.stream("more", key=TEXT, value=TEXT).group_by_key()
         added = added.cogroup(more, lambda key, word, all_: all_ + word)
     return added.windowed_by(within).aggregate(
-        initializer=str, aggregator=lambda key, one, other: one + other, value=TEXT, store="s", emit=emit
+        initializer=str, merger=lambda key, one, other: one + other, value=TEXT, store="s", emit=emit
     )
 
 

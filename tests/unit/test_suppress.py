@@ -191,7 +191,7 @@ def test_a_cogroup_folds_each_stream_its_own_way(made: Any) -> None:
         table = cogrouped.aggregate(initializer=int, value=NUMBER, store="net")
     elif isinstance(made, windows.SessionWindows):
         table = cogrouped.windowed_by(made).aggregate(
-            initializer=int, aggregator=lambda key, a, b: a + b, value=NUMBER, store="net"
+            initializer=int, merger=lambda key, a, b: a + b, value=NUMBER, store="net"
         )
     else:
         table = cogrouped.windowed_by(made).aggregate(initializer=int, value=NUMBER, store="net")

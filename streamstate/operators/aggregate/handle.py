@@ -20,7 +20,7 @@ from streamstate.graph.store_settings import ttl_ms
 from streamstate.graph.wrong_handle import wrong_kind
 from streamstate.operators.aggregate.cogroup import CogroupedStream
 from streamstate.operators.aggregate.spec import Aggregate, Count, Reduce
-from streamstate.operators.base.folding import checked_initializer, functions_or_named
+from streamstate.operators.base.folding import NOT_GIVEN, checked_initializer, functions_or_named
 from streamstate.operators.stateless.spec import SelectKey
 from streamstate.operators.topics.build import through_repartition
 from streamstate.operators.windows.handle import SessionWindowedStream, WindowedStream
@@ -170,8 +170,8 @@ class GroupedStream(Handle[K, V]):
     def aggregate(
         self,
         *,
-        initializer: Any = None,
-        aggregator: Any = None,
+        initializer: Any = NOT_GIVEN,
+        aggregator: Any = NOT_GIVEN,
         value: Any = None,
         store: str | None = None,
         ttl: Any = None,
@@ -208,7 +208,7 @@ class GroupedStream(Handle[K, V]):
             return self._aggregate_named(store, ttl, named)
         initializer = own_initial(checked_initializer(self._at, functions["initializer"]))
         aggregator = functions["aggregator"]
-        self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator=")
+        self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator")
         kept = serde_of(value, f"value= of aggregate after {self._at.node!r}")
         return self._fold("aggregate", store, kept, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)
 

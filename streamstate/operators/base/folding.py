@@ -9,7 +9,12 @@ from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.errors import TopologyError
 from streamstate.graph.builder import NodeRef
 
-__all__ = ["checked_initializer", "functions_or_named"]
+__all__ = ["NOT_GIVEN", "checked_initializer", "functions_or_named"]
+
+# None is something that a user may have given by mistake.
+NOT_GIVEN: Any = object()
+
+_COUNT = {2: "two", 3: "three"}
 
 
 def functions_or_named(
@@ -24,7 +29,7 @@ def functions_or_named(
 
     Args:
         at: what is aggregated.
-        functions: the user's by the names of their parameters; None where none was given.
+        functions: the user's by the names of their parameters; ``NOT_GIVEN`` where none was given.
         named: ready aggregates.
         settings: other parameters, of which ``value`` is the serde of the aggregate.
 
@@ -36,22 +41,16 @@ def functions_or_named(
     """
     taken = {name: given for name, given in {**functions, **settings}.items() if isinstance(given, NamedAggregate)}
     ready = {**taken, **named}
-    others = {name: None if name in taken else given for name, given in functions.items()}
+    others = {name: NOT_GIVEN if name in taken else given for name, given in functions.items()}
     rest = tuple(None if name in taken else given for name, given in settings.items())
     value = None if "value" in taken else settings["value"]
-    for name, aggregate in ready.items():
-        if not isinstance(aggregate, NamedAggregate):
-            raise TopologyError(
-                f'aggregate after {at.node!r}: {name}= takes a ready aggregate, such as aggregates.sum("amount"), '
-                f"not {aggregate!r}"
-            )
-    if ready and value is None and all(given is None for given in others.values()):
+    if ready and value is None and all(given is NOT_GIVEN for given in others.values()):
         return {}, ready, rest
-    missing = [name for name, given in others.items() if given is None]
+    missing = [name for name, given in others.items() if given is NOT_GIVEN]
     if ready or missing:
         both = ", ".join(f"{name}=..." for name in functions)
         raise TopologyError(
-            f"aggregate after {at.node!r} takes either functions and the serde of the aggregate, as in "
+            f"aggregate after {at.node!r} takes either {_COUNT[len(functions)]} functions and value=, as in "
             f"aggregate({both}, value=dict), or ready aggregates by name, as in aggregate(n=aggregates.count())"
         )
     if value is None:
@@ -67,6 +66,6 @@ def checked_initializer(at: NodeRef, initializer: Any, operator: str = "aggregat
     Raises:
         TopologyError: it takes arguments, or is none.
     """
-    at.check(initializer, operator, "", argument="initializer=")
+    at.check(initializer, operator, "", argument="initializer")
     made: Callable[[], Any] = initializer
     return made

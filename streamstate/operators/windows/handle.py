@@ -17,7 +17,7 @@ from streamstate.graph.builder import NodeRef
 from streamstate.graph.emit import WindowEmit
 from streamstate.graph.handles import table_at
 from streamstate.graph.names import checked
-from streamstate.operators.base.folding import checked_initializer, functions_or_named
+from streamstate.operators.base.folding import NOT_GIVEN, checked_initializer, functions_or_named
 from streamstate.operators.topics.build import through_repartition
 from streamstate.operators.windows.build import completed, window_store
 from streamstate.operators.windows.fold import Aggregator
@@ -190,7 +190,7 @@ class _Windowed(Generic[K, V]):
         forms = {"aggregator": "key, value, aggregate", "merger": "key, aggregate, aggregate"}
         for name, form in forms.items():
             if name in functions:
-                self._at.check(functions[name], "aggregate", form, argument=f"{name}=")
+                self._at.check(functions[name], "aggregate", form, argument=name)
         spec = self._spec("aggregate", initializer, functions["aggregator"], functions.get("merger"), None)
         kept = serde_of(value, f"value= of aggregate after {self._at.node!r}")
         return self._fold(spec, store, kept, emit, retention, idle)
@@ -277,8 +277,8 @@ class WindowedStream(_Windowed[K, V]):
     def aggregate(
         self,
         *,
-        initializer: Any = None,
-        aggregator: Any = None,
+        initializer: Any = NOT_GIVEN,
+        aggregator: Any = NOT_GIVEN,
         value: Any = None,
         store: str | None = None,
         emit: WindowEmit = "update",
@@ -352,9 +352,9 @@ class SessionWindowedStream(_Windowed[K, V]):
     def aggregate(
         self,
         *,
-        initializer: Any = None,
-        aggregator: Any = None,
-        merger: Any = None,
+        initializer: Any = NOT_GIVEN,
+        aggregator: Any = NOT_GIVEN,
+        merger: Any = NOT_GIVEN,
         value: Any = None,
         store: str | None = None,
         emit: WindowEmit = "update",
