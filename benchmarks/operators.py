@@ -48,26 +48,26 @@ def _ignored(key: Any, value: Any) -> None:
     """What the results go to."""
 
 
-def _grouped(topology: Topology) -> Any:
+def _grouped(topology: Topology[Any, Any]) -> Any:
     return topology.stream("events", key=_TEXT, value=_JSON).group_by_key()
 
 
-def _count(topology: Topology) -> None:
+def _count(topology: Topology[Any, Any]) -> None:
     _grouped(topology).count(store="s").to_stream().for_each(_ignored)
 
 
-def _mean(windows_: Any, emit: str = "update") -> Callable[[Topology], None]:
-    def build(topology: Topology) -> None:
+def _mean(windows_: Any, emit: str = "update") -> Callable[[Topology[Any, Any]], None]:
+    def build(topology: Topology[Any, Any]) -> None:
         table = _grouped(topology).windowed_by(windows_)
         table.aggregate(mean=aggregates.mean("amount"), store="s", emit=emit).to_stream().for_each(_ignored)
 
     return build
 
 
-def _listed(windows_: Any) -> Callable[[Topology], None]:
+def _listed(windows_: Any) -> Callable[[Topology[Any, Any]], None]:
     """A state that functions of one's own make, in JSON: it is decoded and encoded for each record."""
 
-    def build(topology: Topology) -> None:
+    def build(topology: Topology[Any, Any]) -> None:
         table = (
             _grouped(topology)
             .windowed_by(windows_)
@@ -83,7 +83,7 @@ def _listed(windows_: Any) -> Callable[[Topology], None]:
     return build
 
 
-def _streams(topology: Topology) -> tuple[Any, Any]:
+def _streams(topology: Topology[Any, Any]) -> tuple[Any, Any]:
     return topology.stream("events", key=_TEXT, value=_JSON), topology.stream("others", key=_TEXT, value=_JSON)
 
 
@@ -94,28 +94,28 @@ def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 _WITHIN = windows.join(timedelta(seconds=1), grace=_GRACE)
 
 
-def _stream_join(topology: Topology) -> None:
+def _stream_join(topology: Topology[Any, Any]) -> None:
     left, right = _streams(topology)
     left.join(right, _joined, within=_WITHIN, name="j").for_each(_ignored)
 
 
-def _left_join(topology: Topology) -> None:
+def _left_join(topology: Topology[Any, Any]) -> None:
     left, right = _streams(topology)
     left.left_join(right, _joined, within=_WITHIN, name="j").for_each(_ignored)
 
 
-def _self_join(topology: Topology) -> None:
+def _self_join(topology: Topology[Any, Any]) -> None:
     stream = topology.stream("events", key=_TEXT, value=_JSON)
     stream.join(stream, _joined, within=_WITHIN, name="j").for_each(_ignored)
 
 
-def _table_join(topology: Topology) -> None:
+def _table_join(topology: Topology[Any, Any]) -> None:
     table = topology.table("table", key=_TEXT, value=_JSON)
     stream = topology.stream("events", key=_TEXT, value=_JSON)
     stream.join(table, lambda event, row: {"id": event["id"], "name": row["name"]}).for_each(_ignored)
 
 
-def _map_values(topology: Topology) -> None:
+def _map_values(topology: Topology[Any, Any]) -> None:
     stream = topology.stream("events", key=_TEXT, value=_JSON)
     for _ in range(5):
         stream = stream.map_values(lambda event: event)
@@ -124,7 +124,7 @@ def _map_values(topology: Topology) -> None:
 
 _MINUTE, _SECONDS = timedelta(minutes=1), timedelta(seconds=5)
 
-CASES: Mapping[str, Callable[[Topology], None]] = {
+CASES: Mapping[str, Callable[[Topology[Any, Any]], None]] = {
     "count": _count,
     "tumbling": _mean(windows.tumbling(_MINUTE, grace=_GRACE)),
     "tumbling-json": _listed(windows.tumbling(_MINUTE, grace=_GRACE)),

@@ -29,7 +29,7 @@ _MINUTE = timedelta(minutes=1)
 _GRACE = timedelta(seconds=30)
 
 
-def _mapped(job: Job, topology: Topology) -> None:
+def _mapped(job: Job, topology: Topology[Any, Any]) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
         .map_values(lambda event: {"id": event["id"], "twice": event["amount"] * 2})
@@ -37,7 +37,7 @@ def _mapped(job: Job, topology: Topology) -> None:
     )
 
 
-def _counted(job: Job, topology: Topology) -> None:
+def _counted(job: Job, topology: Topology[Any, Any]) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
         .group_by_key()
@@ -47,7 +47,7 @@ def _counted(job: Job, topology: Topology) -> None:
     )
 
 
-def _grouped(job: Job, topology: Topology) -> None:
+def _grouped(job: Job, topology: Topology[Any, Any]) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
         .group_by(lambda key, event: event["group"], key=serde.string())
@@ -57,7 +57,7 @@ def _grouped(job: Job, topology: Topology) -> None:
     )
 
 
-def _means(job: Job, topology: Topology) -> None:
+def _means(job: Job, topology: Topology[Any, Any]) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
         .group_by_key()
@@ -69,7 +69,7 @@ def _means(job: Job, topology: Topology) -> None:
     )
 
 
-def _enriched(job: Job, topology: Topology) -> None:
+def _enriched(job: Job, topology: Topology[Any, Any]) -> None:
     customers = topology.table(job.inputs["table"], key=serde.string(), value=serde.json())
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.json())
@@ -78,7 +78,7 @@ def _enriched(job: Job, topology: Topology) -> None:
     )
 
 
-def _pairs(job: Job, topology: Topology) -> None:
+def _pairs(job: Job, topology: Topology[Any, Any]) -> None:
     left = topology.stream(job.inputs["left"], key=serde.string(), value=serde.json())
     right = topology.stream(job.inputs["right"], key=serde.string(), value=serde.json())
     (
@@ -91,7 +91,7 @@ def _pairs(job: Job, topology: Topology) -> None:
     )
 
 
-def _restored(job: Job, topology: Topology) -> None:
+def _restored(job: Job, topology: Topology[Any, Any]) -> None:
     (
         topology.stream(job.inputs["events"], key=serde.string(), value=serde.bytes_())
         .group_by_key()

@@ -5,6 +5,8 @@ Rule of this module: the whole public API, re-exports only.
 
 from importlib.metadata import PackageNotFoundError as _PackageNotFoundError
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+from typing import Any as _Any
 
 from streamstate import aggregates, serde, windows
 from streamstate.dsl import stores
@@ -52,6 +54,9 @@ from streamstate.operators.windows.handle import SessionWindowedStream, Windowed
 from streamstate.serde import Serde
 from streamstate.windows import Windowed
 
+if _TYPE_CHECKING:
+    from streamstate.app import Settings, run
+
 try:
     __version__ = _version("streamstate")
 except _PackageNotFoundError:  # a source tree that was not installed
@@ -77,6 +82,7 @@ __all__ = [
     "SerdeError",
     "SessionStore",
     "SessionWindowedStream",
+    "Settings",
     "StateDirectoryFailed",
     "StateDirectoryLocked",
     "Stream",
@@ -98,9 +104,19 @@ __all__ = [
     "aggregates",
     "dead_letter",
     "event_time",
+    "run",
     "serde",
     "stores",
     "time_limit",
     "window_close",
     "windows",
 ]
+
+
+def __getattr__(name: str) -> _Any:
+    """``run`` and ``Settings``, when they are first asked for: describing a topology needs no Kafka client."""
+    if name in ("run", "Settings"):
+        from streamstate import app
+
+        return getattr(app, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from streamstate.errors import TopologyError
 
-__all__ = ["checked_function", "checked_instance", "checked_supplier", "own_initial", "takes_key"]
+__all__ = ["by_field", "checked_function", "checked_instance", "checked_supplier", "own_initial", "takes_key"]
 
 # ``plain`` returns its result, ``iterable`` may also yield it, ``coroutine`` returns what can be awaited.
 Kind = Literal["plain", "iterable", "coroutine"]
@@ -62,6 +62,18 @@ def checked_function(function: object, where: str, *forms: str, kind: Kind = "pl
         if required <= _parameters(form) <= most:
             return place
     raise TopologyError(f"{expected}, not {_shown(function)}, which takes {shown}")
+
+
+def by_field(given: str | Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A function of (key, value): the one given, or the one that takes the field of this name out of the value.
+
+    >>> by_field("shop")("a key", {"shop": "EWR", "amount": 5})
+    'EWR'
+    """
+    if not isinstance(given, str):
+        return given
+    field = given
+    return lambda key, value: value[field]
 
 
 def takes_key(

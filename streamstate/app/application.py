@@ -148,7 +148,7 @@ class Application:
 
     def __init__(
         self,
-        topology: Topology | Graph,
+        topology: Topology[Any, Any] | Graph,
         settings: Settings,
         on_status: Callable[[WorkerStatus], None] | None = None,
         status_interval: timedelta = timedelta(seconds=1),
@@ -392,7 +392,7 @@ def _no_broker(error: Unavailable, settings: Settings) -> str:
 
 
 def run(
-    topology: Topology | Graph, settings: Settings, on_status: Callable[[WorkerStatus], None] | None = None
+    topology: Topology[Any, Any] | Graph, settings: Settings, on_status: Callable[[WorkerStatus], None] | None = None
 ) -> None:
     """Run one process of an application until SIGTERM or SIGINT, then finish in order.
 

@@ -43,7 +43,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[[V, T], V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -57,7 +57,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[[K, V, T], V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -97,7 +97,7 @@ class Joins(Handle[K, V]):
         other: GlobalTable[K2, T],
         joiner: Callable[[V, T], V2],
         *,
-        on: Callable[[K, V], K2 | None],
+        on: str | Callable[[K, V], K2 | None],
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -107,7 +107,7 @@ class Joins(Handle[K, V]):
         other: GlobalTable[K2, T],
         joiner: Callable[[K, V, T], V2],
         *,
-        on: Callable[[K, V], K2 | None],
+        on: str | Callable[[K, V], K2 | None],
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -116,8 +116,8 @@ class Joins(Handle[K, V]):
         other: Stream[K, Any] | Table[K, Any] | GlobalTable[Any, Any],
         joiner: Callable[..., Any],
         *,
-        on: Callable[[K, V], Any] | None = None,
-        within: JoinWindows | None = None,
+        on: str | Callable[[K, V], Any] | None = None,
+        within: JoinWindows | Duration | None = None,
         store: str | None = None,
         grace: Duration | None = None,
         tolerance: Duration | None = None,
@@ -209,7 +209,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[[V, T | None], V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -223,7 +223,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[[K, V, T | None], V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -263,7 +263,7 @@ class Joins(Handle[K, V]):
         other: GlobalTable[K2, T],
         joiner: Callable[[V, T | None], V2],
         *,
-        on: Callable[[K, V], K2 | None],
+        on: str | Callable[[K, V], K2 | None],
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -273,7 +273,7 @@ class Joins(Handle[K, V]):
         other: GlobalTable[K2, T],
         joiner: Callable[[K, V, T | None], V2],
         *,
-        on: Callable[[K, V], K2 | None],
+        on: str | Callable[[K, V], K2 | None],
         name: str | None = None,
     ) -> Stream[K, V2]: ...
 
@@ -282,8 +282,8 @@ class Joins(Handle[K, V]):
         other: Stream[K, Any] | Table[K, Any] | GlobalTable[Any, Any],
         joiner: Callable[..., Any],
         *,
-        on: Callable[[K, V], Any] | None = None,
-        within: JoinWindows | None = None,
+        on: str | Callable[[K, V], Any] | None = None,
+        within: JoinWindows | Duration | None = None,
         store: str | None = None,
         grace: Duration | None = None,
         tolerance: Duration | None = None,
@@ -338,7 +338,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[[V | None, T | None], V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -352,7 +352,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[[K, V | None, T | None], V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -365,7 +365,7 @@ class Joins(Handle[K, V]):
         other: Stream[K, T],
         joiner: Callable[..., V2],
         *,
-        within: JoinWindows,
+        within: JoinWindows | Duration,
         store: str | None = None,
         key: SerdeLike[K] | None = None,
         value: SerdeLike[V] | None = None,
@@ -394,7 +394,7 @@ class Joins(Handle[K, V]):
         kind: str,
         other: Stream[K, Any],
         joiner: Callable[..., Any],
-        within: JoinWindows | None,
+        within: JoinWindows | Duration | None,
         alone: tuple[bool, bool],
         store: str | None,
         name: str | None,
@@ -405,7 +405,8 @@ class Joins(Handle[K, V]):
         return stream_at(
             join_streams(
                 kind, self._at, other._at, joiner, within, left_alone=alone[0], right_alone=alone[1],
-                store=store, name=name, key=known_serde(key), value=known_serde(value), other_value=known_serde(other_value),
+                store=store, name=name, key=known_serde(key), value=known_serde(value),
+                other_value=known_serde(other_value),
             )
         )  # fmt: skip
 

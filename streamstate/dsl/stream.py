@@ -8,6 +8,7 @@ from streamstate.dsl.joins import Joins
 from streamstate.graph.handles import OnError as OnError
 from streamstate.operators.aggregate.handle import Grouping
 from streamstate.operators.async_map.handle import Holding
+from streamstate.operators.dedupe.handle import Deduplication
 from streamstate.operators.process.handle import Processing
 from streamstate.operators.stateless.handle import StatelessOperators
 from streamstate.operators.table.handle import StreamAsTable
@@ -27,6 +28,7 @@ class Stream(
     Joins[K, V],
     Holding[K, V],
     Processing[K, V],
+    Deduplication[K, V],
 ):
     """An unbounded sequence of records (Kafka Streams: ``KStream``). Made by ``Topology.stream``.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args, overload
 
 from streamstate.dsl.global_table import GlobalTable
 from streamstate.dsl.stream import Stream
@@ -29,37 +29,65 @@ from streamstate.operators.base.tables import materialized
 from streamstate.operators.table.spec import TableSource
 from streamstate.operators.topics.event_time import EventTime, Timestamp, edits
 from streamstate.operators.topics.spec import Source
-from streamstate.serde import SerdeLike, bytes_, serde_of
+from streamstate.serde import SerdeLike, bytes_, known_serde
 from streamstate.state.spec import StoreSpec
 from streamstate.units import Duration
 
 K = TypeVar("K")
 V = TypeVar("V")
 
+# Types of keys and values where none is given: bytes, or those of the topology.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as TypeVarWithDefault
 
-class Topology:
+    DK = TypeVarWithDefault("DK", default=bytes)
+    DV = TypeVarWithDefault("DV", default=bytes)
+else:
+    DK = TypeVar("DK")
+    DV = TypeVar("DV")
+
+
+class Topology(Generic[DK, DV]):
     """A description of what happens to the records of some topics (Kafka Streams: ``StreamsBuilder``).
 
     Args:
         name: names the application unless ``--application-id`` does: it prefixes the internal topics and is the
             consumer group.
+        key: serde of keys wherever none is given and none is known; by default bytes are read as they are, and
+            operators that write ask for one (Kafka Streams: ``default.key.serde``).
+        value: the same of values.
 
     Raises:
-        TopologyError: the name cannot be part of a topic name.
+        TopologyError: the name cannot be part of a topic name, or there is no serde for a type.
 
-    >>> from streamstate import Topology, serde
-    >>> topology = Topology("word-count")
-    >>> lines = topology.stream("lines", value=serde.string())
-    >>> words = lines.flat_map_values(str.split)
-    >>> by_word = words.group_by(lambda key, word: word, key=serde.string(), value=serde.string())
-    >>> counts = by_word.count(store="counts")
-    >>> counts.to_stream().to("word-counts")
+    >>> from streamstate import Topology
+    >>> topology = Topology("word-count", key=str, value=str)
+    >>> words = topology.stream("lines").flat_map_values(str.split)
+    >>> counts = words.group_by(lambda key, word: word).count(store="counts")
+    >>> counts.to("word-counts")
     >>> [part.name for part in topology.build().subtopologies]
     ['lines', 'counts-repartition']
     """
 
-    def __init__(self, name: str) -> None:
-        self._builder = GraphBuilder(checked(name, "name of a topology"))
+    @overload
+    def __init__(self: Topology[bytes, bytes], name: str) -> None: ...
+
+    @overload
+    def __init__(self: Topology[DK, bytes], name: str, *, key: SerdeLike[DK]) -> None: ...
+
+    @overload
+    def __init__(self: Topology[bytes, DV], name: str, *, value: SerdeLike[DV]) -> None: ...
+
+    @overload
+    def __init__(self: Topology[DK, DV], name: str, *, key: SerdeLike[DK], value: SerdeLike[DV]) -> None: ...
+
+    def __init__(self, name: str, *, key: SerdeLike[Any] | None = None, value: SerdeLike[Any] | None = None) -> None:
+        where = f"of topology {name!r}"
+        self._builder = GraphBuilder(
+            checked(name, "name of a topology"),
+            known_serde(key, f"key= {where}"),
+            known_serde(value, f"value= {where}"),
+        )
         self._built: tuple[int, Graph] | None = None
 
     def __repr__(self) -> str:
@@ -75,11 +103,11 @@ class Topology:
         self,
         topics: str | Sequence[str],
         *,
-        timestamp: str | Callable[[bytes, bytes], int] | EventTime[bytes, bytes] | None = None,
+        timestamp: str | Callable[[DK, DV], int] | EventTime[DK, DV] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
-    ) -> Stream[bytes, bytes]: ...
+    ) -> Stream[DK, DV]: ...
 
     @overload
     def stream(
@@ -87,11 +115,11 @@ class Topology:
         topics: str | Sequence[str],
         *,
         key: SerdeLike[K],
-        timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
+        timestamp: str | Callable[[K, DV], int] | EventTime[K, DV] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
-    ) -> Stream[K, bytes]: ...
+    ) -> Stream[K, DV]: ...
 
     @overload
     def stream(
@@ -99,11 +127,11 @@ class Topology:
         topics: str | Sequence[str],
         *,
         value: SerdeLike[V],
-        timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
+        timestamp: str | Callable[[DK, V], int] | EventTime[DK, V] | None = None,
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
-    ) -> Stream[bytes, V]: ...
+    ) -> Stream[DK, V]: ...
 
     @overload
     def stream(
@@ -133,8 +161,8 @@ class Topology:
 
         Args:
             topics: a topic, or several. A topic has one source: the same call again returns the same stream.
-            key: serde of the key; by default bytes as they are.
-            value: serde of the value; by default bytes as they are.
+            key: serde of the key; by default that of the topology, or bytes as they are.
+            value: serde of the value; by default that of the topology, or bytes as they are.
             timestamp: event time in milliseconds since 1970: a field of the value, or a function of (key, value);
                 by default the record's own timestamp. With bounds: ``event_time(...)``.
             reset: where to start in a partition without a committed offset: ``earliest``, ``latest``, or ``error``
@@ -160,7 +188,7 @@ class Topology:
             raise TopologyError(f"stream of topology {self.name!r} got no topics: name at least one")
         if len(set(names)) < len(names):
             raise TopologyError(f"stream of topology {self.name!r} names a topic twice: {', '.join(names)}")
-        source = _source(names, key, value, timestamp, reset, on_error)
+        source = _source(self._builder, names, key, value, timestamp, reset, on_error)
         settings = _settings(source)
         known = known_reading(self._builder.readings, "stream", names, settings, name)
         if known is not None:
@@ -176,7 +204,7 @@ class Topology:
         self,
         topic: str,
         *,
-        timestamp: str | Callable[[bytes, bytes], int] | EventTime[bytes, bytes] | None = None,
+        timestamp: str | Callable[[DK, DV], int] | EventTime[DK, DV] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         versioned: Duration | None = None,
@@ -184,7 +212,7 @@ class Topology:
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
-    ) -> Table[bytes, bytes]: ...
+    ) -> Table[DK, DV]: ...
 
     @overload
     def table(
@@ -192,7 +220,7 @@ class Topology:
         topic: str,
         *,
         key: SerdeLike[K],
-        timestamp: str | Callable[[K, bytes], int] | EventTime[K, bytes] | None = None,
+        timestamp: str | Callable[[K, DV], int] | EventTime[K, DV] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         versioned: Duration | None = None,
@@ -200,7 +228,7 @@ class Topology:
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
-    ) -> Table[K, bytes]: ...
+    ) -> Table[K, DV]: ...
 
     @overload
     def table(
@@ -208,7 +236,7 @@ class Topology:
         topic: str,
         *,
         value: SerdeLike[V],
-        timestamp: str | Callable[[bytes, V], int] | EventTime[bytes, V] | None = None,
+        timestamp: str | Callable[[DK, V], int] | EventTime[DK, V] | None = None,
         store: str | None = None,
         own_changelog: bool = False,
         versioned: Duration | None = None,
@@ -216,7 +244,7 @@ class Topology:
         reset: Reset = "earliest",
         on_error: OnError = "fail",
         name: str | None = None,
-    ) -> Table[bytes, V]: ...
+    ) -> Table[DK, V]: ...
 
     @overload
     def table(
@@ -261,8 +289,8 @@ class Topology:
 
         Args:
             topic: it has one source: the same call again returns the same table.
-            key: serde of the key; by default bytes as they are.
-            value: serde of the value; by default bytes as they are.
+            key: serde of the key; by default that of the topology, or bytes as they are.
+            value: serde of the value; by default that of the topology, or bytes as they are.
             timestamp: event time, as for ``stream``; a record that deletes has its own timestamp.
             store: name of the store, for processors; by default it is named after the topic.
             own_changelog: do not use the topic as the changelog. To change how rows are kept under an existing
@@ -285,7 +313,7 @@ class Topology:
         <Table planes.table>
         """
         checked_emit(emit, f"table of {topic!r}", TableEmit)
-        source = replace(_source((topic,), key, value, timestamp, reset, on_error), rows=True)
+        source = replace(_source(self._builder, (topic,), key, value, timestamp, reset, on_error), rows=True)
         builder = self._builder
         settings = _settings(source, store=store, own_changelog=own_changelog, versioned=versioned, emit=emit)
         known = known_reading(builder.readings, "table", (topic,), settings, name)
@@ -346,7 +374,7 @@ class Topology:
         """
         if on_error not in ("fail", "continue"):
             raise TopologyError(f"on_error= of global table {topic!r} takes 'fail' or 'continue', not {on_error!r}")
-        source = _source((topic,), key, value, timestamp, "earliest", "fail")
+        source = _source(self._builder, (topic,), key, value, timestamp, "earliest", "fail")
         settings = {**_settings(source, store=store), "on_error": on_error}
         known = known_reading(self._builder.readings, "global_table", (topic,), settings, None)
         if known is not None:
@@ -373,6 +401,25 @@ class Topology:
             raise TopologyError(f"two stores are named {store.name!r}: add it once, or give one another name")
         self._builder.add_store(store)
 
+    def run(self, arguments: Sequence[str] | None = None) -> None:
+        """Run this topology from a script, until SIGTERM or Ctrl-C.
+
+        .. code-block:: python
+
+            if __name__ == "__main__":
+                topology.run()
+
+        The script takes the options of ``streamstate run``, reads the same environment variables and configuration
+        file, and ends with the same exit codes. One process runs one worker; start the script again to share the work.
+
+        Args:
+            arguments: of the script; by default those of the command line.
+        """
+        # The one import from below of what stands above: a script has nothing but the topology in hand.
+        from streamstate.app.script import run_script
+
+        run_script(self, arguments)
+
     def build(self) -> Graph:
         """The topology as an immutable, validated graph (Kafka Streams: ``StreamsBuilder.build``).
 
@@ -397,6 +444,7 @@ class Topology:
 
 
 def _source(
+    builder: GraphBuilder,
     topics: tuple[str, ...],
     key: SerdeLike[Any] | None,
     value: SerdeLike[Any] | None,
@@ -415,8 +463,8 @@ def _source(
     if callable(timestamp):
         checked_function(timestamp, f"the source of {', '.join(topics)}", "key, value", argument="timestamp=")
     where = f"the source of {', '.join(topics)}"
-    key_serde = bytes_() if key is None else serde_of(key, f"key= of {where}")
-    value_serde = bytes_() if value is None else serde_of(value, f"value= of {where}")
+    key_serde = known_serde(key, f"key= of {where}") or builder.key or bytes_()
+    value_serde = known_serde(value, f"value= of {where}") or builder.value or bytes_()
     return Source(topics, key_serde, value_serde, timestamp, reset, checked_policy(on_error))
 
 

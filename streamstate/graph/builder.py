@@ -25,6 +25,8 @@ class GraphBuilder:
 
     Attributes:
         name: the topology's name.
+        key: serde of keys where none is given or known; None: there is none.
+        value: serde of values where none is given or known; None: there is none.
         nodes: by name.
         stores: by name.
         global_tables: by name of their stores.
@@ -32,8 +34,10 @@ class GraphBuilder:
         version: changes with every change.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, key: Serde[Any] | None = None, value: Serde[Any] | None = None) -> None:
         self.name = name
+        self.key = key
+        self.value = value
         self.nodes: dict[str, Node] = {}
         self.stores: dict[str, StoreSpec] = {}
         self.global_tables: dict[str, GlobalTableSpec] = {}
@@ -184,7 +188,7 @@ class NodeRef:
         Raises:
             TopologyError: it is not known; ``kind`` is the operator that needs it.
         """
-        return self._need(self.key, kind, "key")
+        return self._need(self.key or self.builder.key, kind, "key")
 
     def value_serde(self, kind: str) -> Serde[Any]:
         """The value's serde.
@@ -192,7 +196,7 @@ class NodeRef:
         Raises:
             TopologyError: it is not known; ``kind`` is the operator that needs it.
         """
-        return self._need(self.value, kind, "value")
+        return self._need(self.value or self.builder.value, kind, "value")
 
     def _need(self, serde: Serde[Any] | None, kind: str, what: str) -> Serde[Any]:
         if serde is None:

@@ -65,18 +65,23 @@ CASES: dict[str, tuple[Callable[[Topology], Any], str]] = {
         lambda t: t.stream("in", key=TEXT, value=LONG).group_by_key().reduce(text, store="s"),
         LONG_GIVEN_TEXT,
     ),
-    "aggregate": (lambda t: grouped(t).aggregate(initializer=int, aggregator=text, value=LONG, store="s"), LONG_GIVEN_TEXT),
+    "aggregate": (
+        lambda t: grouped(t).aggregate(initializer=int, aggregator=text, value=LONG, store="s"),
+        LONG_GIVEN_TEXT,
+    ),
     "count by window": (
         lambda t: t.stream("in", key=serde.bytes_(), value=LONG).map_values(five).group_by_key(key=TEXT).windowed_by(
             windows.tumbling(MINUTE)).count(store="s"),
         "the string serde takes str, not bytes: b'a'",
     ),
     "fold by window": (
-        lambda t: grouped(t).windowed_by(windows.tumbling(MINUTE)).aggregate(initializer=int, aggregator=text, value=LONG, store="s"),
+        lambda t: grouped(t).windowed_by(windows.tumbling(MINUTE)).aggregate(
+            initializer=int, aggregator=text, value=LONG, store="s"),
         LONG_GIVEN_TEXT,
     ),
     "fold by session": (
-        lambda t: grouped(t).windowed_by(windows.session(MINUTE)).aggregate(initializer=int, aggregator=text, merger=five, value=LONG, store="s"),
+        lambda t: grouped(t).windowed_by(windows.session(MINUTE)).aggregate(
+            initializer=int, aggregator=text, merger=five, value=LONG, store="s"),
         LONG_GIVEN_TEXT,
     ),
     "table row": (lambda t: table(t).map_values(text, value=LONG, store="s"), LONG_GIVEN_TEXT),

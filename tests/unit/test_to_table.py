@@ -130,7 +130,10 @@ def changing(make: Any) -> list[Any]:
         (lambda t, s: s.group_by_key().count(store="s"), [1, 2, 3, 4, 5]),
         (
             lambda t, s: s.group_by_key().aggregate(
-                initializer=list, aggregator=lambda key, value, seen: seen if value in seen else [*seen, value], value=JSON, store="s"
+                initializer=list,
+                aggregator=lambda key, value, seen: seen if value in seen else [*seen, value],
+                value=JSON,
+                store="s",
             ),
             [[1], [1, 2]],
         ),

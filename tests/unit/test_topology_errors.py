@@ -127,11 +127,15 @@ CASES: dict[Callable[[Any], Any], tuple[str, ...]] = {
     ),
     lambda t: keyed(t).repartition(partitions=0): ("repartition after 'in'", "partitions=1 or more, not 0"),
     lambda t: keyed(t).group_by_key().aggregate(): ("aggregate after 'in'", "two functions and value=", "by name"),
-    lambda t: keyed(t).group_by_key().aggregate(initializer=list, aggregator=max): ("aggregate after 'in'", "serde of the aggregate"),
+    lambda t: keyed(t).group_by_key().aggregate(initializer=list, aggregator=max): (
+        "aggregate after 'in'", "serde of the aggregate",
+    ),
     lambda t: keyed(t).group_by_key().aggregate(initializer=0, aggregator=max, value=serde.long()): (
         "aggregate after 'in' takes as initializer a function without parameters, not 0",
     ),
-    lambda t: keyed(t).group_by_key().aggregate(initializer=list, aggregator=max, n=aggregates.count()): ("either two functions",),
+    lambda t: keyed(t).group_by_key().aggregate(initializer=list, aggregator=max, n=aggregates.count()): (
+        "either two functions",
+    ),
     lambda t: keyed(t).group_by_key().aggregate(n=len): ("got n=", "n=aggregates.count()"),
     lambda t: keyed(t).group_by_key().count(store="s").to_stream(emit="close"): (
         "to_stream after 's.count'", "emit='update', 'change' or 'commit'", "'close'",

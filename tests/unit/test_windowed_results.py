@@ -215,7 +215,7 @@ def test_aggregate_takes_the_functions_that_fit_the_windows(made: Any) -> None:
         return by_window.aggregate(**given, store="s")
 
     for name in wanted:
-        with pytest.raises(TopologyError, match="takes either (two|three) functions"):
+        with pytest.raises(TopologyError, match=r"takes either (two|three) functions"):
             aggregated(**{other: function for other, function in wanted.items() if other != name}, value=JSON)
     if "merger" not in wanted:
         with pytest.raises(TopologyError, match="takes either two functions"):

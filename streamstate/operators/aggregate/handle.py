@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from streamstate.aggregates import Aggregate as NamedAggregate
 from streamstate.aggregates.named import NamedFold, named_fold, of_fold
-from streamstate.functions import own_initial
+from streamstate.functions import by_field, own_initial
 from streamstate.graph.handles import Handle, table_at
 from streamstate.graph.names import checked
 from streamstate.graph.spec import OperatorSpec
@@ -261,32 +261,35 @@ class Grouping(Handle[K, V]):
 
     def group_by(
         self,
-        function: Callable[[K, V], K2],
+        function: str | Callable[[K, V], K2],
         *,
-        key: SerdeLike[K2],
+        key: SerdeLike[K2] | None = None,
         value: SerdeLike[V] | None = None,
         name: str | None = None,
     ) -> GroupedStream[K2, V]:
         """Group by ``function(key, value)``, through a repartition topic (Kafka Streams: ``groupBy``).
 
         Args:
-            function: makes the new key.
-            key: serde of the new key.
+            function: makes the new key; or the name of a field of the value.
+            key: serde of the new key; by default that of the topology.
             value: serde of the value in the repartition topic; by default the one known.
             name: of the operator that replaces the key.
 
         Raises:
-            TopologyError: the value's serde is not known.
+            TopologyError: a serde is not known.
 
-        >>> from streamstate import Topology, serde
-        >>> flights = Topology("t").stream("flights", value=serde.json())
-        >>> flights.group_by(lambda key, flight: flight["origin"], key=serde.string())
+        >>> from streamstate import Topology
+        >>> flights = Topology("t", value=dict).stream("flights")
+        >>> flights.group_by("origin", key=str)
         <GroupedStream flights.group_by>
+        >>> flights.group_by(lambda key, flight: (flight["origin"], flight["dest"]), key=list, name="routes")
+        <GroupedStream routes>
         """
-        before = self._at.with_serdes(key, value)
+        chosen = by_field(function)
+        before = self._at.with_new_key().with_serdes(key, value)
         before.key_serde("group_by")
         before.value_serde("group_by")
-        at = self._then(SelectKey(function), "group_by", name, function, "key, value").with_new_key()
+        at = self._then(SelectKey(chosen), "group_by", name, chosen, "key, value").with_new_key()
         return GroupedStream(at.with_serdes(key, value))
 
     def group_by_key(

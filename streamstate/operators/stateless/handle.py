@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from streamstate.errors import TopologyError
+from streamstate.functions import by_field
 from streamstate.graph.builder import NodeRef, same_builder
 from streamstate.graph.error_policy import FAIL
 from streamstate.graph.handles import Handle, is_stream, stream_at
@@ -27,6 +28,7 @@ from streamstate.operators.stateless.spec import (
     SelectKey,
     Split,
 )
+from streamstate.serde import SerdeLike
 
 if TYPE_CHECKING:
     from streamstate.dsl.stream import Stream
@@ -65,10 +67,23 @@ class StatelessOperators(Handle[K, V]):
         """
         return stream_at(self._then(Filter(predicate, negate=True), "filter_not", name, predicate, "key, value"))
 
-    def map(self, function: Callable[[K, V], tuple[K2, V2]], *, name: str | None = None) -> Stream[K2, V2]:
+    def map(
+        self,
+        function: Callable[[K, V], tuple[K2, V2]],
+        *,
+        key: SerdeLike[K2] | None = None,
+        value: SerdeLike[V2] | None = None,
+        name: str | None = None,
+    ) -> Stream[K2, V2]:
         """Replace each record by the (key, value) that ``function(key, value)`` returns (Kafka Streams: ``map``).
 
         A grouping after it repartitions, since the key may have changed; ``map_values`` does not.
+
+        Args:
+            function: makes the pair.
+            key: serde of the new key, for operators behind this one.
+            value: serde of the new value.
+            name: of the operator.
 
         >>> from streamstate import Topology, serde
         >>> lines = Topology("t").stream("lines", value=serde.string())
@@ -76,19 +91,30 @@ class StatelessOperators(Handle[K, V]):
         <Stream lines.map>
         """
         at = self._then(Map(function), "map", name, function, "key, value")
-        return stream_at(at.with_new_key().with_new_value())
+        return stream_at(at.with_new_key().with_new_value().with_serdes(key, value))
 
     @overload
-    def map_values(self, function: Callable[[V], V2], *, name: str | None = None) -> Stream[K, V2]: ...
+    def map_values(
+        self, function: Callable[[V], V2], *, value: SerdeLike[V2] | None = None, name: str | None = None
+    ) -> Stream[K, V2]: ...
 
     @overload
-    def map_values(self, function: Callable[[K, V], V2], *, name: str | None = None) -> Stream[K, V2]: ...
+    def map_values(
+        self, function: Callable[[K, V], V2], *, value: SerdeLike[V2] | None = None, name: str | None = None
+    ) -> Stream[K, V2]: ...
 
-    def map_values(self, function: Callable[..., V2], *, name: str | None = None) -> Stream[K, V2]:
+    def map_values(
+        self, function: Callable[..., V2], *, value: SerdeLike[V2] | None = None, name: str | None = None
+    ) -> Stream[K, V2]:
         """Replace each value by ``function(value)`` or ``function(key, value)`` (Kafka Streams: ``mapValues``).
 
         How many parameters the function has decides. It sees the key and leaves it alone, so that no grouping behind it
         repartitions.
+
+        Args:
+            function: makes the new value.
+            value: its serde, for operators behind this one.
+            name: of the operator.
 
         >>> from streamstate import Topology, serde
         >>> lines = Topology("t").stream("lines", key=serde.string(), value=serde.string())
@@ -98,12 +124,24 @@ class StatelessOperators(Handle[K, V]):
         <Stream with-file>
         """
         with_key = self._at.takes_key(function, "map_values", "value")
-        return stream_at(self._at.then(MapValues(function, with_key), "map_values", name).with_new_value())
+        at = self._at.then(MapValues(function, with_key), "map_values", name).with_new_value()
+        return stream_at(at.with_serdes(None, value))
 
     def flat_map(
-        self, function: Callable[[K, V], Iterable[tuple[K2, V2]]], *, name: str | None = None
+        self,
+        function: Callable[[K, V], Iterable[tuple[K2, V2]]],
+        *,
+        key: SerdeLike[K2] | None = None,
+        value: SerdeLike[V2] | None = None,
+        name: str | None = None,
     ) -> Stream[K2, V2]:
         """Replace each record by the (key, value) pairs of ``function(key, value)`` (Kafka Streams: ``flatMap``).
+
+        Args:
+            function: makes the pairs.
+            key: serde of the new keys, for operators behind this one.
+            value: serde of the new values.
+            name: of the operator.
 
         >>> from streamstate import Topology, serde
         >>> lines = Topology("t").stream("lines", value=serde.string())
@@ -111,17 +149,21 @@ class StatelessOperators(Handle[K, V]):
         <Stream lines.flat_map>
         """
         at = self._then(FlatMap(function), "flat_map", name, function, "key, value", kind="iterable")
-        return stream_at(at.with_new_key().with_new_value())
-
-    @overload
-    def flat_map_values(self, function: Callable[[V], Iterable[V2]], *, name: str | None = None) -> Stream[K, V2]: ...
+        return stream_at(at.with_new_key().with_new_value().with_serdes(key, value))
 
     @overload
     def flat_map_values(
-        self, function: Callable[[K, V], Iterable[V2]], *, name: str | None = None
+        self, function: Callable[[V], Iterable[V2]], *, value: SerdeLike[V2] | None = None, name: str | None = None
     ) -> Stream[K, V2]: ...
 
-    def flat_map_values(self, function: Callable[..., Iterable[V2]], *, name: str | None = None) -> Stream[K, V2]:
+    @overload
+    def flat_map_values(
+        self, function: Callable[[K, V], Iterable[V2]], *, value: SerdeLike[V2] | None = None, name: str | None = None
+    ) -> Stream[K, V2]: ...
+
+    def flat_map_values(
+        self, function: Callable[..., Iterable[V2]], *, value: SerdeLike[V2] | None = None, name: str | None = None
+    ) -> Stream[K, V2]:
         """Replace each value by those of ``function(value)`` or ``function(key, value)``, under its key.
 
         Kafka Streams: ``flatMapValues``. How many parameters the function has decides, as for ``map_values``.
@@ -131,17 +173,33 @@ class StatelessOperators(Handle[K, V]):
         <Stream lines.flat_map_values>
         """
         with_key = self._at.takes_key(function, "flat_map_values", "value", kind="iterable")
-        return stream_at(self._at.then(FlatMapValues(function, with_key), "flat_map_values", name).with_new_value())
+        at = self._at.then(FlatMapValues(function, with_key), "flat_map_values", name).with_new_value()
+        return stream_at(at.with_serdes(None, value))
 
-    def select_key(self, function: Callable[[K, V], K2], *, name: str | None = None) -> Stream[K2, V]:
+    def select_key(
+        self,
+        function: str | Callable[[K, V], K2],
+        *,
+        key: SerdeLike[K2] | None = None,
+        name: str | None = None,
+    ) -> Stream[K2, V]:
         """Replace each key by ``function(key, value)`` (Kafka Streams: ``selectKey``).
 
-        >>> from streamstate import Topology, serde
-        >>> lines = Topology("t").stream("lines", value=serde.string())
-        >>> lines.select_key(lambda key, line: len(line))
+        Args:
+            function: makes the new key; or the name of a field of the value.
+            key: serde of the new key, for operators behind this one.
+            name: of the operator.
+
+        >>> from streamstate import Topology
+        >>> topology = Topology("t", value=dict)
+        >>> topology.stream("lines", value=str).select_key(lambda key, line: len(line))
         <Stream lines.select_key>
+        >>> topology.stream("orders").select_key("customer", key=str)
+        <Stream orders.select_key>
         """
-        return stream_at(self._then(SelectKey(function), "select_key", name, function, "key, value").with_new_key())
+        chosen = by_field(function)
+        at = self._then(SelectKey(chosen), "select_key", name, chosen, "key, value")
+        return stream_at(at.with_new_key().with_serdes(key, None))
 
     def peek(self, function: Callable[[K, V], object], *, name: str | None = None) -> Stream[K, V]:
         """Call ``function(key, value)`` for its effect and pass the record on (Kafka Streams: ``peek``).
@@ -153,6 +211,25 @@ class StatelessOperators(Handle[K, V]):
         <Stream lines.peek>
         """
         return stream_at(self._then(Peek(function), "peek", name, function, "key, value"))
+
+    def print(self, label: str | None = None, *, name: str | None = None) -> Stream[K, V]:
+        """Print each record, and pass it on (Kafka Streams: ``print(Printed.toSysOut())``). For looking, not for work.
+
+        As with ``peek``, a record that is processed again after a failure is printed again.
+
+        Args:
+            label: in front of each line; by default the name of what comes before.
+            name: of the operator.
+
+        >>> from streamstate import Topology
+        >>> Topology("t", key=str, value=dict).stream("orders").print().to("copy")
+        """
+        shown = f"[{self._at.node if label is None else label}]"
+
+        def show(key: K, value: V) -> None:
+            print(f"{shown} {key!r}: {value!r}", flush=True)
+
+        return stream_at(self._then(Peek(show), "print", name, show, "key, value"))
 
     def for_each(self, function: Callable[[K, V], object], *, name: str | None = None) -> None:
         """Call ``function(key, value)`` for its effect and end the stream (Kafka Streams: ``foreach``).

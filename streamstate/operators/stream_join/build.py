@@ -17,7 +17,7 @@ from streamstate.operators.stream_join.spec import StreamJoin
 from streamstate.operators.topics.build import through_repartition
 from streamstate.serde import Serde
 from streamstate.state.spec import SegmentSpec, StoreSpec
-from streamstate.windows import JoinWindows
+from streamstate.windows import JoinWindows, as_timedelta, join
 from streamstate.windows.keys import record_key, segment_length, waiting_key
 
 
@@ -39,8 +39,10 @@ def join_streams(
     """Records at ``left`` with those at ``right`` that are close in time; see ``Stream.join``."""
     with_key = left.takes_key(joiner, kind, "left value", "right value")
     same_builder(left.builder, right.builder, kind)
+    if as_timedelta(within) is not None:
+        within = join(within)  # type: ignore[arg-type]
     if not isinstance(within, JoinWindows):
-        takes = "within=, such as within=windows.join(timedelta(minutes=5))"
+        takes = "within=, such as within='5m'"
         raise wrong_kind(f"{kind} of {left.node!r} with a stream", "join windows", within, takes)
     if store is None:
         store = left.builder.lasting_name(left.node, kind, "store")

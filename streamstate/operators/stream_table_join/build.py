@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 from streamstate.errors import TopologyError
+from streamstate.functions import by_field
 from streamstate.graph.builder import GlobalTableRef, NodeRef, same_builder
 from streamstate.graph.names import checked
 from streamstate.operators.base.tables import materialized, versioned_store
@@ -67,7 +68,7 @@ def join_global_table(
     joiner: Callable[..., Any],
     *,
     left: bool,
-    on: Callable[[Any, Any], Any] | None,
+    on: str | Callable[[Any, Any], Any] | None,
     name: str | None,
 ) -> NodeRef:
     """Each record at ``at`` with the row that ``on`` chooses; see ``Stream.join``."""
@@ -76,11 +77,12 @@ def join_global_table(
     same_builder(at.builder, table.builder, kind)
     if on is None:
         raise TopologyError(
-            f"{kind} after {at.node!r} with global table {table.store!r} takes on=, a function of (key, value) that "
-            f"gives the row's key, such as on=lambda key, value: key"
+            f"{kind} after {at.node!r} with global table {table.store!r} takes on=, a field of the value or a function "
+            f"of (key, value) that gives the row's key, such as on=lambda key, value: key"
         )
-    at.check(on, kind, "key, value", argument="on=")
-    return at.then(StreamGlobalJoin(table.store, on, joiner, left, with_key), kind, name).with_new_value()
+    chosen = by_field(on)
+    at.check(chosen, kind, "key, value", argument="on=")
+    return at.then(StreamGlobalJoin(table.store, chosen, joiner, left, with_key), kind, name).with_new_value()
 
 
 def _base(at: NodeRef, kind: str, name: str | None) -> str:

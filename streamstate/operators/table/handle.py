@@ -210,6 +210,47 @@ class RowOperators(Handle[K, V]):
         spec = TableTransformValues(supplier, uses, self._at.key_serde("transform_values"), after.value, store)
         return table_at(replace(self._at.then(spec, "transform_values", name), value=after.value))
 
+    def to(
+        self,
+        topic: str | Callable[[K, V], str],
+        *,
+        emit: StreamEmit = "update",
+        key: SerdeLike[K] | None = None,
+        value: SerdeLike[V] | None = None,
+        name: str | None = None,
+    ) -> None:
+        """Write the table's changes to a topic: ``to_stream(emit=...).to(topic)``. A row that is deleted is a null.
+
+        Args:
+            topic: its name, or a function of (key, value) that chooses it per record.
+            emit: as for ``to_stream``.
+            key: serde of the key; by default the one known.
+            value: serde of the value; by default the one known.
+            name: of the operator.
+
+        Raises:
+            TopologyError: as for ``to_stream`` and ``Stream.to``.
+
+        >>> from streamstate import Topology
+        >>> counts = Topology("t", key=str, value=str).stream("words").group_by_key().count(store="counts")
+        >>> counts.to("word-counts", emit="commit")
+        """
+        self.to_stream(emit=emit).to(topic, key=key, value=value, name=name)
+
+    def print(self, label: str | None = None, *, name: str | None = None) -> Table[K, V]:
+        """Print each change, and go on with the table. For looking, as ``Stream.print``.
+
+        Args:
+            label: in front of each line; by default the name of the table's node.
+            name: of the operator.
+
+        >>> from streamstate import Topology
+        >>> Topology("t", key=str, value=int).table("ages").print().filter(lambda name, age: age >= 18)
+        <Table ages.table.filter>
+        """
+        self.to_stream().print(self._at.node if label is None else label, name=name)
+        return table_at(self._at)
+
     def to_stream(self, *, emit: StreamEmit = "update", name: str | None = None) -> Stream[K, V]:
         """The table's changes as a stream (Kafka Streams: ``KTable.toStream``).
 

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from streamstate.errors import TopologyError
-from streamstate.functions import own_initial
+from streamstate.functions import by_field, own_initial
 from streamstate.graph.handles import Handle, table_at
 from streamstate.graph.names import checked
 from streamstate.graph.spec import OperatorSpec
@@ -158,9 +158,9 @@ class TableGrouping(Handle[K, V]):
 
     def group_by(
         self,
-        function: Callable[[K, V], K2],
+        function: str | Callable[[K, V], K2],
         *,
-        key: SerdeLike[K2],
+        key: SerdeLike[K2] | None = None,
         select: Callable[[K, V], Any] | None = None,
         value: SerdeLike[Any] | None = None,
         name: str | None = None,
@@ -170,8 +170,8 @@ class TableGrouping(Handle[K, V]):
         Rows of which the group's key or the selected value is None are in no group.
 
         Args:
-            function: makes the key of the group a row is in.
-            key: serde of that key.
+            function: makes the key of the group a row is in; or the name of a field of the value.
+            key: serde of that key; by default that of the topology.
             select: makes of (key, value) what is aggregated; by default the value.
             value: serde of what is aggregated; by default that of the rows.
             name: of the operator.
@@ -184,14 +184,16 @@ class TableGrouping(Handle[K, V]):
         >>> planes.group_by(lambda tail, plane: plane["model"], key=serde.string())
         <GroupedTable planes.table.group_by>
         """
-        self._at.check(function, "group_by", "key, value")
+        chosen = by_field(function)
+        self._at.check(chosen, "group_by", "key, value")
         if select is not None:
             self._at.check(select, "group_by", "key, value", argument="select=")
-        before = self._at if select is None else self._at.with_new_value()
+        before = (self._at if select is None else self._at.with_new_value()).with_new_key()
+        before = replace(before, key_changed=self._at.key_changed)
         at = before.with_serdes(key, value)
         at.key_serde("group_by")
         at.value_serde("group_by")
-        spec = TableGroupBy(function, select, at.key_serde("group_by"), materialized(at.builder, at.node, "group_by"))
+        spec = TableGroupBy(chosen, select, at.key_serde("group_by"), materialized(at.builder, at.node, "group_by"))
         return GroupedTable(at.then(spec, "group_by", name))
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from streamstate.functions import by_field
 from streamstate.graph.builder import same_builder
 from streamstate.graph.error_policy import FAIL
 from streamstate.graph.handles import Handle, is_table, table_at
@@ -63,7 +64,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K2, T],
         joiner: Callable[[V, T], V2],
         *,
-        foreign_key: Callable[[K, V], K2 | None],
+        foreign_key: str | Callable[[K, V], K2 | None],
         value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -75,7 +76,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K2, T],
         joiner: Callable[[K, V, T], V2],
         *,
-        foreign_key: Callable[[K, V], K2 | None],
+        foreign_key: str | Callable[[K, V], K2 | None],
         value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -86,7 +87,7 @@ class TableJoins(Handle[K, V]):
         other: Table[Any, T],
         joiner: Callable[..., V2],
         *,
-        foreign_key: Callable[[K, V], Any] | None = None,
+        foreign_key: str | Callable[[K, V], Any] | None = None,
         value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -107,7 +108,8 @@ class TableJoins(Handle[K, V]):
             other: the right table.
             joiner: (left value, right value) to the value of the result, or (left key, left value, right value): how
                 many parameters it has decides. It must not change what it is given.
-            foreign_key: (key, value) of a left row to the key of the right row, or None.
+            foreign_key: (key, value) of a left row to the key of the right row, or None; or the name of a field of the
+                left value.
             value: serde of the result, needed with ``store``.
             store: keep the result in a store of this name; by default it is computed where it is looked up.
             name: of the operator.
@@ -156,7 +158,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K2, T],
         joiner: Callable[[V, T | None], V2],
         *,
-        foreign_key: Callable[[K, V], K2 | None],
+        foreign_key: str | Callable[[K, V], K2 | None],
         value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -168,7 +170,7 @@ class TableJoins(Handle[K, V]):
         other: Table[K2, T],
         joiner: Callable[[K, V, T | None], V2],
         *,
-        foreign_key: Callable[[K, V], K2 | None],
+        foreign_key: str | Callable[[K, V], K2 | None],
         value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -179,7 +181,7 @@ class TableJoins(Handle[K, V]):
         other: Table[Any, T],
         joiner: Callable[..., V2],
         *,
-        foreign_key: Callable[[K, V], Any] | None = None,
+        foreign_key: str | Callable[[K, V], Any] | None = None,
         value: SerdeLike[V2] | None = None,
         store: str | None = None,
         name: str | None = None,
@@ -248,7 +250,7 @@ class TableJoins(Handle[K, V]):
         value: SerdeLike[Any] | None,
         store: str | None,
         name: str | None,
-        foreign_key: Callable[[Any, Any], Any] | None,
+        foreign_key: str | Callable[[Any, Any], Any] | None,
     ) -> Table[K, Any]:
         left = self._at
         with_key = left.takes_key(joiner, kind, "left value", "right value")
@@ -261,9 +263,10 @@ class TableJoins(Handle[K, V]):
         after = replace(left, value=result)
         claim_result_store(after, store, kind)
         if foreign_key is not None:
-            left.check(foreign_key, kind, "key, value", argument="foreign_key=")
+            chosen = by_field(foreign_key)
+            left.check(chosen, kind, "key, value", argument="foreign_key=")
             at = join_by_foreign_key(
-                left, right, (mine, others), foreign_key, joiner, kind=kind, value=result, store=store, name=name,
+                left, right, (mine, others), chosen, joiner, kind=kind, value=result, store=store, name=name,
                 with_key=with_key,
             )  # fmt: skip
             return table_at(at)

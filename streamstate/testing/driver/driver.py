@@ -107,7 +107,7 @@ class TopologyTestDriver:
 
     def __init__(
         self,
-        topology: Topology | Graph,
+        topology: Topology[Any, Any] | Graph,
         *,
         partitions: int | Mapping[str, int] = 1,
         topics: Sequence[str] = (),
@@ -411,7 +411,7 @@ class TopologyTestDriver:
             worker.close()
         self._again(disk)
 
-    def deploy(self, topology: Topology | Graph, *, disk: Literal["kept", "lost"] = "kept") -> None:
+    def deploy(self, topology: Topology[Any, Any] | Graph, *, disk: Literal["kept", "lost"] = "kept") -> None:
         """End the worker in order and start another one with a changed topology, on the same topics and state: what a
         new version of an application does.
 

@@ -1,0 +1,1 @@
+"""Leaving out records that came before: ``Stream.dedupe``."""
