@@ -256,3 +256,24 @@ assert_type(
     ),
     Table[Windowed[str], int],
 )
+
+# Types stand for serdes, a topology has types of its own, fields have names.
+shop = Topology("shop", key=str, value=dict)
+assert_type(shop, Topology[str, dict[Any, Any]])
+assert_type(shop.stream("orders"), Stream[str, dict[Any, Any]])
+assert_type(shop.stream("amounts", value=int), Stream[str, int])
+assert_type(shop.table("rows", key=bytes), Table[bytes, dict[Any, Any]])
+assert_type(Topology("ids", value=float).stream("in"), Stream[bytes, float])
+assert_type(shop.stream("orders").group_by("shop", key=int), GroupedStream[int, dict[Any, Any]])
+assert_type(shop.stream("orders").select_key("id", key=int), Stream[int, dict[Any, Any]])
+assert_type(shop.stream("orders").map_values(lambda order: len(order), value=int), Stream[str, int])
+assert_type(shop.stream("orders").map(lambda key, order: (len(key), key), key=int, value=str), Stream[int, str])
+assert_type(shop.stream("orders").dedupe("1h", by="id"), Stream[str, dict[Any, Any]])
+assert_type(shop.stream("orders").print(), Stream[str, dict[Any, Any]])
+assert_type(shop.table("rows").print("row"), Table[str, dict[Any, Any]])
+assert_type(
+    shop.stream("amounts", value=int)
+    .group_by_key()
+    .aggregate(initializer=int, aggregator=lambda key, amount, total: total + amount, value=int),
+    Table[str, int],
+)

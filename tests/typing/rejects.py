@@ -29,7 +29,6 @@ lines.map_async(len)  # E: arg-type
 lines.merge(raw)  # E: arg-type
 lines.to("out", value=serde.long())  # E: arg-type
 lines.to(lambda key, line: 5)  # E: arg-type
-lines.group_by(lambda key, line: line)  # E: call-arg
 lines.group_by(lambda key, line: len(line), key=serde.string())  # E: arg-type
 lines.group_by_key().reduce(lambda longest, line: len(line))  # E: arg-type
 lines.group_by_key().aggregate(initializer=lambda: 0, aggregator=lambda key, line, total: total)  # E: call-overload

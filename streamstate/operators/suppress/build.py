@@ -49,7 +49,7 @@ def time_limit(wait: Duration | None) -> TimeLimit:
     Raises:
         TopologyError: it is negative.
 
-    >>> time_limit(timedelta(seconds=10))
+    >>> time_limit("10s")
     TimeLimit(wait_ms=10000)
     """
     return TimeLimit(None if wait is None else milliseconds(wait, "the time limit"))
