@@ -197,7 +197,7 @@ class Joins(Handle[K, V]):
             left=False,
             grace=grace,
             tolerance=tolerance,
-            key=known_serde(key),
+            key=known_serde(key, key=True),
             value=known_serde(value),
             name=name,
         )
@@ -326,7 +326,7 @@ class Joins(Handle[K, V]):
             left=True,
             grace=grace,
             tolerance=tolerance,
-            key=known_serde(key),
+            key=known_serde(key, key=True),
             value=known_serde(value),
             name=name,
         )
@@ -405,7 +405,7 @@ class Joins(Handle[K, V]):
         return stream_at(
             join_streams(
                 kind, self._at, other._at, joiner, within, left_alone=alone[0], right_alone=alone[1],
-                store=store, name=name, key=known_serde(key), value=known_serde(value),
+                store=store, name=name, key=known_serde(key, key=True), value=known_serde(value),
                 other_value=known_serde(other_value),
             )
         )  # fmt: skip

@@ -48,7 +48,9 @@ def key_value(
     3600000
     """
     checked(name, "name of a store")
-    return StoreSpec(name, serde_of(key, "key="), serde_of(value, "value="), changelog, ttl_ms=ttl_ms(ttl, name))
+    return StoreSpec(
+        name, serde_of(key, "key=", key=True), serde_of(value, "value="), changelog, ttl_ms=ttl_ms(ttl, name)
+    )
 
 
 def versioned(
@@ -72,7 +74,9 @@ def versioned(
     3600000
     """
     return versioned_spec(
-        StoreSpec(checked(name, "name of a store"), serde_of(key, "key="), serde_of(value, "value="), changelog),
+        StoreSpec(
+            checked(name, "name of a store"), serde_of(key, "key=", key=True), serde_of(value, "value="), changelog
+        ),
         history,
     )
 
@@ -102,7 +106,7 @@ def list_(
         raise TopologyError(f"the lists of store {name!r} have maxlen=1 or more, not {maxlen!r}")
     return StoreSpec(
         checked(name, "name of a store"),
-        serde_of(key, "key="),
+        serde_of(key, "key=", key=True),
         serde_of(value, "value="),
         changelog,
         kind="list",
@@ -137,7 +141,9 @@ def timers(
     if kind not in ("stream_time", "wall_clock"):
         raise TopologyError(f"the kind of timers {name!r} is 'stream_time' or 'wall_clock', not {kind!r}")
     of_store: Literal["timers", "wall_clock_timers"] = "timers" if kind == "stream_time" else "wall_clock_timers"
-    return StoreSpec(checked(name, "name of a store"), serde_of(key, "key="), bytes_(), changelog, kind=of_store)
+    return StoreSpec(
+        checked(name, "name of a store"), serde_of(key, "key=", key=True), bytes_(), changelog, kind=of_store
+    )
 
 
 def window(
@@ -176,7 +182,7 @@ def window(
     content = f"windows of {window_ms} ms of a processor"
     return StoreSpec(
         name,
-        serde_of(key, "key="),
+        serde_of(key, "key=", key=True),
         serde_of(value, "value="),
         changelog,
         segments,
@@ -209,7 +215,7 @@ def session(
     segments = _retained(retention, name)
     return StoreSpec(
         checked(name, "name of a store"),
-        serde_of(key, "key="),
+        serde_of(key, "key=", key=True),
         serde_of(value, "value="),
         changelog,
         segments,

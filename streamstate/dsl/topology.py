@@ -85,7 +85,7 @@ class Topology(Generic[DK, DV]):
         where = f"of topology {name!r}"
         self._builder = GraphBuilder(
             checked(name, "name of a topology"),
-            known_serde(key, f"key= {where}"),
+            known_serde(key, f"key= {where}", key=True),
             known_serde(value, f"value= {where}"),
         )
         self._built: tuple[int, Graph] | None = None
@@ -463,7 +463,7 @@ def _source(
     if callable(timestamp):
         checked_function(timestamp, f"the source of {', '.join(topics)}", "key, value", argument="timestamp=")
     where = f"the source of {', '.join(topics)}"
-    key_serde = known_serde(key, f"key= of {where}") or builder.key or bytes_()
+    key_serde = known_serde(key, f"key= of {where}", key=True) or builder.key or bytes_()
     value_serde = known_serde(value, f"value= of {where}") or builder.value or bytes_()
     return Source(topics, key_serde, value_serde, timestamp, reset, checked_policy(on_error))
 

@@ -159,7 +159,7 @@ class NodeRef:
         """
         return replace(
             self,
-            key=self.key if key is None else serde_of(key, f"key= after {self.node!r}"),
+            key=self.key if key is None else serde_of(key, f"key= after {self.node!r}", key=True),
             value=self.value if value is None else serde_of(value, f"value= after {self.node!r}"),
         )
 

@@ -34,25 +34,26 @@ _BY_TYPE: dict[type, Callable[[], Serde[Any]]] = {
 }
 
 
-def serde_of(given: SerdeLike[T], what: str = "key= or value=") -> Serde[T]:
+def serde_of(given: SerdeLike[T], what: str = "key= or value=", *, key: bool = False) -> Serde[T]:
     """The serde that is given, or the one for a type.
 
-    ======================= ======================
+    ======================= =================================================
     ``str``                 ``serde.string()``
     ``bytes``               ``serde.bytes_()``
     ``int``                 ``serde.long()``
     ``float``               ``serde.double()``
     ``bool``                ``serde.boolean()``
-    ``dict``, ``list``      ``serde.json()``
+    ``dict``, ``list``      ``serde.json()``; of keys ``serde.json(sort_keys=True)``
     ``uuid.UUID``           ``serde.uuid()``
     ``datetime.date``       ``serde.date_()``
     ``datetime.time``       ``serde.time_()``
     ``datetime.datetime``   ``serde.datetime_()``
-    ======================= ======================
+    ======================= =================================================
 
     Args:
         given: a serde or a type.
         what: it was given as, for the error.
+        key: it is for keys: equal ones must have equal bytes.
 
     Raises:
         TopologyError: it is neither, or a type without a serde.
@@ -66,9 +67,9 @@ def serde_of(given: SerdeLike[T], what: str = "key= or value=") -> Serde[T]:
     if make is None:
         names = ", ".join(kind.__name__ for kind in _BY_TYPE)
         raise TopologyError(f"{what} takes a serde, such as serde.json(), or one of the types {names}, not {given!r}")
-    return make()
+    return json(sort_keys=True) if key and make is json else make()
 
 
-def known_serde(given: SerdeLike[T] | None, what: str = "key= or value=") -> Serde[T] | None:
+def known_serde(given: SerdeLike[T] | None, what: str = "key= or value=", *, key: bool = False) -> Serde[T] | None:
     """``serde_of``, where nothing may be given."""
-    return None if given is None else serde_of(given, what)
+    return None if given is None else serde_of(given, what, key=key)

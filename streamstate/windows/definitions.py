@@ -391,7 +391,9 @@ def time_windowed(key: SerdeLike[K], size: Duration | None = None) -> Serde[Wind
     >>> by_hour.deserialize(_)
     Windowed(key='EWR', start=1, end=3600001)
     """
-    return _time_windowed(serde_of(key, "key"), None if size is None else milliseconds(size, "the size of a window"))
+    return _time_windowed(
+        serde_of(key, "key", key=True), None if size is None else milliseconds(size, "the size of a window")
+    )
 
 
 def _time_windowed(key: Serde[K], size_ms: int | None) -> Serde[Windowed[K]]:
@@ -418,7 +420,7 @@ def session_windowed(key: SerdeLike[K]) -> Serde[Windowed[K]]:
     >>> sessions.deserialize(sessions.serialize(Windowed("N14228", 5, 9)))
     Windowed(key='N14228', start=5, end=9)
     """
-    known = serde_of(key, "key")
+    known = serde_of(key, "key", key=True)
     encode, decode, pack = known.serialize, known.deserialize, _TWO_TIMES.pack
 
     def serialize(windowed: Windowed[K]) -> bytes:

@@ -63,7 +63,10 @@ WRONG: dict[str, tuple[Callable[[Handles, Handles], Any], str]] = {
         lambda h, o: h.stream.join(o.other, pair, within=windows.tumbling(MINUTE)),
         r"takes within=.*these are for windowed_by",
     ),
-    "join, a number": (lambda h, o: h.stream.join(o.other, pair, within=5), r"takes within=, such as within='5m', not 5"),
+    "join, a number": (
+        lambda h, o: h.stream.join(o.other, pair, within=5),
+        r"takes within=, such as within='5m', not 5",
+    ),
     "tables, a stream": (lambda h, o: h.table.join(o.stream, pair), r"takes a Table, not .*stream\.to_table\(\)"),
     "tables, a global one": (lambda h, o: h.table.left_join(o.everywhere, pair), "joined with streams only"),
     "tables, grouped": (lambda h, o: h.table.outer_join(o.grouped, pair), "makes a table of it"),

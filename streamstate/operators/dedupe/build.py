@@ -37,12 +37,12 @@ def deduplicated(
     if at.key_changed:
         at = through_repartition(at, store, "dedupe")
     if identity is not None:
-        kept_by = serde_of(identity, f"identity= of dedupe after {at.node!r}")
+        kept_by = serde_of(identity, f"identity= of dedupe after {at.node!r}", key=True)
     elif chosen is None:
         kept_by = at.key_serde("dedupe")
     else:
         # An identity is compared by its bytes, whatever it is.
-        kept_by = at.builder.key or serde_of(dict)
+        kept_by = at.builder.key or serde_of(dict, key=True)
     within_ms = kept_ms(within, store, "within=")
     at.builder.claim_store(StoreSpec(store, kept_by, long(), ttl_ms=within_ms, content="dedupe"))
     return at.then(Dedupe(store, within_ms, chosen), "dedupe", name)

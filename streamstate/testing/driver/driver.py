@@ -197,7 +197,7 @@ class TopologyTestDriver:
             n.spec for n in self.graph.nodes.values() if isinstance(n.spec, Source) and topic in n.spec.topics
         ]
         known += [table.store for table in self.graph.global_tables.values() if table.topic == topic]
-        key_serde = known_serde(key, "key=") or (known[0].key if known else bytes_())
+        key_serde = known_serde(key, "key=", key=True) or (known[0].key if known else bytes_())
         value_serde = known_serde(value, "value=") or (known[0].value if known else bytes_())
         return InputTopic(topic, key_serde, value_serde, start, step, self._pipe)
 
@@ -238,7 +238,7 @@ class TopologyTestDriver:
         """
         self._check(topic)
         known = [n.spec for n in self.graph.nodes.values() if isinstance(n.spec, Sink) and n.spec.topic == topic]
-        key_serde = known_serde(key, "key=") or (known[0].key if known else bytes_())
+        key_serde = known_serde(key, "key=", key=True) or (known[0].key if known else bytes_())
         value_serde = known_serde(value, "value=") or (known[0].value if known else bytes_())
         return OutputTopic(topic, key_serde, value_serde, self.broker, committed)
 
