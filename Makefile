@@ -24,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # Targets given together come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos chaos-short demo soak soak-memory test venv lint types imports doctests pytest pytest-broker pytest-others format clean bench bench-quick profile
+.PHONY: help chaos chaos-short demo soak soak-memory year test venv lint types imports doctests pytest pytest-broker pytest-others format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -55,6 +55,9 @@ soak-memory: $(INSTALLED) ## ten million keys in one process, its memory held ag
 	@$(BIN)/python -m tests.chaos.soak_memory $(ARGS)
 
 venv: $(INSTALLED) ## create .venv and install the project for development
+
+year: $(INSTALLED) ## the ready topologies over all flights of 2013 against SQL; `make test` takes the first weeks
+	@STREAMSTATE_TEST_WHOLE_YEAR=1 $(BIN)/python -m pytest --durations 8 tests/topologies
 
 # Made anew when pyproject.toml changes.
 $(INSTALLED): pyproject.toml

@@ -1,10 +1,13 @@
 """The source files in DuckDB, and the ready topologies on the test driver.
 
+``make test`` takes the flights of the first weeks of 2013, ``make year`` those of the whole year.
+
 Rule of this module: DuckDB reads the files itself, and knows nothing of what we make of them.
 """
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -18,6 +21,9 @@ from streamstate import serde
 from streamstate.testing.driver.driver import StateDisk, TopologyTestDriver
 
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
+WHOLE_YEAR = bool(os.environ.get("STREAMSTATE_TEST_WHOLE_YEAR"))
+# In the order of the feed.
+FLIGHTS = 336_776 if WHOLE_YEAR else 45_000
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS
 
@@ -40,6 +46,7 @@ def database(directory: Path, scratch: Path) -> duckdb.DuckDBPyConnection:
         SELECT *, carrier || flight AS key, epoch_ms(time_hour) + minute * 60000 AS scheduled_ms,
                row_number() OVER (ORDER BY month, day, line) AS position
         FROM file""")
+    connection.execute("DELETE FROM flights WHERE position > $most", {"most": FLIGHTS})
     for name in ("weather", "planes", "airlines"):
         connection.execute(f"CREATE TABLE {name} AS FROM read_csv('{directory}/{name}.csv', nullstr = 'NA')")
     return connection

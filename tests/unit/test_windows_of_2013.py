@@ -16,8 +16,8 @@ from streamstate.windows.keys import TIME_KEY
 
 HOUR = timedelta(hours=1)
 STORES = ("hourly", "hopping", "sliding", "sessions", "held", "pairs-left", "pairs-waiting")
-# Of 336,776 flights; a commit for each so many.
-EVERY, COMMIT = 40, 25
+# Of 336,776 flights each so many, and a commit for each so many of these.
+EVERY, COMMIT = 100, 15
 
 
 def topology() -> Topology:
