@@ -19,8 +19,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from streamstate.app import Settings
 from streamstate.app.kafka_properties import check_properties
+from streamstate.app.settings import Settings
 from streamstate.errors import ConfigError
 from streamstate.units import parse_duration, parse_size, show_duration, show_size
 

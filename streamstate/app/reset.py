@@ -18,7 +18,8 @@ from typing import Any
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from streamstate.app import Settings, client_properties
+from streamstate.app.client_properties import client_properties
+from streamstate.app.settings import Settings
 from streamstate.errors import StateDirectoryLocked, StreamStateError
 from streamstate.graph.names import changelog_topic, checked, metadata_topic, repartition_topic
 from streamstate.graph.node import Graph

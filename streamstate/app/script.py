@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from streamstate.app.application import run
 from streamstate.app.config import OPTIONS, Configuration, parse_file, resolve
+from streamstate.app.process import run
 from streamstate.dsl.topology import Topology
 from streamstate.engine.metrics import WorkerStatus
 from streamstate.errors import ConfigError, StreamStateError

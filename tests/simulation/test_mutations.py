@@ -20,9 +20,9 @@ from streamstate.engine.commit import coordinator as committing
 from streamstate.engine.commit.group_membership import GroupMembership
 from streamstate.engine.commit.transaction import State, Transaction, TransactionFailed
 from streamstate.engine.ports import GroupMetadata, Position, TopicPartition
+from streamstate.engine.rebalance import RebalanceHandler
 from streamstate.engine.task import error_policy as failures
 from streamstate.engine.task.task import Task
-from streamstate.engine.worker import Worker
 from streamstate.state.mutable_entries import MutableEntryStore
 from streamstate.state.staging import StagedStore
 from streamstate.testing.memory_broker.adapters import MemoryAdmin
@@ -142,10 +142,10 @@ def reuse_a_store_that_was_owned_elsewhere_without_replay(patch: Patch) -> None:
 
 
 def do_not_discard_on_lost(patch: Patch) -> None:
-    def careless(self: Worker, partitions: Any) -> None:
+    def careless(self: RebalanceHandler, partitions: Any) -> None:
         self.assignment.revoked(partitions, keep_open=False)
 
-    patch.setattr(Worker, "_lost", careless)
+    patch.setattr(RebalanceHandler, "_lost", careless)
 
 
 def send_offsets_with_fresh_metadata(patch: Patch) -> None:
@@ -167,18 +167,18 @@ def send_offsets_with_fresh_metadata(patch: Patch) -> None:
 def do_not_commit_before_a_revocation(patch: Patch) -> None:
     """The task goes without a commit, and its outputs stay in the transaction that another task's offsets end."""
 
-    def hasty(self: Worker, partitions: Any) -> None:
+    def hasty(self: RebalanceHandler, partitions: Any) -> None:
         self.assignment.revoked(partitions, keep_open=False)
 
-    patch.setattr(Worker, "_revoked", hasty)
+    patch.setattr(RebalanceHandler, "_revoked", hasty)
 
 
 def commit_only_the_revoked_offsets(patch: Patch) -> None:
     """... while the transaction holds the outputs of tasks that stay."""
-    revoked, offsets = Worker._revoked, Task.offsets
+    revoked, offsets = RebalanceHandler._revoked, Task.offsets
     going: list[Task] = []
 
-    def partial(self: Worker, partitions: Any) -> None:
+    def partial(self: RebalanceHandler, partitions: Any) -> None:
         going[:] = self.assignment.tasks_of(partitions)
         try:
             revoked(self, partitions)
@@ -188,7 +188,7 @@ def commit_only_the_revoked_offsets(patch: Patch) -> None:
     def only_theirs(self: Task, **unmoved: bool) -> Any:
         return offsets(self, **unmoved) if not going or self in going else {}
 
-    patch.setattr(Worker, "_revoked", partial)
+    patch.setattr(RebalanceHandler, "_revoked", partial)
     patch.setattr(Task, "offsets", only_theirs)
 
 
@@ -214,10 +214,10 @@ def leave_the_first_changed_key_out_of_the_changelog(patch: Patch) -> None:
 
 
 def do_not_flush_the_changelog_of_a_task_that_leaves_in_order(patch: Patch) -> None:
-    revoked, records = Worker._revoked, committing.changelog_records
+    revoked, records = RebalanceHandler._revoked, committing.changelog_records
     leaving: list[Task] = []
 
-    def marked(self: Worker, partitions: Any) -> None:
+    def marked(self: RebalanceHandler, partitions: Any) -> None:
         leaving[:] = self.assignment.tasks_of(partitions)
         try:
             revoked(self, partitions)
@@ -227,7 +227,7 @@ def do_not_flush_the_changelog_of_a_task_that_leaves_in_order(patch: Patch) -> N
     def of_the_others(sealed: Any, acknowledged: Any) -> Any:
         return records([(task, writes) for task, writes in sealed if task not in leaving], acknowledged)
 
-    patch.setattr(Worker, "_revoked", marked)
+    patch.setattr(RebalanceHandler, "_revoked", marked)
     patch.setattr(committing, "changelog_records", of_the_others)
 
 
@@ -310,7 +310,7 @@ def drop_uncommitted_slots_with_the_cache(patch: Patch) -> None:
         self.cache_bytes = 0
 
     patch.setattr(MutableEntryStore, "__init__", small)
-    patch.setattr(Worker, "_share_cache", lambda self: None)
+    patch.setattr(Assignment, "share_cache", lambda self: None)
 
 
 def leave_a_failed_records_writes_in_staging(patch: Patch) -> None:

@@ -80,7 +80,7 @@ def test_an_instance_does_not_come_back_after_a_roll_back() -> None:
     run.send(b"x")
     run.ticks(4)
     assert len(run.out()) == 1
-    run.worker._rollback("told to")
+    run.worker.recovery.roll_back("told to")
     with pytest.raises(TopologyError, match=r"gave task in_0 before it started over"):
         run.ticks(4)
 

@@ -285,7 +285,7 @@ def test_an_assignment_that_is_told_twice() -> None:
     run = Run(counting())
     run.send(b"1")
     run.ticks()
-    run.worker.on_assigned([TopicPartition("in", 0)])
+    run.worker.rebalances.on_assigned([TopicPartition("in", 0)])
     run.send(b"2")
     run.ticks(8)
     assert run.out() == [(b"k", long(1)), (b"k", long(2))]

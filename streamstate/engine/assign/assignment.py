@@ -32,9 +32,9 @@ COMMITTED_MS = 300
 # Opens a task's state: (task id, store names, may fall back to a fresh directory). Raises Retriable while another
 # owner still holds it.
 OpenBackend = Callable[[TaskId, Sequence[str], bool], Backend]
-# Told of what this worker is about to hold, before any of it is opened: the number of stores of each task. Raises
-# TooManyOpenFiles when the machine cannot hold it.
-Expect = Callable[[Sequence[int]], None]
+# Called with the number of stores of each task before a task is opened. Raises TooManyOpenFiles when the machine cannot
+# hold them.
+CheckCapacity = Callable[[Sequence[int]], None]
 
 
 class Assignment:
@@ -47,7 +47,7 @@ class Assignment:
         consumer, admin: to ask for offsets.
         restorer: takes tasks whose stores are behind.
         open_backend: see ``OpenBackend``.
-        expect: see ``Expect``.
+        check_capacity: see ``CheckCapacity``.
         make_task: makes a task of a sub-topology.
         monotonic_ms: clock.
         recount: asks for the partition counts anew and refuses those that do not fit.
@@ -63,7 +63,7 @@ class Assignment:
         admin: Admin,
         restorer: Restorer,
         open_backend: OpenBackend,
-        expect: Expect,
+        check_capacity: CheckCapacity,
         make_task: Callable[[TaskId, SubTopology], Task],
         monotonic_ms: Callable[[], int],
         recount: Callable[[], Mapping[str, int]],
@@ -78,7 +78,7 @@ class Assignment:
         self._admin = admin
         self._restorer = restorer
         self._open_backend = open_backend
-        self._expect = expect
+        self._check_capacity = check_capacity
         self._make_task = make_task
         self._monotonic_ms = monotonic_ms
         self._topics: dict[SubTopology, tuple[str, ...]] = {}
@@ -184,6 +184,12 @@ class Assignment:
         """True while a task has yet to be initialised."""
         return any(task.phase is Phase.CREATED for task in self.tasks.values())
 
+    def share_cache(self) -> None:
+        """Give every store the same part of the cache's budget."""
+        stores = [store for task in self.tasks.values() for store in task.stores.values()]
+        for store in stores:
+            store.cache_bytes = self._settings.cache_bytes // len(stores)
+
     def _complete(self, task: Task) -> bool:
         partition = task.id.partition
         return all(
@@ -206,7 +212,7 @@ class Assignment:
             self._counts.update(self._recount())
         created = [t for t in self.tasks.values() if t.phase is Phase.CREATED and self._complete(t)]
         if any(task.backend is None for task in created):
-            self._expect([len(task.subtopology.stores) for task in self.tasks.values()])
+            self._check_capacity([len(task.subtopology.stores) for task in self.tasks.values()])
         ready = [task for task in created if task.backend is not None or self._open(task)]
         if not ready:
             self.unsettled = ""

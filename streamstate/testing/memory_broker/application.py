@@ -9,7 +9,7 @@ from typing import Literal
 from streamstate.coroutines import CoroutineRunner
 from streamstate.engine.assign.assignment import OpenBackend
 from streamstate.engine.assign.topics import Topics, prepare_topics
-from streamstate.engine.commit.transaction import AtLeastOnce, Committer, Transaction
+from streamstate.engine.composition import WorkerPorts, build_worker
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task.task import TaskId
 from streamstate.engine.worker import Worker
@@ -156,27 +156,20 @@ class MemoryApplication:
             protocol=self.protocol,
             session_timeout_ms=self.session_timeout_ms,
         )
-        committer: Committer
-        if self.settings.exactly_once:
-            transactional_id = f"{application_id}-{name}"
-            committer = Transaction(lambda: self._producer(name, transactional_id), self.clock, self.background)
-        else:
-            committer = AtLeastOnce(lambda: self._producer(name, None), consumer, self.clock)
-        worker = Worker(
-            self.topics.graph,
-            self.settings,
-            self.topics.partition_counts,
+        transactional_id = f"{application_id}-{name}" if self.settings.exactly_once else None
+        ports = WorkerPorts(
             consumer=consumer,
             admin=MemoryAdmin(self.broker, client_id=name),
-            background=MemoryBackground(),
             clock=self.clock,
-            committer=committer,
-            restore_consumer=lambda: MemoryRestoreConsumer(self.broker, client_id=name),
+            make_producer=lambda: self._producer(name, transactional_id),
+            make_restore_consumer=lambda: MemoryRestoreConsumer(self.broker, client_id=name),
+            commit_background=self.background,
+            watch_background=MemoryBackground(),
             open_backend=open_backend or disk.open,
-            expect=disk.expect,
+            check_capacity=disk.expect,
             calls=self.calls,
-            known_marks=self.topics.marks,
         )
+        worker = build_worker(self.topics, ports, self.settings)
         worker.start()
         return worker
 

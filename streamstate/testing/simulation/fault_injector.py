@@ -199,11 +199,11 @@ class Injector:
             if (topic, number) not in held
         ]
         if fault.detail == "assigned":
-            worker.on_assigned(sorted(held))
+            worker.rebalances.on_assigned(sorted(held))
         elif others and fault.detail == "revoked":
-            worker.on_revoked(others)
+            worker.rebalances.on_revoked(others)
         elif others:
-            worker.on_lost(others)
+            worker.rebalances.on_lost(others)
 
     def _expel(self, fault: Fault, member: Member, call: str) -> None:
         if fault.kind == "lost-as-revoked":
