@@ -1,41 +1,61 @@
 """The built-in workloads by name.
 
-Rule of this module: a workload counts once it is in the table.
+Every module ``streamstate.operators.FAMILY.workload`` is found by itself; its ``WORKLOADS`` has those of the family.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import importlib.util
+import pkgutil
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Final
 
+import streamstate.operators
 from streamstate.errors import ConfigError
-from streamstate.testing.simulation.library import several_inputs as meeting
-from streamstate.testing.simulation.library import single_input as single
-from streamstate.testing.simulation.library.stores import STORE_MAKERS
-from streamstate.testing.simulation.library.tables import TABLE_MAKERS
+from streamstate.testing.simulation.library import several_inputs
+from streamstate.testing.simulation.library.poison import poison
 from streamstate.testing.simulation.library.versions import VERSION_MAKERS
-from streamstate.testing.simulation.library.windows import WINDOW_MAKERS
 from streamstate.testing.simulation.workloads import Workload
 
-__all__ = ["EVERY_WORKLOAD", "WORKLOADS", "find_workload"]
+__all__ = ["EVERY_WORKLOAD", "WORKLOADS", "find_workload", "of_families"]
 
-_MAKERS: Final[Mapping[str, Callable[[], Workload]]] = {
-    "stateless": single.stateless,
-    "count": single.count,
-    "newest": single.newest,
-    "punctuation": single.punctuation,
-    "windows": single.windowed,
-    "poison": single.poison,
-    "collect": meeting.collect,
-    "merge": meeting.merge,
-    "merge-by-time": meeting.merge_by_time,
-    "enrich": meeting.enrich,
+Makers = Mapping[str, Callable[[], Workload]]
+
+# What a seed chooses from. The others are found by name only, so that a seed stays what it is.
+WORKLOADS: Final = (
+    "stateless",
+    "count",
+    "newest",
+    "punctuation",
+    "windows",
+    "poison",
+    "collect",
+    "merge",
+    "merge-by-time",
+    "enrich",
+)
+
+
+def of_families() -> Iterator[tuple[str, Makers]]:
+    """(family, its workloads by name), in the order of the families' names."""
+    package = streamstate.operators
+    for family in pkgutil.iter_modules(package.__path__):
+        name = f"{package.__name__}.{family.name}"
+        if family.ispkg and importlib.util.find_spec(f"{name}.workload") is not None:
+            yield family.name, importlib.import_module(f"{name}.workload").WORKLOADS
+
+
+_LIBRARY: Final[Makers] = {
+    "poison": poison,
+    "collect": several_inputs.collect,
+    "merge": several_inputs.merge,
+    "merge-by-time": several_inputs.merge_by_time,
+    "enrich": several_inputs.enrich,
+    **VERSION_MAKERS,
 }
-# What a seed chooses from; the others are found by name only, so that a seed stays what it is.
-WORKLOADS: Final = tuple(_MAKERS)
-_EVERY: Final = {**_MAKERS, **TABLE_MAKERS, **STORE_MAKERS, **WINDOW_MAKERS, **VERSION_MAKERS}
-EVERY_WORKLOAD: Final = tuple(_EVERY)
+_EVERY: Final[Makers] = {**_LIBRARY, **{name: make for _, makers in of_families() for name, make in makers.items()}}
+EVERY_WORKLOAD: Final = (*WORKLOADS, *sorted(_EVERY.keys() - set(WORKLOADS)))
 
 
 @cache
@@ -46,5 +66,5 @@ def find_workload(name: str) -> Workload:
         ConfigError: there is none of this name.
     """
     if name not in _EVERY:
-        raise ConfigError(f"there is no workload {name!r}; there are {', '.join(_EVERY)}")
+        raise ConfigError(f"there is no workload {name!r}; there are {', '.join(EVERY_WORKLOAD)}")
     return _EVERY[name]()

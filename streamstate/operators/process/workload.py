@@ -1,8 +1,4 @@
-"""The built-in workloads of what a Processor keeps: entries that expire, and stores of the other kinds.
-
-Rule of this module: see ``workloads``. They are found by name; the seeds that choose a workload by chance do not take
-these, so that a seed stays what it is.
-"""
+"""Processors: punctuations, and stores of all kinds."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from streamstate.operators.process.api import Processor, ProcessorContext
 from streamstate.testing.simulation.expectations import Exactly, Expectation, Output
 from streamstate.testing.simulation.workloads import InputRecord, Inputs, Workload, keyed_input, per_partition
 
-__all__ = ["STORE_MAKERS"]
+__all__ = ["WORKLOADS"]
 
 TEXT, LONG = serde.string(), serde.long()
 
@@ -223,4 +219,56 @@ def _visits() -> Workload:
     return Workload("visits", topology.build(), inputs, expected)
 
 
-STORE_MAKERS: Final = {"recent": _recent, "reminders": _reminders, "visits": _visits}
+# -- punctuation: by stream time, over a store with deletions ----------------------------------------------
+
+PERIOD_MS = 5_000
+
+
+class Report(Processor[str, str, str, str]):
+    """Sums up per key and reports, and forgets, every five seconds of stream time."""
+
+    def init(self, context: ProcessorContext[str, str]) -> None:
+        super().init(context)
+        self.sums = context.store("sums")
+        context.schedule(timedelta(milliseconds=PERIOD_MS), "stream_time", self.report)
+
+    def process(self, key: str, value: str) -> None:
+        self.sums.put(key, (self.sums.get(key) or 0) + int(value))
+
+    def report(self, time_ms: int) -> None:
+        for key, total in self.sums.all():
+            self.context.forward(key, f"{total} at {time_ms}")
+            self.sums.delete(key)
+
+
+def reported(records: list[InputRecord]) -> Iterator[Output]:
+    """What ``Report`` makes of a partition: due with the first record, then at each multiple of its period."""
+    sums: dict[bytes, int] = {}
+    stream_time, due = -1, 0
+    for record in records:
+        sums[record.key or b""] = sums.get(record.key or b"", 0) + int(record.value or b"")
+        if record.timestamp > stream_time:
+            stream_time = record.timestamp
+            if stream_time >= due:
+                due = (stream_time // PERIOD_MS + 1) * PERIOD_MS
+                for key, total in sorted(sums.items()):
+                    yield Output(key, b"%d at %d" % (total, stream_time), stream_time)
+                sums.clear()
+
+
+def punctuation() -> Workload:
+    topology = Topology("punctuation")
+    numbers = topology.stream("numbers", key=TEXT, value=TEXT)
+    sums = stores.key_value("sums", key=TEXT, value=serde.long())
+    numbers.process(Report, stores=[sums]).to("reports", key=TEXT, value=TEXT)
+
+    def inputs(random: Random, partitions: int) -> Iterable[InputRecord]:
+        return keyed_input(random, "numbers", partitions, lambda number, key: b"%d" % number, jitter_ms=3_000)
+
+    def expected(fed: Inputs) -> Mapping[str, Expectation]:
+        return {"reports": Exactly(per_partition(fed, "numbers", reported))}
+
+    return Workload("punctuation", topology.build(), inputs, expected)
+
+
+WORKLOADS: Final = {"punctuation": punctuation, "recent": _recent, "reminders": _reminders, "visits": _visits}
