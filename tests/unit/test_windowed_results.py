@@ -246,3 +246,16 @@ def test_a_sliding_window_made_of_later_records_shows_the_result_and_not_the_sta
         found = {windowed: value for windowed, value, _ in out(driver)}
         assert found[Windowed("a", 104, 114)] == {"mean": 4.0}
         assert all(set(value) == {"mean"} for value in found.values())
+
+
+def test_functions_in_their_order_need_no_names() -> None:
+    in_order: Any = grouped(Topology("t")).aggregate(list, lambda key, value, seen: seen, value=JSON, store="s")
+    assert in_order.store == "s"
+    count: Any = aggregates.count()
+    with pytest.raises(TopologyError, match="got a ready aggregate without a name"):
+        grouped(Topology("t")).aggregate(count, store="s")
+    one: Any = grouped(Topology("t"))
+    with pytest.raises(TopologyError, match="got initializer= twice"):
+        one.aggregate(list, initializer=list, value=JSON, store="s")
+    with pytest.raises(TopologyError, match="takes two functions, initializer, aggregator, not 3"):
+        one.aggregate(list, lambda key, value, seen: seen, list, value=JSON, store="s")

@@ -94,8 +94,8 @@ class CogroupedStream(Generic[K, A]):
 
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
         ttl: Duration | None = None,
@@ -187,8 +187,8 @@ class WindowedCogroup(_WindowedCogroup[K, A]):
 
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
@@ -218,9 +218,9 @@ class SessionWindowedCogroup(_WindowedCogroup[K, A]):
 
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
         merger: Callable[[K, A, A], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",

@@ -154,9 +154,9 @@ class GroupedStream(Handle[K, V]):
     @overload
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
         aggregator: Callable[[K, V, A], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
         ttl: Duration | None = None,
@@ -169,7 +169,7 @@ class GroupedStream(Handle[K, V]):
 
     def aggregate(
         self,
-        *,
+        *functions: Any,
         initializer: Any = NOT_GIVEN,
         aggregator: Any = NOT_GIVEN,
         value: Any = None,
@@ -202,12 +202,13 @@ class GroupedStream(Handle[K, V]):
         ... )
         <Table all.aggregate in store all>
         """
-        functions: dict[str, Any] = {"initializer": initializer, "aggregator": aggregator}
-        functions, named, (value, ttl) = functions_or_named(self._at, functions, named, {"value": value, "ttl": ttl})
+        by_name = {"initializer": initializer, "aggregator": aggregator}
+        settings = {"value": value, "ttl": ttl}
+        given, named, (value, ttl) = functions_or_named(self._at, functions, by_name, named, settings)
         if named:
             return self._aggregate_named(store, ttl, named)
-        initializer = own_initial(checked_initializer(self._at, functions["initializer"]))
-        aggregator = functions["aggregator"]
+        initializer = own_initial(checked_initializer(self._at, given["initializer"]))
+        aggregator = given["aggregator"]
         self._at.check(aggregator, "aggregate", "key, value, aggregate", argument="aggregator")
         kept = serde_of(value, f"value= of aggregate after {self._at.node!r}")
         return self._fold("aggregate", store, kept, lambda name: Aggregate(name, initializer, aggregator), ttl=ttl)

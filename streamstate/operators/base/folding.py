@@ -19,6 +19,7 @@ _COUNT = {2: "two", 3: "three"}
 
 def functions_or_named(
     at: NodeRef,
+    in_order: tuple[Any, ...],
     functions: Mapping[str, Any],
     named: Mapping[str, NamedAggregate],
     settings: Mapping[str, Any],
@@ -29,6 +30,7 @@ def functions_or_named(
 
     Args:
         at: what is aggregated.
+        in_order: functions that were given without a name.
         functions: the user's by the names of their parameters; ``NOT_GIVEN`` where none was given.
         named: ready aggregates.
         settings: other parameters, of which ``value`` is the serde of the aggregate.
@@ -39,6 +41,7 @@ def functions_or_named(
     Raises:
         TopologyError: neither or both ways were used, a function is missing, or the serde is.
     """
+    functions = _by_name(at, in_order, functions)
     taken = {name: given for name, given in {**functions, **settings}.items() if isinstance(given, NamedAggregate)}
     ready = {**taken, **named}
     others = {name: NOT_GIVEN if name in taken else given for name, given in functions.items()}
@@ -58,6 +61,26 @@ def functions_or_named(
             f"aggregate after {at.node!r} needs the serde of the aggregate: pass value=, such as value=serde.json()"
         )
     return others, {}, rest
+
+
+def _by_name(at: NodeRef, in_order: tuple[Any, ...], functions: Mapping[str, Any]) -> dict[str, Any]:
+    """The functions, with those that were given in order under the names they have."""
+    by_name = dict(functions)
+    for name, given in zip(functions, in_order, strict=False):
+        if isinstance(given, NamedAggregate):
+            raise TopologyError(
+                f"aggregate after {at.node!r} got a ready aggregate without a name: give it one, as in "
+                "aggregate(n=aggregates.count())"
+            )
+        if by_name[name] is not NOT_GIVEN:
+            raise TopologyError(f"aggregate after {at.node!r} got {name}= twice")
+        by_name[name] = given
+    if len(in_order) > len(functions):
+        raise TopologyError(
+            f"aggregate after {at.node!r} takes {_COUNT[len(functions)]} functions, {', '.join(functions)}, "
+            f"not {len(in_order)}"
+        )
+    return by_name
 
 
 def checked_initializer(at: NodeRef, initializer: Any, operator: str = "aggregate") -> Callable[[], Any]:

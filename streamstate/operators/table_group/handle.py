@@ -94,10 +94,10 @@ class GroupedTable(Handle[K, V]):
 
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
         adder: Callable[[K, V, A], A],
         subtractor: Callable[[K, V, A], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
     ) -> Table[K, A]:

@@ -174,7 +174,8 @@ class _Windowed(Generic[K, V]):
 
     def _aggregate(
         self,
-        functions: dict[str, Any],
+        in_order: tuple[Any, ...],
+        by_name: dict[str, Any],
         named: dict[str, NamedAggregate],
         value: Any,
         store: str | None,
@@ -183,7 +184,7 @@ class _Windowed(Generic[K, V]):
         idle: Any,
     ) -> Table[Windowed[K], Any]:
         settings = {"value": value, "retention": retention, "idle": idle}
-        functions, ready, (value, retention, idle) = functions_or_named(self._at, functions, named, settings)
+        functions, ready, (value, retention, idle) = functions_or_named(self._at, in_order, by_name, named, settings)
         if ready:
             return self._named(ready, store, emit, retention, idle)
         initializer = own_initial(checked_initializer(self._at, functions["initializer"]))
@@ -253,9 +254,9 @@ class WindowedStream(_Windowed[K, V]):
     @overload
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
         aggregator: Callable[[K, V, A], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
@@ -276,7 +277,7 @@ class WindowedStream(_Windowed[K, V]):
 
     def aggregate(
         self,
-        *,
+        *functions: Any,
         initializer: Any = NOT_GIVEN,
         aggregator: Any = NOT_GIVEN,
         value: Any = None,
@@ -311,8 +312,8 @@ class WindowedStream(_Windowed[K, V]):
         >>> hourly.aggregate(mean_delay=aggregates.mean("delay"), store="delays", emit="close")
         <Table delays.aggregate in store delays>
         """
-        functions = {"initializer": initializer, "aggregator": aggregator}
-        return self._aggregate(functions, named, value, store, emit, retention, idle)
+        by_name = {"initializer": initializer, "aggregator": aggregator}
+        return self._aggregate(functions, by_name, named, value, store, emit, retention, idle)
 
 
 class SessionWindowedStream(_Windowed[K, V]):
@@ -327,10 +328,10 @@ class SessionWindowedStream(_Windowed[K, V]):
     @overload
     def aggregate(
         self,
-        *,
         initializer: Callable[[], A],
         aggregator: Callable[[K, V, A], A],
         merger: Callable[[K, A, A], A],
+        *,
         value: SerdeLike[A],
         store: str | None = None,
         emit: WindowEmit = "update",
@@ -351,7 +352,7 @@ class SessionWindowedStream(_Windowed[K, V]):
 
     def aggregate(
         self,
-        *,
+        *functions: Any,
         initializer: Any = NOT_GIVEN,
         aggregator: Any = NOT_GIVEN,
         merger: Any = NOT_GIVEN,
@@ -377,5 +378,5 @@ class SessionWindowedStream(_Windowed[K, V]):
         >>> days.aggregate(route=aggregates.collect("dest"), store="routes", emit="close")
         <Table routes.aggregate in store routes>
         """
-        functions = {"initializer": initializer, "aggregator": aggregator, "merger": merger}
-        return self._aggregate(functions, named, value, store, emit, retention, idle)
+        by_name = {"initializer": initializer, "aggregator": aggregator, "merger": merger}
+        return self._aggregate(functions, by_name, named, value, store, emit, retention, idle)
