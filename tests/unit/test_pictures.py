@@ -6,7 +6,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from docs.pictures import draw
+from docs.pictures import draw, modules
 
 DOCS = Path(__file__).parents[2] / "docs"
 PICTURES = DOCS / "pictures"
@@ -53,3 +53,10 @@ def test_each_profile_is_in_the_page_of_the_benchmarks_and_tells_nothing_of_the_
         assert ElementTree.parse(path).getroot().tag == "{http://www.w3.org/2000/svg}svg"
         # Modules are named by their place in the library.
         assert re.findall(r"[( ]/[\w.-]+/[\w.-]+", path.read_text("utf-8")) == []
+
+
+def test_the_picture_of_the_modules_is_up_to_date() -> None:
+    drawn = modules.drawn()
+    assert "app --> kafka" in drawn
+    page = (DOCS.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    assert f"```mermaid\n{drawn}\n```" in page, "run: python -m docs.pictures.modules"
