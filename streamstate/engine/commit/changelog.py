@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 
 from streamstate.engine.ports import Output
-from streamstate.engine.task.task import PORTION, Task, TaskId
+from streamstate.engine.task.operator_chain import CHUNK_RECORDS
+from streamstate.engine.task.task import Task, TaskId
 
 Writes = dict[str, dict[bytes, bytes | None]]
 Acknowledged = dict[tuple[TaskId, str], int]
 
 
 def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Acknowledged) -> Iterator[list[Output]]:
-    """One record per changed key, in portions; the last of each store reports the offset it got.
+    """One record per changed key, in chunks; the last of each store reports the offset it got.
 
-    In portions, because the records of a whole commit would be more memory than the processor's caches have.
+    In chunks, because the records of a whole commit would be more memory than the processor's caches have.
 
     Args:
         sealed: what each task's stores have staged, encoded.
@@ -31,15 +32,15 @@ def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Ackno
             left, items = len(entries), iter(entries.items())
             while left:
                 # No timestamp: event times would be deleted by retention or refused; they are in the values.
-                portion: list[Output] = [
-                    (topic, value, key, number, None, None, None) for key, value in islice(items, PORTION)
+                chunk: list[Output] = [
+                    (topic, value, key, number, None, None, None) for key, value in islice(items, CHUNK_RECORDS)
                 ]
-                left -= len(portion)
+                left -= len(chunk)
                 if not left:
-                    last = portion[-1]
+                    last = chunk[-1]
                     report = _report(acknowledged, (task.id, store))
-                    portion[-1] = (last[0], last[1], last[2], last[3], report, None, None)
-                yield portion
+                    chunk[-1] = (last[0], last[1], last[2], last[3], report, None, None)
+                yield chunk
 
 
 def positions_of(task: Task, writes: Writes, acknowledged: Acknowledged) -> dict[str, int]:

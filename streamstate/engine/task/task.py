@@ -1,47 +1,37 @@
-"""A task: one sub-topology on one partition, with its inputs, its stores and its chain of operators.
+"""A task: one sub-topology on one partition, with its inputs, its state and its chain of operators.
 
-Rule of this module: a task knows nothing of groups and transactions. It processes what it is given, says what a
-transaction must carry for it, and takes back or keeps its uncommitted work when told.
+A task knows nothing of groups and transactions. It processes the records that it is given, says what a transaction must
+carry for it, and keeps or drops its uncommitted work when it is told.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from streamstate.engine.flow.batch_size import BatchSizer
 from streamstate.engine.ports import Message, Position, TopicPartition
-from streamstate.engine.task.dead_letters import has_policy, other_event_time, processing_error, unreadable
+from streamstate.engine.task.dead_letters import has_policy
 from streamstate.engine.task.error_policy import ErrorPolicyHandler
-from streamstate.engine.task.held_records import HeldRecords
-from streamstate.engine.task.input_merger import InputMerger, MayGoOnWithout
-from streamstate.engine.task.inputs import Input, TaskCounters, decoded_head, turn
+from streamstate.engine.task.input_merger import MayGoOnWithout
+from streamstate.engine.task.inputs import Input, TaskCounters, turn
 from streamstate.engine.task.offset_metadata import note
+from streamstate.engine.task.operator_chain import ChainParts, OperatorChain
 from streamstate.engine.task.store_layout import StoreLayoutCheck, marks_taken
 from streamstate.engine.task.store_marks import StoreMark, differences, mark_fact, mark_of
 from streamstate.graph.names import changelog_topic
 from streamstate.graph.node import Graph, SubTopology
-from streamstate.operators.base.compilation import CompiledTask, SourceLog
+from streamstate.operators.base.compilation import SourceLog
 from streamstate.operators.base.context import TaskContext
-from streamstate.operators.base.due_results import FailedResult
-from streamstate.operators.base.failures import OperatorFailed, TaskInterrupted
+from streamstate.operators.base.failures import TaskInterrupted
 from streamstate.operators.base.holding import AsyncCalls
-from streamstate.operators.compile import compile_task
-from streamstate.operators.topics.timestamps import TooFarAhead
 from streamstate.state.backend import Backend
-from streamstate.state.staged_stores import staged_store
 from streamstate.state.staging import StagedStore
 from streamstate.state.undo import UndoLog
-from streamstate.windows import LATEST_TIME_MS
 
-log = logging.getLogger("streamstate.task")
-
-PORTION = 1_000  # outputs of a commit that are sent at once
 INPUT_ID = "input_id:"  # beginning of the facts that say which topic an input was
-DEFAULT_CACHE_BYTES = 1 << 20  # of a store, until the worker shares its budget out
 
 
 class TaskId(NamedTuple):
@@ -65,7 +55,7 @@ class Phase(Enum):
 
 
 class Task:
-    """See the module.
+    """Runs one sub-topology on one partition.
 
     Args:
         task_id: its identity.
@@ -91,7 +81,6 @@ class Task:
         global_stores: Mapping[str, StagedStore],
         known_marks: Mapping[str, tuple[StoreMark, ...]] | None = None,
     ) -> None:
-        self._global_stores = global_stores
         self.id = task_id
         self.phase = Phase.CREATED
         self.inputs: dict[TopicPartition, Input] = {}
@@ -111,12 +100,10 @@ class Task:
         self._limits = limits
         self._calls = calls
         self._undo: UndoLog | None = [] if has_policy(graph, subtopology) else None
-        self._compiled: CompiledTask | None = None
-        self._held_records: HeldRecords | None = None
-        self._merger: InputMerger | None = None
-        self._initialised = False
         self._layout_check = StoreLayoutCheck(str(task_id), known_marks)
         self._failures = ErrorPolicyHandler(str(task_id), now_ms, self._undo)
+        self._parts = ChainParts(str(task_id), subtopology, self._undo, self._failures, global_stores)
+        self._chain: OperatorChain | None = None
         self._dropped_before = 0
         self.context = self._new_context()
 
@@ -128,49 +115,33 @@ class Task:
         return context
 
     def open(self, backend: Backend) -> None:
-        """Take the backend and compile the chain of operators."""
+        """Take the backend and compile the chain of operators.
+
+        Raises:
+            TaskInterrupted: no broker answers a question about an output topic; the backend is closed.
+        """
         self.backend = backend
         try:
-            self._compile()
+            self._compile(backend)
         except TaskInterrupted:
             self.backend = None
             backend.close()
             raise
 
-    def _compile(self) -> None:
-        assert self.backend is not None, "compiled before it was opened"
+    def _compile(self, backend: Backend) -> OperatorChain:
         self._dropped_before += self.context.dropped
-        self.context = context = self._new_context()
-        self.stores = {
-            name: staged_store(
-                self._graph.stores[name], self.backend, DEFAULT_CACHE_BYTES, self._undo, lambda: context.stream_time
-            )
-            for name in self.subtopology.stores
-        }
-        self._compiled = compile_task(
-            self._graph, self.subtopology, self.context, self.stores, self._undo, self._global_stores
-        )
-        self._failures.begin(self.context, self._compiled.policies)
+        self.context = self._new_context()
+        self._chain = chain = OperatorChain(self._parts, self._graph, self.context, backend)
+        self.stores = chain.stores
         for input_ in self.inputs.values():
-            input_.entry = self._compiled.sources[input_.partition.topic]
-        holders = self._compiled.holders
-        self._held_records = HeldRecords(holders, self.context, self._undo, self._held_failed) if holders else None
-        behind = any(entry.out_of_order_ms for entry in self._compiled.sources.values())
-        self._merger = InputMerger(
-            context,
-            self._failures,
-            self._undo,
-            self._held_records,
-            lambda time_ms: self._punctuate(time_ms, False),
-            one_by_one=behind or self._held_records is not None,
-        )
-        self._initialised = False
+            input_.entry = chain.sources[input_.partition.topic]
+        return chain
 
     def add_input(self, partition: TopicPartition) -> None:
         """Own one more partition."""
         input_ = Input(partition)
-        if self._compiled is not None:
-            input_.entry = self._compiled.sources[partition.topic]
+        if self._chain is not None:
+            input_.entry = self._chain.sources[partition.topic]
         self.inputs[partition] = input_
 
     def suspend(self) -> None:
@@ -188,7 +159,7 @@ class Task:
 
     def source_logs(self) -> dict[str, SourceLog]:
         """By store, the inputs that are the store's changelog: it is restored from there, up to the next offset."""
-        return {} if self._compiled is None else self._compiled.source_logs
+        return {} if self._chain is None else self._chain.source_logs
 
     def restored_from(self) -> dict[str, TopicPartition]:
         """Partition by store of what it is restored from, of stores that can be."""
@@ -202,8 +173,13 @@ class Task:
         return [] if text is None else differences(StoreMark.parsed(store, text), mark_of(self._specs[store]))
 
     def run(self) -> None:
-        """State and offsets are there: initialise the processors and go."""
-        assert self._compiled is not None, "run before it was opened"
+        """Start to process: state and offsets are complete.
+
+        Raises:
+            TopologyError: a store holds entries that the topology cannot go on with.
+            ProcessingError: a processor failed in ``init``.
+        """
+        chain = self._opened()
         assert self.backend is not None, "run before it was opened"
         for store in self.stores.values():
             store.forget()
@@ -212,26 +188,26 @@ class Task:
             # Only now is it known how the stores were written.
             self._graph = replace(self._graph, stores={**self._graph.stores, **self._specs, **adopted})
             stream_time, stores = self.context.stream_time, self.stores
-            self._compile()
+            chain = self._compile(self.backend)
             self.context.stream_time = stream_time
             for name, store in self.stores.items():
                 store.cache_bytes = stores[name].cache_bytes
         self._layout_check.build_indexes(self.stores, self.backend, self._undo)
-        if not self._initialised:
-            self._initialised = True
-            try:
-                self._compiled.init()
-            except OperatorFailed as failure:
-                raise processing_error(failure, None, str(self.id)) from failure.__cause__
+        chain.init()
         self.phase = Phase.RUNNING
 
+    def _opened(self) -> OperatorChain:
+        assert self._chain is not None, "used before it was opened"
+        return self._chain
+
     def reset(self) -> None:
-        """Uncommitted work is void: forget it, its processors included, and start over from committed state."""
+        """Roll back: drop uncommitted work, processors included, and start over from committed state."""
         if self.phase is Phase.CLOSED:
             return
-        if self._compiled is not None:
-            self._close_processors()
-            self._compile()
+        if self._chain is not None:
+            assert self.backend is not None, "a chain without state"
+            self._chain.close()
+            self._compile(self.backend)
         for input_ in self.inputs.values():
             input_.buffer.clear()
             input_.head = None
@@ -242,7 +218,7 @@ class Task:
         self.phase = Phase.CREATED
 
     def begin_close(self) -> None:
-        """Drop uncommitted work and start to release the state; ``close`` comes next, and waits for the end."""
+        """Drop uncommitted work and begin to release the state; ``close`` comes next, and waits for the end."""
         if self.phase is Phase.CLOSED:
             return
         self._drop_work()
@@ -250,8 +226,10 @@ class Task:
             self.backend.begin_close()
 
     def _drop_work(self) -> None:
-        self._close_processors()
-        self.stores, self._compiled = {}, None
+        chain, self._chain = self._chain, None
+        self.stores = {}
+        if chain is not None:
+            chain.close()
 
     def drop_state(self) -> None:
         """Drop uncommitted work and release the state; unless it is closed, the task must be reset next."""
@@ -267,100 +245,18 @@ class Task:
         self.phase = Phase.CLOSED
         self.drop_state()
 
-    def _close_processors(self) -> None:
-        if self._held_records is not None:
-            self._held_records.discard()
-        if self._compiled is None or not self._initialised:
-            return
-        try:
-            self._compiled.close()
-        except OperatorFailed as failure:
-            # What it processed is settled either way; a failing close must not keep the partitions.
-            log.error("task %s: processor %r failed in close: %r", self.id, failure.operator, failure.__cause__)
-
-    # -- processing ----------------------------------------------------------------------------------------
+    # -- process and punctuate -----------------------------------------------------------------------------
 
     def process(self, partition: TopicPartition, messages: Sequence[Message], batch_sizer: BatchSizer) -> int:
-        """Process records of the task's only input, in order, until ``pace`` is halted; return how many.
+        """Process records of the task's only input, in order, until ``batch_sizer`` halts the batch; return how many.
 
         Raises:
             ProcessingError: a record failed under the policy ``fail``.
         """
-        input_ = self.inputs[partition]
-        entry, context, undo = input_.entry, self.context, self._undo
-        assert entry is not None, "processing before it was opened"
-        assert self._merger is not None, "processing before it was opened"
-        if self._merger.one_by_one:
-            return self._process_one_by_one(input_, messages, batch_sizer)
-        decode_key, decode_value, extract = entry.decode_key, entry.decode_value, entry.timestamp
-        forward, outputs, schedules = entry.forward, context.outputs, context.schedules
-        latest = LATEST_TIME_MS
-        assert input_.next_offset is not None, "running without a position"
-        if messages[0].offset() < input_.next_offset:
-            messages = [message for message in messages if message.offset() >= input_.next_offset]
-            if not messages:
-                return 0
-        stream_time = before = context.stream_time
-        mark = 0
-        message: Message | None = None
-        feed = batch_sizer.feed(messages)
-        for message in feed:
-            context.record = message
-            if undo is not None:
-                undo.clear()
-                mark, before = len(outputs), stream_time
-            key: Any = message.key()
-            value: Any = message.value()
-            try:
-                try:
-                    if key is not None:
-                        key = decode_key(key)
-                    if value is not None:
-                        value = decode_value(value)
-                    timestamp = message.timestamp()[1] if extract is None else extract(key, value)
-                except TooFarAhead:
-                    raise
-                except Exception as error:
-                    raise unreadable(entry, message) from error
-                if type(timestamp) is not int or not 0 <= timestamp <= latest:
-                    timestamp = other_event_time(entry, message, timestamp)
-                if timestamp <= stream_time:
-                    forward(key, value, timestamp)
-                    continue
-                context.stream_time = stream_time = timestamp
-                forward(key, value, timestamp)
-            except OperatorFailed as failure:
-                self._failures.record_failed(failure, message, entry, mark)
-                if undo is not None:
-                    context.stream_time = stream_time = before
-                continue
-            if timestamp >= schedules.next_stream_ms:
-                self._punctuate(timestamp, False)
-        if message is None:
-            return 0
-        done = len(messages)
-        if len(feed) != done:
-            done = 1 + next(index for index, reached in enumerate(messages) if reached is message)
-        input_.next_offset = message.offset() + 1
-        self.processed, self.uncommitted = self.processed + done, self.uncommitted + done
-        return done
-
-    def _process_one_by_one(self, input_: Input, messages: Sequence[Message], batch_sizer: BatchSizer) -> int:
-        """The same where something is to be done between records."""
-        expected, merger = input_.next_offset, self._merger
-        assert expected is not None, "running without a position"
-        assert merger is not None, "processing before it was opened"
-        done = 0
-        for message in batch_sizer.feed([message for message in messages if message.offset() >= expected]):
-            input_.buffer.append(message)
-            input_.head = decoded_head(input_, self.context)
-            merger.process_head(input_)
-            done += 1
-            self.processed, self.uncommitted = self.processed + 1, self.uncommitted + 1
-        return done
+        return self._count(self._opened().records.process(self.inputs[partition], messages, batch_sizer))
 
     def buffer(self, partition: TopicPartition, messages: Sequence[Message]) -> None:
-        """Keep records of one of several inputs until their turn comes."""
+        """Keep records of one of several inputs until ``process_buffered`` takes them."""
         input_ = self.inputs[partition]
         expected = input_.buffer[-1].offset() + 1 if input_.buffer else input_.next_offset
         assert expected is not None, "running without a position"
@@ -377,73 +273,33 @@ class Task:
         Raises:
             ProcessingError: a record failed under the policy ``fail``.
         """
-        assert self._merger is not None, "processing before it was opened"
-        done = self._merger.process(sorted(self.inputs.values(), key=turn), batch_sizer, may_go_on_without)
+        inputs = sorted(self.inputs.values(), key=turn)
+        return self._count(self._opened().merger.process(inputs, batch_sizer, may_go_on_without))
+
+    def _count(self, done: int) -> int:
         self.processed, self.uncommitted = self.processed + done, self.uncommitted + done
         return done
 
     def punctuate_wall_clock(self, now_ms: int) -> int:
-        """Do what is due by the wall clock; return how much it was."""
-        schedules = self.context.schedules
-        if now_ms < schedules.next_wall_ms:
+        """Call what is due by the wall clock; return how much it was.
+
+        Raises:
+            ProcessingError: a punctuation failed.
+        """
+        if now_ms < self.context.schedules.next_wall_ms:
             return 0
-        released = 0
-        if self._held_records is not None and now_ms >= schedules.release_ms:
-            self._held_records.release(every=False)
-            released = 1
-        return released + self._punctuate(now_ms, True)
+        return self._opened().punctuate_wall_clock(now_ms)
 
-    def _punctuate(self, time_ms: int, wall_clock: bool) -> int:
-        if self._undo is not None:
-            self._undo.clear()
-        try:
-            return self.context.schedules.run(time_ms, wall_clock)
-        except OperatorFailed as failure:
-            raise processing_error(failure, None, str(self.id)) from failure.__cause__
-
-    # -- failures ------------------------------------------------------------------------------------------
-
-    def _held_failed(self, failure: OperatorFailed, message: Message | None, mark: int) -> None:
-        if message is None:
-            raise processing_error(failure, None, str(self.id)) from failure.__cause__
-        entry = self.inputs[TopicPartition(message.topic(), message.partition())].entry
-        assert entry is not None, "held before it was opened"
-        self._failures.record_failed(failure, message, entry, mark)
-
-    # -- the transaction -----------------------------------------------------------------------------------
+    # -- commit --------------------------------------------------------------------------------------------
 
     @property
     def pending(self) -> bool:
         """True when ``flush`` has something to do."""
-        compiled, held_records = self._compiled, self._held_records
-        return (compiled is not None and compiled.pending) or (held_records is not None and held_records.pending)
+        return self._chain is not None and self._chain.pending
 
     def flush(self) -> Iterator[None]:
-        """Send on what was held back for the commit; outputs go to ``context.outputs``. Stops whenever there are many,
-        for them to be taken: those of a whole commit would be more memory than the processor's caches have."""
-        while self.pending:
-            if self._held_records is not None:
-                self._held_records.release(every=True)
-            # What waits for the commit may be held behind it, and what was held may wait for the commit.
-            yield from self._emit()
-
-    def _emit(self) -> Iterator[None]:
-        assert self._compiled is not None, "not compiled"
-        self.context.record = None
-        outputs, undo = self.context.outputs, self._undo
-        for emitter in self._compiled.commit_emitters:
-            forward = emitter.forward
-            for encoded, arguments in emitter.take():
-                mark = len(outputs)
-                if undo is not None:
-                    undo.clear()
-                try:
-                    forward(*arguments)
-                except OperatorFailed as failure:
-                    result = FailedResult(encoded, arguments[-1])
-                    self._failures.result_failed(failure, result, emitter.on_error, mark)
-                if len(outputs) >= PORTION:
-                    yield
+        """Send on what operators held back for the commit, see ``OperatorChain.flush``."""
+        return self._opened().flush()
 
     def seal(self) -> dict[str, dict[bytes, bytes | None]]:
         """Staged writes by store, encoded, now those of a commit; stores without any are left out."""
