@@ -145,7 +145,9 @@ class Application:
         next_status = next_cleaning = 0
         finished = False
         done = threading.Event()
-        watch = threading.Thread(target=_hurry, args=(worker, done), name="streamstate batch watch", daemon=True)
+        watch = threading.Thread(
+            target=_watch_batches, args=(worker, done), name="streamstate batch watch", daemon=True
+        )
         try:
             worker.start()
             watch.start()
@@ -166,6 +168,6 @@ class Application:
                 self._on_status(worker.status())
 
 
-def _hurry(worker: Worker, done: threading.Event) -> None:
+def _watch_batches(worker: Worker, done: threading.Event) -> None:
     while not done.wait(BATCH_WATCH_S):
-        worker.hurry(BATCH_LIMIT_MS)
+        worker.halt_if_slow(BATCH_LIMIT_MS)

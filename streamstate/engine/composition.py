@@ -105,7 +105,7 @@ def build_worker(topics: Topics, ports: WorkerPorts, settings: WorkerSettings) -
         lambda: recounted(graph, settings.application_id, admin),
         topics.marks,
     )
-    watch = ClusterWatch(graph, settings, admin, ports.watch_background, clock, global_state.grown)
+    watch = ClusterWatch(graph, settings, admin, ports.watch_background, clock, global_state.partitions_added)
     outage_monitor = OutageMonitor(clock, settings.broker_timeout_ms)
     repartitions = [
         repartition_topic(settings.application_id, name)

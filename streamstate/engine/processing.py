@@ -83,7 +83,7 @@ class BatchProcessor:
 
     def _dispatch(self, messages: Sequence[Message]) -> int:
         """Process the records of tasks with one input; buffer those of tasks with several."""
-        self._membership.records_taken()
+        self._membership.records_polled()
         processed = 0
         polled: dict[TopicPartition, int] = {}
         for partition, group in by_partition(messages, self._one_topic):
@@ -105,7 +105,7 @@ class BatchProcessor:
         processed = 0
         for task in self._assignment.running():
             if len(task.inputs) > 1:
-                processed += task.process_buffered(self._batch_sizer, self._backpressure.may_go_on_without)
+                processed += task.process_buffered(self._batch_sizer, self._backpressure.may_skip_empty)
                 self._commits.send(task)
                 self._backpressure.regulate(task)
                 self._commit_within_batch()

@@ -58,7 +58,7 @@ class RebalanceHandler:
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
         """See ``RebalanceListener``."""
         self._membership.assigned()
-        self._watch.let_in()
+        self._watch.joined()
         self._keep_failure(lambda: self.assignment.assigned(partitions))
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:

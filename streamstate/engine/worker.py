@@ -94,7 +94,7 @@ class Worker:
             ready = self.committer.ready()
             self.limits.refresh(self.clock.now_ms())
             self.commits.proceed()
-            self.watch.look()
+            self.watch.check()
             self.global_state.poll()
             self._poll(ready)
             if ready:
@@ -132,7 +132,7 @@ class Worker:
             self.recovery.restart_out_of_range(error)
             return
         except GroupTaken as error:
-            self.watch.kept_out(str(error))
+            self.watch.join_refused(str(error))
             return
         except Fenced as error:
             raise ConfigError(
@@ -229,10 +229,10 @@ class Worker:
         handler or another thread."""
         self.batch_sizer.stop()
 
-    def hurry(self, limit_ms: int) -> None:
+    def halt_if_slow(self, limit_ms: int) -> None:
         """End the batch after the record in hand if the batch has taken longer than ``limit_ms``: records that have
         become slow must not hold up commits and polls. Safe from another thread."""
-        self.batch_sizer.hurry(limit_ms)
+        self.batch_sizer.halt_if_slow(limit_ms)
 
     # -- numbers -------------------------------------------------------------------------------------------
 

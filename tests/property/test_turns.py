@@ -102,7 +102,9 @@ class Side:
                 raise OperatorFailed("operator") from ValueError("it fails")
 
         extract: Callable[[Any, Any], int | None] | None = time if topic == "b" else None
-        return SourceEntry(topic, topic, int, decode, extract, forward, self.policy, "earliest", turn=(True, number, 0))
+        return SourceEntry(
+            topic, topic, int, decode, extract, forward, self.policy, "earliest", precedence=(True, number, 0)
+        )
 
     def punctuate(self, time_ms: int) -> None:
         self.seen.append(("punctuated", time_ms))

@@ -161,7 +161,7 @@ def send_offsets_with_fresh_metadata(patch: Patch) -> None:
         generation = member.generation if group.incremental else group.generation
         return GroupMetadata(generation, member.member_id, group.name)
 
-    patch.setattr(GroupMembership, "to_commit_under", fresh)
+    patch.setattr(GroupMembership, "metadata_to_commit", fresh)
 
 
 def do_not_commit_before_a_revocation(patch: Patch) -> None:

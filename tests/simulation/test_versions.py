@@ -56,12 +56,12 @@ def aggregates_by_their_place(patch: pytest.MonkeyPatch) -> None:
 
 def entries_of_the_newest_set_whatever_they_say(patch: pytest.MonkeyPatch) -> None:
     """A mark remembers no set but the newest, so that numbers of entries mean nothing."""
-    original = sealing.adopted
+    original = sealing.reconcile
 
-    def adopted(spec: StoreSpec, stored: Any, seen_ms: int) -> Any:
+    def reconcile(spec: StoreSpec, stored: Any, seen_ms: int) -> Any:
         return original(spec, replace(stored, aggregates=(spec.aggregates,) if stored.aggregates else ()), seen_ms)
 
-    patch.setattr(sealing, "adopted", adopted)
+    patch.setattr(sealing, "reconcile", reconcile)
 
 
 def marks_that_are_written_when_the_state_is_opened(patch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,13 @@ import pytest
 
 from streamstate import TaskCorrupted, Topology, serde
 from streamstate.engine.ports import Position, TopicPartition
-from streamstate.engine.task.offset_metadata import MOST_MARKS, changelog_marks, made_anew, note, stream_time_of
+from streamstate.engine.task.offset_metadata import (
+    MOST_MARKS,
+    changelog_marks,
+    changelog_recreated,
+    encode_metadata,
+    stream_time_of,
+)
 from streamstate.testing.memory_broker.application import MemoryApplication
 from tests.unit.application_support import GROUP, Run
 
@@ -86,23 +92,23 @@ def test_a_store_that_an_upgrade_adds_is_not_mistaken_for_a_lost_one() -> None:
 
 
 def test_offsets_that_an_older_version_committed_say_nothing() -> None:
-    assert not made_anew("t=5", "counts", "id")
-    assert not made_anew("", "counts", "id")
+    assert not changelog_recreated("t=5", "counts", "id")
+    assert not changelog_recreated("", "counts", "id")
     assert stream_time_of("something=else;t=7;c=abc") == 7
     assert stream_time_of("t=x") == -1
 
 
 def test_the_text_stays_within_what_brokers_take() -> None:
     ids = {f"store-{number:03}": f"id-{number}" for number in range(400)}
-    text = note(1 << 62, changelog_marks(ids))
+    text = encode_metadata(1 << 62, changelog_marks(ids))
     assert len(text) < 4_096
-    assert made_anew(text, "store-000", "other")
-    assert not made_anew(text, "store-000", "id-0")
+    assert changelog_recreated(text, "store-000", "other")
+    assert not changelog_recreated(text, "store-000", "id-0")
     # Beyond the room there is, a store is not known and not guarded.
-    assert not made_anew(text, f"store-{MOST_MARKS:03}", "other")
+    assert not changelog_recreated(text, f"store-{MOST_MARKS:03}", "other")
 
 
 def test_an_unknown_topic_id_says_nothing() -> None:
-    text = note(5, changelog_marks({"counts": "", "sums": "id"}))
-    assert not made_anew(text, "counts", "id")
-    assert not made_anew(text, "sums", "")
+    text = encode_metadata(5, changelog_marks({"counts": "", "sums": "id"}))
+    assert not changelog_recreated(text, "counts", "id")
+    assert not changelog_recreated(text, "sums", "")

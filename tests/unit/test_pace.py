@@ -84,7 +84,7 @@ def test_records_that_become_slow_in_the_middle_of_a_batch_end_it(topics: list[s
         turns[0] += 1
         if slow:
             run.clock.advance(700)
-            run.worker.hurry(1_000)
+            run.worker.halt_if_slow(1_000)
 
     run = Run(
         counting(function, topics), dict.fromkeys(topics, 1), max_task_idle_ms=0, fetch_wait_ms=0, behind_wait_ms=0
@@ -135,7 +135,7 @@ def test_a_commit_within_a_batch_does_not_count_as_slow_records() -> None:
     def slow(actor: str, call: str, phase: str) -> None:
         if call == "producer.commit" and phase == "before":
             run.clock.advance(5_000)
-            run.worker.hurry(1_000)
+            run.worker.halt_if_slow(1_000)
 
     run.broker.on_call = slow
     for number in range(4):

@@ -10,7 +10,7 @@ import pytest
 
 from streamstate import OffsetOutOfRange, Topology, serde
 from streamstate.engine.ports import Position, TopicPartition
-from streamstate.engine.task.offset_metadata import MOST_MARKS, changelog_marks, note
+from streamstate.engine.task.offset_metadata import MOST_MARKS, changelog_marks, encode_metadata
 from tests.unit.application_support import GROUP, Run
 
 BEFORE, OLD, AT_ONCE, LATER = b"before the start", b"old partition", b"new partition, at once", b"later"
@@ -195,7 +195,7 @@ def test_error_ends_for_what_was_there_and_reads_what_has_come_since() -> None:
 def test_the_note_fits_what_brokers_take() -> None:
     """``offset.metadata.max.bytes`` is 4,096 by default."""
     marks = changelog_marks({f"store-{number}": str(number) for number in range(MOST_MARKS + 1)})
-    assert len(note((1 << 63) - 1, marks, 1_000_000)) <= 4_096
+    assert len(encode_metadata((1 << 63) - 1, marks, 1_000_000)) <= 4_096
 
 
 # A topic that is created again

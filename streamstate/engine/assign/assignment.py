@@ -13,10 +13,10 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamstate.engine.assign.restore import Restoration, Restorer, starting_point
-from streamstate.engine.assign.start_offsets import StartOffsets, beginning, reflected, say_foreign
+from streamstate.engine.assign.start_offsets import StartOffsets, applied_offsets, start_offset, warn_foreign_offset
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.settings import WorkerSettings
-from streamstate.engine.task.offset_metadata import changelog_marks, is_ours, made_anew, stream_time_of
+from streamstate.engine.task.offset_metadata import changelog_marks, changelog_recreated, is_ours, stream_time_of
 from streamstate.engine.task.store_marks import StoreMark
 from streamstate.engine.task.task import Phase, Task, TaskId
 from streamstate.errors import OffsetOutOfRange, TaskCorrupted
@@ -223,7 +223,7 @@ class Assignment:
         try:
             committed = self._consumer.committed(partitions, COMMITTED_MS)
             inputs = [input_ for task in ready for input_ in task.inputs.values()]
-            self._start_offsets.learn(inputs, committed, COMMITTED_MS)
+            self._start_offsets.load_partitions_at_start(inputs, committed, COMMITTED_MS)
         except Retriable as error:
             log.debug("committed offsets are not settled yet: %s", error)
             self.unsettled = (
@@ -244,27 +244,27 @@ class Assignment:
         logs = {log.topic for task in ready for log in (*task.inputs, *task.restored_from().values())}
         topic_ids = {name: info.topic_id for name, info in self._admin.topics(logs).items()}
         for task in ready:
-            applied, anew = reflected(task, topic_ids, committed)
-            notes = [position.metadata for p in task.inputs if (position := committed.get(p)) is not None]
+            applied, anew = applied_offsets(task, topic_ids, committed)
+            metadata = [position.metadata for p in task.inputs if (position := committed.get(p)) is not None]
             for partition, input_ in task.inputs.items():
                 position = committed.get(partition)
                 if position is None:
                     input_.committed = None
                     # Decided once: after a roll-back "latest" is still where it was.
                     if input_.origin is None or partition.topic in anew:
-                        input_.origin = beginning(input_, starts[partition], ends[partition])
+                        input_.origin = start_offset(input_, starts[partition], ends[partition])
                     input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
                     _refuse_behind(task, partition, None, applied.get(partition))
                 else:
                     input_.committed = position.offset
                     if not is_ours(position.metadata):
-                        say_foreign(partition, position.offset, applied.get(partition))
+                        warn_foreign_offset(partition, position.offset, applied.get(partition))
                     if starts[partition] <= position.offset <= ends[partition]:
                         _refuse_behind(task, partition, position.offset, applied.get(partition))
                     input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])
                     known = stream_time_of(position.metadata)
                     task.context.stream_time = max(task.context.stream_time, known)
-            self._begin_restore(task, starts, ends, topic_ids, notes)
+            self._begin_restore(task, starts, ends, topic_ids, metadata)
 
     def _open(self, task: Task) -> bool:
         now = self._monotonic_ms()
@@ -308,7 +308,7 @@ class Assignment:
         starts: Mapping[TopicPartition, int],
         ends: Mapping[TopicPartition, int],
         topic_ids: Mapping[str, str],
-        notes: Sequence[str],
+        metadata: Sequence[str],
     ) -> None:
         assert task.backend is not None, "restoring before it was opened"
         stored = task.backend.positions()
@@ -322,9 +322,11 @@ class Assignment:
                 processed = task.inputs[changelog].next_offset
                 assert processed is not None, "restoring before offsets are known"
                 target = processed
-                misfits = task.differences_of(store)
-                if misfits and store in stored:
-                    log.warning("task %s: store %r is made anew from its topic: %s", task.id, store, "; ".join(misfits))
+                mismatches = task.differences_of(store)
+                if mismatches and store in stored:
+                    log.warning(
+                        "task %s: store %r is made anew from its topic: %s", task.id, store, "; ".join(mismatches)
+                    )
                     task.backend.clear(store)
                     del stored[store]
             else:
@@ -333,7 +335,7 @@ class Assignment:
             start = starting_point(
                 task, store, changelog, stored.get(store), starts[changelog], target, topic_id, source is not None
             )
-            if source is None and any(made_anew(note, store, topic_id) for note in notes):
+            if source is None and any(changelog_recreated(note, store, topic_id) for note in metadata):
                 raise TaskCorrupted(self._lost_changelog(task, store, changelog))
             if start < target:
                 rebuild = None if source is None else source.rebuild

@@ -30,13 +30,13 @@ NAMED = 5
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Observation:
     """What one look has found; None where it was not asked or not answered."""
 
     members: list[GroupMember] | None = None
     topics: Mapping[str, TopicInfo] | None = None
     refused: list[str] | None = None
-    misfit: TopologyError | None = None
+    mismatch: TopologyError | None = None
     failures: list[PortError] = field(default_factory=list)
 
 
@@ -49,7 +49,7 @@ class ClusterWatch:
         admin: asked in the background.
         background: where.
         clock: says when.
-        grown: told the topics that are read, as they exist now.
+        partitions_added: told the topics that are read, as they exist now.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class ClusterWatch:
         admin: Admin,
         background: Background,
         clock: Clock,
-        grown: Callable[[Mapping[str, TopicInfo]], None],
+        partitions_added: Callable[[Mapping[str, TopicInfo]], None],
     ) -> None:
         self._graph = graph
         self._settings = settings
@@ -67,22 +67,22 @@ class ClusterWatch:
         self._admin = admin
         self._background = background
         self._clock = clock
-        self._grown = grown
+        self._partitions_added = partitions_added
         self._sources = source_topics(graph)
         self._ending = f".{topology_mark(graph)}"
         self._job: Job | None = None
-        self._seen = _Seen()
+        self._seen = _Observation()
         now = clock.monotonic_ms()
         self._next_ms = now + settings.watch_interval_ms
         self._settings_ms = now + SETTINGS_MS
-        self._misfit = ""
+        self._mismatch = ""
         self._may_see_members = bool(settings.member_prefix)
-        self._said: dict[str, int] = {}
+        self._logged_ms: dict[str, int] = {}
         self._out_since_ms: int | None = None
 
     # -- the loop's side -----------------------------------------------------------------------------------
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Take what has been answered, and ask again when it is time. Cheap: once per turn.
 
         Raises:
@@ -103,7 +103,7 @@ class ClusterWatch:
                 self._settings_ms = now + SETTINGS_MS
             self._job = self._background.start(lambda: self._ask(ask_settings))
 
-    def kept_out(self, reason: str) -> None:
+    def join_refused(self, reason: str) -> None:
         """The group does not let this process in.
 
         Raises:
@@ -123,9 +123,9 @@ class ClusterWatch:
         )
         if now - self._out_since_ms >= self._settings.broker_timeout_ms:
             raise ConfigError(f"{text}. It has been so for {(now - self._out_since_ms) // 1000} s (--broker-timeout)")
-        self._say("kept out", text, now)
+        self._warn("kept out", text, now)
 
-    def let_in(self) -> None:
+    def joined(self) -> None:
         """The group has assigned something."""
         self._out_since_ms = None
 
@@ -136,17 +136,17 @@ class ClusterWatch:
     # -- in the background ---------------------------------------------------------------------------------
 
     def _ask(self, ask_settings: bool) -> None:
-        self._seen = seen = _Seen()
+        self._seen = seen = _Observation()
         for question in (self._ask_members, self._ask_topics, self._ask_settings if ask_settings else None):
             if question is not None:
                 try:
                     question(seen)
                 except TopologyError as error:
-                    seen.misfit = error
+                    seen.mismatch = error
                 except PortError as error:
                     seen.failures.append(error)
 
-    def _ask_members(self, seen: _Seen) -> None:
+    def _ask_members(self, seen: _Observation) -> None:
         if self._may_see_members:
             try:
                 seen.members = self._admin.members(self._group)
@@ -158,14 +158,14 @@ class ClusterWatch:
                     error,
                 )
 
-    def _ask_topics(self, seen: _Seen) -> None:
+    def _ask_topics(self, seen: _Observation) -> None:
         topics = self._admin.topics(self._sources)
         if len(topics) < len(self._sources):
             return  # Deleted, or not known everywhere yet: whoever reads it finds out.
         seen.topics = topics
         recounted(self._graph, self._group, self._admin)
 
-    def _ask_settings(self, seen: _Seen) -> None:
+    def _ask_settings(self, seen: _Observation) -> None:
         counts = {name: info.partitions for name, info in self._admin.topics(self._sources).items()}
         if len(counts) == len(self._sources):
             internal = internal_topics(self._graph, plan_topics(self._graph, self._group, counts))
@@ -175,28 +175,28 @@ class ClusterWatch:
 
     # -- what it means -------------------------------------------------------------------------------------
 
-    def _take(self, seen: _Seen, now: int) -> None:
+    def _take(self, seen: _Observation, now: int) -> None:
         for failure in seen.failures:
             log.debug("a look at topics and group has failed: %s", failure)
         if seen.topics is not None:
-            self._grown(seen.topics)
-        if seen.misfit is not None:
-            if str(seen.misfit) == self._misfit:
-                raise seen.misfit
+            self._partitions_added(seen.topics)
+        if seen.mismatch is not None:
+            if str(seen.mismatch) == self._mismatch:
+                raise seen.mismatch
             self._next_ms = now + AGAIN_MS
-        self._misfit = "" if seen.misfit is None else str(seen.misfit)
+        self._mismatch = "" if seen.mismatch is None else str(seen.mismatch)
         for text in seen.refused or ():
             # Ending would not keep the broker from deleting; what is processed is out of danger.
-            self._say(text, f"changed while it runs: {text}. It is refused at the next start", now)
+            self._warn(text, f"changed while it runs: {text}. It is refused at the next start", now)
         if seen.members is not None:
-            self._judge(seen.members, now)
+            self._check_members(seen.members, now)
 
-    def _judge(self, members: list[GroupMember], now: int) -> None:
+    def _check_members(self, members: list[GroupMember], now: int) -> None:
         kin = [member for member in members if member.client_id.startswith(self._settings.member_prefix)]
         strangers = [member for member in members if member not in kin]
         others = [member for member in kin if not member.client_id.endswith(self._ending)]
         if strangers:
-            self._say(
+            self._warn(
                 f"strangers {sorted(member.member_id for member in strangers)}",
                 f"consumer group {self._group!r} has members that are no processes of this application: "
                 f"{_named(strangers)}. What they read does not pass through this application, and what they commit as "
@@ -205,7 +205,7 @@ class ClusterWatch:
                 now,
             )
         if others:
-            self._say(
+            self._warn(
                 f"others {sorted(member.member_id for member in others)}",
                 f"consumer group {self._group!r} has processes of another topology: {_named(others)}. While an update "
                 f"is rolled out that passes; two applications need two names: give one another --application-id, or "
@@ -213,10 +213,10 @@ class ClusterWatch:
                 now,
             )
 
-    def _say(self, key: str, text: str, now: int) -> None:
-        said = self._said.get(key)
-        if said is None or now - said >= REPEAT_MS:
-            self._said[key] = now
+    def _warn(self, key: str, text: str, now: int) -> None:
+        logged_ms = self._logged_ms.get(key)
+        if logged_ms is None or now - logged_ms >= REPEAT_MS:
+            self._logged_ms[key] = now
             log.warning("%s", text)
 
 

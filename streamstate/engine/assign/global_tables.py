@@ -120,7 +120,7 @@ class GlobalState:
                 # What has come since is read from its beginning, behind the rows that are there.
                 added = [partition for partition, position in positions.items() if position is None]
                 positions.update({partition: starts[partition] for partition in added})
-                self._note_grown(name, added, starts)
+                self._begin_added(name, added, starts)
             usable = (
                 name in filled
                 and facts.get(mark_fact(name), mark) == mark
@@ -145,7 +145,7 @@ class GlobalState:
         self._targets = ends
         return points
 
-    def grown(self, topics: Mapping[str, TopicInfo]) -> None:
+    def partitions_added(self, topics: Mapping[str, TopicInfo]) -> None:
         """Read also the partitions that have been added while it runs, from their beginning.
 
         Args:
@@ -167,11 +167,11 @@ class GlobalState:
         starts, ends = self._admin.log_starts(added), self._admin.log_ends(added)
         added = [partition for partition in added if partition in starts and partition in ends]
         for topic, name in self._store_of.items():
-            self._note_grown(name, [partition for partition in added if partition.topic == topic], starts)
+            self._begin_added(name, [partition for partition in added if partition.topic == topic], starts)
         self._consumer.assign({**self._consumer.positions(), **{p: starts[p] for p in added}})
         self._targets.update({partition: ends[partition] for partition in added})
 
-    def _note_grown(self, name: str, added: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]) -> None:
+    def _begin_added(self, name: str, added: Sequence[TopicPartition], starts: Mapping[TopicPartition, int]) -> None:
         if not added:
             return
         assert self._backend is not None, "read before it was opened"

@@ -12,7 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from zlib import crc32
 
 from streamstate.engine.ports import Admin, NotAuthorized, Output, RestoreConsumer, TopicPartition
-from streamstate.engine.task.store_marks import MARK_KEY, StoreMark, adopted, came_and_went, mark_of, said
+from streamstate.engine.task.store_marks import (
+    MARK_KEY,
+    StoreMark,
+    added_and_removed,
+    describe_changes,
+    mark_of,
+    reconcile,
+)
 from streamstate.engine.task.task import Task
 from streamstate.errors import TopologyError
 from streamstate.graph.names import changelog_topic, metadata_topic
@@ -144,11 +151,11 @@ def check_marks(graph: Graph, application_id: str, marks: Mapping[str, tuple[Sto
                 # It is made anew from the table's topic.
                 continue
             try:
-                adopted(spec, stored, NO_TIME)
+                reconcile(spec, stored, NO_TIME)
             except TopologyError as error:
                 refused.append(str(error))
                 break
-            lines.add(said(*came_and_went(stored, mark_of(spec))))
+            lines.add(describe_changes(*added_and_removed(stored, mark_of(spec))))
         for line in sorted(lines - {""}):
             log.warning("store %r: %s", name, line)
     if refused:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from streamstate.engine.ports import Consumer, Position, TopicPartition
 from streamstate.engine.task.inputs import Input
 from streamstate.engine.task.offset_metadata import partitions_at_start
-from streamstate.engine.task.task import INPUT_ID, Task
+from streamstate.engine.task.task import INPUT_ID_FACT, Task
 from streamstate.errors import OffsetOutOfRange
 
 log = logging.getLogger("streamstate.assignment")
@@ -36,7 +36,7 @@ class StartOffsets:
         self._consumer = consumer
         self._counts = counts
 
-    def learn(self, inputs: Iterable[Input], committed: Committed, timeout_ms: int) -> None:
+    def load_partitions_at_start(self, inputs: Iterable[Input], committed: Committed, timeout_ms: int) -> None:
         """Set ``at_start`` of each of these inputs, where its source is not read from the earliest record anyway.
 
         Args:
@@ -92,13 +92,13 @@ def _at_start(known: Mapping[int, Position], present: int) -> int:
     >>> _at_start({0: Position(7), 2: Position(0)}, 4)
     3
     """
-    said = [count for position in known.values() if (count := partitions_at_start(position.metadata)) is not None]
-    if said:
-        return min(said)
+    counts = [count for position in known.values() if (count := partitions_at_start(position.metadata)) is not None]
+    if counts:
+        return min(counts)
     return max(known) + 1 if known else present
 
 
-def beginning(input_: Input, start: int, end: int) -> int:
+def start_offset(input_: Input, start: int, end: int) -> int:
     """Where an input without a committed offset begins.
 
     Args:
@@ -127,7 +127,7 @@ def beginning(input_: Input, start: int, end: int) -> int:
     return end
 
 
-def reflected(
+def applied_offsets(
     task: Task, topic_ids: Mapping[str, str], committed: Committed
 ) -> tuple[dict[tuple[str, int], int], set[str]]:
     """Up to which offset local state reflects each input, and the topics that were created again since it was made.
@@ -145,13 +145,13 @@ def reflected(
     facts, present = task.backend.facts(), {}
     anew: set[str] = set()
     for partition, input_ in task.inputs.items():
-        fact, topic_id = f"{INPUT_ID}{partition.topic}", topic_ids.get(partition.topic, "")
+        fact, topic_id = f"{INPUT_ID_FACT}{partition.topic}", topic_ids.get(partition.topic, "")
         if not topic_id or facts.get(fact) == topic_id:
             continue
         if fact in facts:
             anew.add(partition.topic)
         if fact in facts and committed.get(partition) is None:
-            task.ids_to_note[fact] = topic_id
+            task.new_topic_ids[fact] = topic_id
             if input_.entry is not None and input_.entry.reset != "earliest":
                 input_.at_start = 0
         else:
@@ -162,7 +162,7 @@ def reflected(
     return applied, anew
 
 
-def say_foreign(partition: TopicPartition, committed: int, applied: int | None) -> None:
+def warn_foreign_offset(partition: TopicPartition, committed: int, applied: int | None) -> None:
     """Say that an offset was committed by something else.
 
     Args:

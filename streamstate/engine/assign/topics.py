@@ -144,7 +144,7 @@ def prepare_topics(
     if missing:
         admin.create(missing)
         for topic in missing:
-            _say_created(topic, output=topic.name in outputs)
+            _log_created(topic, output=topic.name in outputs)
     repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
     created = tuple(topic.name for topic in missing)
     read = _of_groups(graph, sources)
@@ -161,7 +161,7 @@ def _missing_outputs(graph: Graph, plan: TopicPlan, sources: list[str], admin: A
     return {name: max(plan.tasks[part] for part in parts) for name, parts in writers.items() if name not in known}
 
 
-def _say_created(topic: NewTopic, *, output: bool) -> None:
+def _log_created(topic: NewTopic, *, output: bool) -> None:
     if not output:
         log.info("created topic %r", topic.name)
         return
@@ -255,7 +255,7 @@ def refused_settings(topics: Iterable[InternalTopic], admin: Admin, *, at_start:
     configs = admin.config(list(kinds)) if kinds else {}
     hidden = sorted(set(kinds) - set(configs))
     if at_start:
-        _say_unclean(configs)
+        _warn_unclean_election(configs)
     if hidden and at_start:
         log.warning(
             "the settings of topics %s cannot be read, so that nobody sees whether they lose data: allow this "
@@ -281,7 +281,7 @@ def _refused(name: str, kind: str, config: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _say_unclean(configs: Mapping[str, Mapping[str, str]]) -> None:
+def _warn_unclean_election(configs: Mapping[str, Mapping[str, str]]) -> None:
     for name, config in configs.items():
         if config.get("unclean.leader.election.enable") == "true":
             log.warning(

@@ -33,7 +33,7 @@ from streamstate.engine.task.task import Task
 log = logging.getLogger("streamstate.worker")
 
 # Outputs that wait for the commit under way before the worker waits for it too.
-HELD_BYTES = 16 << 20
+WAITING_BYTES = 16 << 20
 # What one waiting output costs beside its key and value.
 OUTPUT_BYTES = 200
 # Of so many waiting outputs the size of one is taken. A prime: records have a few outputs each, and it must not always
@@ -89,8 +89,8 @@ class CommitCoordinator:
         self._metrics = metrics
         self._succeeded = succeeded
         self._under_way: Sealed | None = None
-        self._held: list[Output] = []
-        self._held_bytes = 0
+        self._waiting: list[Output] = []
+        self._waiting_bytes = 0
         self._sent = False
         self._requested = False
         self._last_ms = clock.monotonic_ms()
@@ -107,13 +107,13 @@ class CommitCoordinator:
         if self._under_way is None:
             self._committer.send(outputs)
         else:
-            self._held.extend(outputs)
+            self._waiting.extend(outputs)
             # Of some of them: it is done for each record while a commit is under way.
             some = outputs[::SAMPLED]
             sampled_bytes = sum(len(output[1] or b"") + len(output[2] or b"") for output in some)
-            self._held_bytes += (OUTPUT_BYTES + sampled_bytes // len(some)) * len(outputs)
+            self._waiting_bytes += (OUTPUT_BYTES + sampled_bytes // len(some)) * len(outputs)
         outputs.clear()
-        if self._held_bytes >= HELD_BYTES:
+        if self._waiting_bytes >= WAITING_BYTES:
             self.settle()
 
     # -- committing ----------------------------------------------------------------------------------------
@@ -172,7 +172,7 @@ class CommitCoordinator:
         # One deadline over both commits: a rebalance waits for them.
         timeout_ms = max(1, timeout_ms - (self._last_ms - began_ms))
         # Asked first: it may fail, and what is sealed cannot be sealed again.
-        metadata = self._membership.to_commit_under()
+        metadata = self._membership.metadata_to_commit()
         tasks = self._assignment.running()
         for task in tasks:
             for _ in task.flush():
@@ -218,7 +218,7 @@ class CommitCoordinator:
         if self._under_way is None:
             return
         if timeout_ms is not None:
-            self._committer.hurry(timeout_ms)
+            self._committer.shorten_deadline(timeout_ms)
         while not self._committer.settled(CALL_MS):
             pass
         self._finish(self._under_way)
@@ -237,9 +237,9 @@ class CommitCoordinator:
             task.committed(writes, positions_of(task, writes, sealed.acknowledged), advanced, records)
         self._under_way = None
         self._metrics.commits += 1
-        held, self._held, self._held_bytes = self._held, [], 0
-        if held:
-            self._committer.send(held)
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if waiting:
+            self._committer.send(waiting)
         self._succeeded([task for task, _ in sealed.writes])
 
     # -- rolling back --------------------------------------------------------------------------------------
@@ -257,6 +257,6 @@ class CommitCoordinator:
         answer to what is committed counts from here on."""
         self._committer.abort()
         self._under_way = None
-        self._held.clear()
-        self._held_bytes = 0
+        self._waiting.clear()
+        self._waiting_bytes = 0
         self._sent = False

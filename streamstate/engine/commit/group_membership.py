@@ -19,7 +19,7 @@ class GroupMembership:
         self._known: GroupMetadata | None = None
         self._changed = True
 
-    def records_taken(self) -> None:
+    def records_polled(self) -> None:
         """Records were read under the present membership.
 
         The client is asked once after each change only: asking waits for its own thread, several per cent of a batch.
@@ -47,7 +47,7 @@ class GroupMembership:
         where idle partitions begin, is of the present membership."""
         self._known = None
 
-    def to_commit_under(self) -> GroupMetadata:
+    def metadata_to_commit(self) -> GroupMetadata:
         """What to send with the offsets; one that is not of a member must be refused by the caller."""
         present, known = self._consumer.group_metadata(), self._known
         if known is None:

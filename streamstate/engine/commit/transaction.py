@@ -85,7 +85,7 @@ class Committer(Protocol):
         failed, once."""
         ...
 
-    def hurry(self, timeout_ms: int) -> None:
+    def shorten_deadline(self, timeout_ms: int) -> None:
         """The commit under way is to be given up after at most this time."""
         ...
 
@@ -164,7 +164,7 @@ class Transaction:
         job.result()
         return True
 
-    def hurry(self, timeout_ms: int) -> None:
+    def shorten_deadline(self, timeout_ms: int) -> None:
         self._deadline_ms = min(self._deadline_ms, self._clock.monotonic_ms() + timeout_ms)
 
     def _commit(self, producer: Producer, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata) -> None:
@@ -224,7 +224,7 @@ class Transaction:
 
     def _settle(self) -> None:
         """Wait for the end of a commit under way, whatever it is."""
-        self.hurry(0)
+        self.shorten_deadline(0)
         try:
             while not self.settled(CALL_MS):
                 pass
@@ -302,7 +302,7 @@ class AtLeastOnce:
     def settled(self, timeout_ms: int) -> bool:
         return True
 
-    def hurry(self, timeout_ms: int) -> None:
+    def shorten_deadline(self, timeout_ms: int) -> None:
         """Nothing is ever under way."""
 
     def _failed(self, error: Exception) -> TransactionFailed:

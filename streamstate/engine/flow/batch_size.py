@@ -87,7 +87,7 @@ class BatchSizer:
         self._stopped = True
         self.halt()
 
-    def hurry(self, limit_ms: int) -> None:
+    def halt_if_slow(self, limit_ms: int) -> None:
         """End the batch in hand if it has taken longer than ``limit_ms`` by now."""
         began_ms = self._began_ms
         if began_ms is not None and self._clock.monotonic_ms() - began_ms > limit_ms:

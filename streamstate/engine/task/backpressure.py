@@ -30,7 +30,7 @@ class InputBackpressure:
         self._clock = clock
         self._settings = settings
 
-    def may_go_on_without(self, input_: Input) -> bool:
+    def may_skip_empty(self, input_: Input) -> bool:
         """Whether the others need not wait any longer for this empty input."""
         now = self._clock.monotonic_ms()
         if input_.empty_since_ms is None:

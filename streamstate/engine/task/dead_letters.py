@@ -1,4 +1,4 @@
-"""Records that fail: what is said of them, and where they go.
+"""Records that fail: their error messages, and the topics they go to.
 
 Rule of this module: a message names the topic, partition, offset, key and operator, and what lets such records pass.
 """
@@ -86,19 +86,19 @@ def other_event_time(entry: SourceEntry, message: Message, timestamp: object) ->
     """
     failure = OperatorFailed(entry.name, "reading the event time")
     if type(timestamp) is int and timestamp > LATEST_TIME_MS:
-        said = (
+        text = (
             f"the event time {shown(timestamp)} ms is later than {LATEST_TIME_MS} ms, the latest there is: is it in "
             f"microseconds or nanoseconds, or does it mean 'never'?"
         )
     else:
-        said = f"an event time is a whole number of milliseconds since 1970, not {shown(timestamp)}"
+        text = f"an event time is a whole number of milliseconds since 1970, not {shown(timestamp)}"
     failure.__cause__ = ValueError(
-        said + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
+        text + ("; the record carries none" if timestamp == -1 and entry.timestamp is None else "")
     )
     raise failure
 
 
-def _shown(data: bytes | None) -> str:
+def _key_text(data: bytes | None) -> str:
     if data is None:
         return "None"
     return repr(data) if len(data) <= 80 else f"{data[:80]!r}... ({len(data)} bytes)"
@@ -112,15 +112,15 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
     if message is not None:
         where += (
             f" at topic {message.topic()!r}, partition {message.partition()}, offset {message.offset()}, "
-            f"key {_shown(message.key())}"
+            f"key {_key_text(message.key())}"
         )
     # Some errors quote the data they could not decode, all of it.
     reason = failure.reason
     # What a serde says is a sentence already.
     cause = shown(reason, 600, str if isinstance(reason, SerdeError) else repr)
-    said = f"{where}: {cause}"
+    text = f"{where}: {cause}"
     line = raised_at(failure.__cause__)
-    return said if line is None else f"{said}, {line}"
+    return text if line is None else f"{text}, {line}"
 
 
 def processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
@@ -158,7 +158,7 @@ def dead_letter(failure: OperatorFailed, message: Message, context: TaskContext,
     }
     headers = [*(message.headers() or ()), *_headers(facts)]
     # Original bytes; its own time where the topic takes it, else the time of writing.
-    return _letter(topic, message.value(), message.key(), message.timestamp()[1], headers, context)
+    return _dead_letter_record(topic, message.value(), message.key(), message.timestamp()[1], headers, context)
 
 
 def dead_result(failure: OperatorFailed, result: FailedResult, context: TaskContext, topic: str) -> TaskOutput:
@@ -174,14 +174,14 @@ def dead_result(failure: OperatorFailed, result: FailedResult, context: TaskCont
     }
     value = failure.encoded if result.value is None else result.value
     headers = [*(result.headers or ()), *_headers(facts)]
-    return _letter(topic, value, result.key, result.timestamp, headers, context)
+    return _dead_letter_record(topic, value, result.key, result.timestamp, headers, context)
 
 
 def _headers(facts: dict[str, str]) -> Headers:
     return [(f"streamstate.error.{name}", text.encode("utf-8", "replace")) for name, text in facts.items()]
 
 
-def _letter(
+def _dead_letter_record(
     topic: str, value: bytes | None, key: bytes | None, timestamp: int, headers: Headers, context: TaskContext
 ) -> TaskOutput:
     latest_ms, most, keyed = context.limits(topic)

@@ -73,7 +73,7 @@ class ErrorPolicyHandler:
         if isinstance(failure, TooFarAhead):
             self._too_far_ahead(failure, message)
         else:
-            self._left_out(failure, message, entry.on_error, mark, partial(dead_letter, failure, message))
+            self._apply_policy(failure, message, entry.on_error, mark, partial(dead_letter, failure, message))
 
     def result_failed(self, failure: OperatorFailed, result: FailedResult, on_error: ErrorPolicy, mark: int) -> None:
         """Apply the policy of a result that was held back for the commit: of many records, so of no one of them.
@@ -84,7 +84,7 @@ class ErrorPolicyHandler:
             on_error: the policy.
             mark: outputs that there were before it.
         """
-        self._left_out(failure, None, on_error, mark, partial(dead_result, failure, result))
+        self._apply_policy(failure, None, on_error, mark, partial(dead_result, failure, result))
 
     def _due_failed(
         self, failure: OperatorFailed, result: FailedResult, on_error: ErrorPolicy, mark: int, savepoint: int
@@ -104,15 +104,15 @@ class ErrorPolicyHandler:
         if failure.ends or self._policies.get(failure.operator, on_error).action == "fail":
             failure.ends = True
             raise failure
-        self._left_out(failure, None, on_error, mark, partial(dead_result, failure, result), savepoint)
+        self._apply_policy(failure, None, on_error, mark, partial(dead_result, failure, result), savepoint)
 
-    def _left_out(
+    def _apply_policy(
         self,
         failure: OperatorFailed,
         message: Message | None,
         on_error: ErrorPolicy,
         mark: int,
-        letter: Callable[[TaskContext, str], TaskOutput],
+        make_dead_letter: Callable[[TaskContext, str], TaskOutput],
         savepoint: int = 0,
     ) -> None:
         context = self._context
@@ -123,7 +123,7 @@ class ErrorPolicyHandler:
         del context.outputs[mark:]
         rollback(self._undo, savepoint)
         if policy.topic is not None:
-            context.outputs.append(letter(context, policy.topic))
+            context.outputs.append(make_dead_letter(context, policy.topic))
         failed = self._counts[_FAILED]
         if savepoint:
             # The record in hand can still take this back.

@@ -22,7 +22,7 @@ from streamstate.state.undo import UndoLog
 from streamstate.windows import LATEST_TIME_MS
 
 # Says of an empty input whether to stop waiting for it.
-MayGoOnWithout = Callable[[Input], bool]
+MaySkipEmpty = Callable[[Input], bool]
 # Input, its entry, and what is needed of the two per record.
 _Lane = tuple[Input, SourceEntry, Any, Any, Any, Any]
 
@@ -59,13 +59,13 @@ class InputMerger:
         self._punctuate = punctuate
         self.one_by_one = one_by_one
 
-    def process(self, inputs: Sequence[Input], batch_sizer: BatchSizer, may_go_on_without: MayGoOnWithout) -> int:
+    def process(self, inputs: Sequence[Input], batch_sizer: BatchSizer, may_skip_empty: MaySkipEmpty) -> int:
         """Process buffered records, as many as make a batch; return how many.
 
         Args:
             inputs: in the order of their turns where times are equal.
             batch_sizer: says how many make a batch, and ends it early.
-            may_go_on_without: see its type.
+            may_skip_empty: see its type.
 
         Raises:
             ProcessingError: a record failed under the policy ``fail``.
@@ -77,21 +77,21 @@ class InputMerger:
             lanes.append((input_, entry, entry.decode_key, entry.decode_value, entry.timestamp, entry.forward))
         limit, done = batch_sizer.size, 0
         while done < limit and not batch_sizer.halted:
-            lane, until = self._next(lanes, may_go_on_without)
+            lane, until = self._next(lanes, may_skip_empty)
             if lane is None:
                 break
             if self.one_by_one:
-                done += self._slow_run(lane, until, limit - done, batch_sizer)
+                done += self._process_one_by_one(lane, until, limit - done, batch_sizer)
                 continue
             other: _Lane | None = None
             if len(lanes) == 2:
                 other = lanes[1] if lane is lanes[0] else lanes[0]
                 if other[0].head is None:
                     other = None
-            done += self._run(lane, until, limit - done, batch_sizer, other, lanes[0])
+            done += self._process_run(lane, until, limit - done, batch_sizer, other, lanes[0])
         return done
 
-    def _next(self, lanes: Sequence[_Lane], may_go_on_without: MayGoOnWithout) -> tuple[_Lane | None, int]:
+    def _next(self, lanes: Sequence[_Lane], may_skip_empty: MaySkipEmpty) -> tuple[_Lane | None, int]:
         """The input whose turn it is, and the time up to which it has it."""
         best: _Lane | None = None
         best_time, until = 0, NEVER_MS
@@ -100,7 +100,7 @@ class InputMerger:
             head = input_.head
             if head is None:
                 if not input_.buffer:
-                    if not may_go_on_without(input_):
+                    if not may_skip_empty(input_):
                         return None, 0
                     continue
                 head = input_.head = decoded_head(input_, self._context)
@@ -116,15 +116,15 @@ class InputMerger:
                 until = time
         return best, until
 
-    def _run(
-        self, lane: _Lane, until: int, most: int, batch_sizer: BatchSizer, other: _Lane | None, first: _Lane
+    def _process_run(
+        self, lane: _Lane, until: int, max_records: int, batch_sizer: BatchSizer, other: _Lane | None, first: _Lane
     ) -> int:
         """Process records of one input up to a time; return how many. ``Task.process`` does it for an only input.
 
         Args:
             lane: whose turn it is.
             until: see above.
-            most: records to process.
+            max_records: records to process.
             batch_sizer: ends it early.
             other: whose turn it is behind that time; None to end there. Of two inputs that both have records: their
                 turns are short, and there is nobody else to ask.
@@ -157,7 +157,7 @@ class InputMerger:
                 done += 1
                 if timestamp > before and timestamp >= context.schedules.next_stream_ms:
                     self._punctuate(timestamp)
-                if done >= most or batch_sizer.halted or not buffer:
+                if done >= max_records or batch_sizer.halted or not buffer:
                     return done
                 # As ``decoded_head``, which is left to find out what is wrong with a record. A time that is the
                 # record's own is read from the context.
@@ -193,14 +193,14 @@ class InputMerger:
             if last is not None:
                 input_.next_offset = last.offset() + 1
 
-    def _slow_run(self, lane: _Lane, until: int, most: int, batch_sizer: BatchSizer) -> int:
+    def _process_one_by_one(self, lane: _Lane, until: int, max_records: int, batch_sizer: BatchSizer) -> int:
         """The same where something is to be done between records."""
         input_ = lane[0]
         done = 0
         while True:
             self.process_head(input_)
             done += 1
-            if done >= most or batch_sizer.halted or not input_.buffer:
+            if done >= max_records or batch_sizer.halted or not input_.buffer:
                 return done
             input_.head = head = decoded_head(input_, self._context)
             if head[2] > until:

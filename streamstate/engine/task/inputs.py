@@ -85,7 +85,7 @@ class TaskCounters:
     dropped: int
 
 
-def turn(input_: Input) -> tuple[bool, int, int]:
+def precedence(input_: Input) -> tuple[bool, int, int]:
     """Which of several inputs goes first where event times are equal."""
     assert input_.entry is not None, "processing before it was opened"
-    return input_.entry.turn
+    return input_.entry.precedence

@@ -37,12 +37,12 @@ def changelog_marks(topic_ids: Mapping[str, str]) -> str:
     return f";{CHANGELOGS}{''.join(marks[:MOST_MARKS])}" if marks else ""
 
 
-def note(stream_time: int, marks: str, at_start: int | None = None) -> str:
+def encode_metadata(stream_time: int, marks: str, at_start: int | None = None) -> str:
     """The text to commit with an offset.
 
-    >>> note(1357000000000, changelog_marks({"counts": "X7b"}))
+    >>> encode_metadata(1357000000000, changelog_marks({"counts": "X7b"}))
     't=1357000000000;c=b837163bae55065a'
-    >>> note(5, "", 4)
+    >>> encode_metadata(5, "", 4)
     't=5;n=4'
     """
     count = "" if at_start is None else f";{AT_START}{at_start}"
@@ -86,14 +86,16 @@ def _number(text: str, what: str, otherwise: N) -> int | N:
     return otherwise
 
 
-def made_anew(text: str, store: str, topic_id: str) -> bool:
+def changelog_recreated(text: str, store: str, topic_id: str) -> bool:
     """True when the offset was committed together with writes to another topic of the changelog's name.
 
     A store that the text does not know, because the topology has got it since, is not made anew.
 
-    >>> text = note(5, changelog_marks({"counts": "X7b"}))
-    >>> made_anew(text, "counts", "X7b"), made_anew(text, "counts", "Y8c"), made_anew(text, "sums", "Y8c")
-    (False, True, False)
+    >>> text = encode_metadata(5, changelog_marks({"counts": "X7b"}))
+    >>> changelog_recreated(text, "counts", "X7b"), changelog_recreated(text, "counts", "Y8c")
+    (False, True)
+    >>> changelog_recreated(text, "sums", "Y8c")
+    False
     """
     known = next((part[len(CHANGELOGS) :] for part in text.split(";") if part.startswith(CHANGELOGS)), "")
     marks = {known[start : start + MARK_CHARACTERS] for start in range(0, len(known), MARK_CHARACTERS)}

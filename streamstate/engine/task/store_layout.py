@@ -11,7 +11,15 @@ import logging
 from collections.abc import Mapping
 from typing import Final
 
-from streamstate.engine.task.store_marks import MARK_KEY, StoreMark, adopted, came_and_went, mark_fact, mark_of, said
+from streamstate.engine.task.store_marks import (
+    MARK_KEY,
+    StoreMark,
+    added_and_removed,
+    describe_changes,
+    mark_fact,
+    mark_of,
+    reconcile,
+)
 from streamstate.errors import ProcessingError, TopologyError
 from streamstate.state.backend import Backend
 from streamstate.state.entry_format import HEADER_BYTES
@@ -80,15 +88,15 @@ class StoreLayoutCheck:
             else:
                 self._refuse_newer(name, spec, stored)
                 seen_ms = NO_TIME if store.segments is None else store.segments.clock[TIME_KEY]
-                going_on, mark = adopted(spec, stored, seen_ms)
+                going_on, mark = reconcile(spec, stored, seen_ms)
             if going_on is not spec:
                 changed[name] = going_on
             if mark != stored or (self._known is not None and name not in self._known):
                 # Also where the metadata topic has lost it.
                 self._pending[name] = mark.text().encode()
-                came, went = came_and_went(stored, mark)
-                if came or went:
-                    log.warning("task %s: store %r: %s", self._task_id, name, said(came, went))
+                added, removed = added_and_removed(stored, mark)
+                if added or removed:
+                    log.warning("task %s: store %r: %s", self._task_id, name, describe_changes(added, removed))
             if mark.index == "kept" and stored.index != "kept":
                 self._unindexed.add(name)
         return changed
@@ -102,8 +110,8 @@ class StoreLayoutCheck:
         wanted = spec.kind if spec.kind != "key_value" else "" if spec.ttl_ms is None else "ttl"
         if found != wanted:
             raise TopologyError(
-                f"store {spec.name!r} holds entries of the kind {_shown(found)}, and the topology now says "
-                f"{_shown(wanted)}, which are laid out in another way: give the changed store another name, or start "
+                f"store {spec.name!r} holds entries of the kind {_kind(found)}, and the topology now says "
+                f"{_kind(wanted)}, which are laid out in another way: give the changed store another name, or start "
                 f"over with 'streamstate reset'"
             )
         log.warning(
@@ -189,5 +197,5 @@ def marks_taken(writes: dict[str, dict[bytes, bytes | None]]) -> dict[str, str]:
     return facts
 
 
-def _shown(kind: str) -> str:
+def _kind(kind: str) -> str:
     return {"": "key_value without ttl", "ttl": "key_value with ttl"}.get(kind, kind)

@@ -21,12 +21,12 @@ __all__ = [
     "MARK_KEY",
     "MOST_SETS",
     "StoreMark",
-    "adopted",
-    "came_and_went",
+    "added_and_removed",
+    "describe_changes",
     "differences",
     "mark_fact",
     "mark_of",
-    "said",
+    "reconcile",
 ]
 
 # Of the mark in a changelog. Serdes that could make a key of it are refused when such a key is written.
@@ -134,7 +134,7 @@ def mark_of(spec: StoreSpec) -> StoreMark:
     )
 
 
-def adopted(spec: StoreSpec, stored: StoreMark, seen_ms: int) -> tuple[StoreSpec, StoreMark]:
+def reconcile(spec: StoreSpec, stored: StoreMark, seen_ms: int) -> tuple[StoreSpec, StoreMark]:
     """How a topology goes on with a store that was written before.
 
     Args:
@@ -233,7 +233,7 @@ def differences(stored: StoreMark, now: StoreMark) -> list[str]:
     if not found and stored.aggregates:
         before, after = dict(stored.aggregates[-1]), dict(now.aggregates[0] if now.aggregates else ())
         found += [
-            f"aggregate {name!r} was {_shown(before[name])}, the topology says {_shown(after[name])}: call the new one "
+            f"aggregate {name!r} was {_call(before[name])}, the topology says {_call(after[name])}: call the new one "
             f"something else"
             for name in sorted(before.keys() & after.keys())
             if not _same_kind(before[name], after[name])
@@ -241,20 +241,20 @@ def differences(stored: StoreMark, now: StoreMark) -> list[str]:
     return found
 
 
-def came_and_went(stored: StoreMark, now: StoreMark) -> tuple[list[str], list[str]]:
+def added_and_removed(stored: StoreMark, now: StoreMark) -> tuple[list[str], list[str]]:
     """Names of ready aggregates that are new, and of those that are gone."""
     before = {name for name, _ in stored.aggregates[-1]} if stored.aggregates else set()
     after = {name for name, _ in now.aggregates[-1]} if now.aggregates else set()
     return sorted(after - before), sorted(before - after)
 
 
-def said(came: Sequence[str], went: Sequence[str]) -> str:
+def describe_changes(added: Sequence[str], removed: Sequence[str]) -> str:
     """What happens to ready aggregates that are new, and to those that are gone."""
     parts = []
-    if came:
-        parts.append(f"the ready aggregates {', '.join(came)} are new and start with the next record of each key")
-    if went:
-        parts.append(f"the ready aggregates {', '.join(went)} are gone; their states are dropped")
+    if added:
+        parts.append(f"the ready aggregates {', '.join(added)} are new and start with the next record of each key")
+    if removed:
+        parts.append(f"the ready aggregates {', '.join(removed)} are gone; their states are dropped")
     return "; ".join(parts)
 
 
@@ -276,5 +276,5 @@ def _kind(kind: str) -> str:
     return f"{name} with ttl" if ttl else f"{name} without ttl" if name == "key_value" else name
 
 
-def _shown(kind: tuple[str, ...]) -> str:
+def _call(kind: tuple[str, ...]) -> str:
     return f"{kind[0]}({', '.join(kind[1:])})"

@@ -15,9 +15,9 @@ from streamstate.engine.flow.batch_size import BatchSizer
 from streamstate.engine.ports import Message, Position, TopicPartition
 from streamstate.engine.task.dead_letters import has_policy
 from streamstate.engine.task.error_policy import ErrorPolicyHandler
-from streamstate.engine.task.input_merger import MayGoOnWithout
-from streamstate.engine.task.inputs import Input, TaskCounters, turn
-from streamstate.engine.task.offset_metadata import note
+from streamstate.engine.task.input_merger import MaySkipEmpty
+from streamstate.engine.task.inputs import Input, TaskCounters, precedence
+from streamstate.engine.task.offset_metadata import encode_metadata
 from streamstate.engine.task.operator_chain import ChainParts, OperatorChain
 from streamstate.engine.task.store_layout import StoreLayoutCheck, marks_taken
 from streamstate.engine.task.store_marks import StoreMark, differences, mark_fact, mark_of
@@ -31,7 +31,7 @@ from streamstate.state.backend import Backend
 from streamstate.state.staging import StagedStore
 from streamstate.state.undo import UndoLog
 
-INPUT_ID = "input_id:"  # beginning of the facts that say which topic an input was
+INPUT_ID_FACT = "input_id:"  # beginning of the facts that say which topic an input was
 
 
 class TaskId(NamedTuple):
@@ -90,7 +90,7 @@ class Task:
         self.lock_wait_since_ms: int | None = None
         self.changelog_marks = ""
         # Of inputs that were created again: facts to keep once the first offsets of the new topic are committed.
-        self.ids_to_note: dict[str, str] = {}
+        self.new_topic_ids: dict[str, str] = {}
         self.processed = 0
         self.uncommitted = 0
         self._specs = {name: graph.stores[name] for name in subtopology.stores}
@@ -263,18 +263,18 @@ class Task:
         input_.buffer.extend(message for message in messages if message.offset() >= expected)
         input_.empty_since_ms = None
 
-    def process_buffered(self, batch_sizer: BatchSizer, may_go_on_without: MayGoOnWithout) -> int:
+    def process_buffered(self, batch_sizer: BatchSizer, may_skip_empty: MaySkipEmpty) -> int:
         """Process buffered records, smallest event time first, as many as make a batch; return how many.
 
         Args:
             batch_sizer: says how many that is, and ends it early.
-            may_go_on_without: says of an empty input whether to stop waiting for it.
+            may_skip_empty: says of an empty input whether to stop waiting for it.
 
         Raises:
             ProcessingError: a record failed under the policy ``fail``.
         """
-        inputs = sorted(self.inputs.values(), key=turn)
-        return self._count(self._opened().merger.process(inputs, batch_sizer, may_go_on_without))
+        inputs = sorted(self.inputs.values(), key=precedence)
+        return self._count(self._opened().merger.process(inputs, batch_sizer, may_skip_empty))
 
     def _count(self, done: int) -> int:
         self.processed, self.uncommitted = self.processed + done, self.uncommitted + done
@@ -309,7 +309,7 @@ class Task:
         """Positions that are ahead of what is committed; the others too when ``unmoved``."""
         stream_time, marks = self.context.stream_time, self.changelog_marks
         return {
-            partition: Position(input_.next_offset, note(stream_time, marks, input_.at_start))
+            partition: Position(input_.next_offset, encode_metadata(stream_time, marks, input_.at_start))
             for partition, input_ in self.inputs.items()
             if input_.next_offset is not None and (unmoved or input_.next_offset != input_.committed)
         }
@@ -339,19 +339,19 @@ class Task:
                 },
                 facts=facts,
             )
-        if self.ids_to_note:
-            self._note_ids({f"{INPUT_ID}{partition.topic}" for partition in offsets})
+        if self.new_topic_ids:
+            self._keep_topic_ids({f"{INPUT_ID_FACT}{partition.topic}" for partition in offsets})
         self.uncommitted -= records
         for store in self.stores.values():
             store.committed()
         for partition, position in offsets.items():
             self.inputs[partition].committed = position.offset
 
-    def _note_ids(self, facts: set[str]) -> None:
+    def _keep_topic_ids(self, facts: set[str]) -> None:
         assert self.backend is not None, "committed after it was closed"
-        due = {fact: topic_id for fact, topic_id in self.ids_to_note.items() if fact in facts}
+        due = {fact: topic_id for fact, topic_id in self.new_topic_ids.items() if fact in facts}
         self.backend.note(due)
-        self.ids_to_note = {fact: topic_id for fact, topic_id in self.ids_to_note.items() if fact not in due}
+        self.new_topic_ids = {fact: topic_id for fact, topic_id in self.new_topic_ids.items() if fact not in due}
 
     @property
     def staged_bytes(self) -> int:

@@ -36,7 +36,7 @@ class SourceEntry:
         on_error: policy for records that enter here.
         reset: where to start without a committed offset.
         out_of_order_ms: how far stream time stays behind the event times that enter here.
-        turn: which of several inputs goes first where event times are equal: tables before streams, then as written.
+        precedence: of inputs where event times are equal, lowest first: tables before streams, then as written.
         serdes: of key and value, for errors.
     """
 
@@ -49,7 +49,7 @@ class SourceEntry:
     on_error: ErrorPolicy
     reset: Reset
     out_of_order_ms: int = 0
-    turn: tuple[bool, int, int] = (True, 0, 0)
+    precedence: tuple[bool, int, int] = (True, 0, 0)
     serdes: tuple[Serde[Any], Serde[Any]] | None = None
 
 
