@@ -1,7 +1,7 @@
-"""The rights that an application needs on a secured cluster: exactly these, from its topology.
+"""List the rights that an application needs on a secured cluster, from its topology.
 
-Rule of this module: a right stands here because a command of this package is denied without it, or would decide
-without knowing what it has to know. Read, Write and Delete include Describe.
+Each right is needed: without it, a command of this package is denied or decides without knowing what it must. Read,
+Write and Delete include Describe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Operation = Literal["Read", "Write", "Create", "Delete", "DescribeConfigs"]
 
 @dataclass(frozen=True, slots=True)
 class Acl:
-    """One right.
+    """One right of a principal.
 
     Attributes:
         resource: kind of resource.
@@ -42,7 +42,7 @@ class Acl:
 
 
 def least_acls(graph: Graph, application_id: str, *, exactly_once: bool = True) -> tuple[Acl, ...]:
-    """What ``streamstate run`` and ``streamstate reset`` need for a topology.
+    """Return the rights that ``streamstate run`` and ``streamstate reset`` need for a topology.
 
     Args:
         graph: the topology.
@@ -94,7 +94,7 @@ def least_acls(graph: Graph, application_id: str, *, exactly_once: bool = True) 
 
 
 def commands(acls: Iterable[Acl], bootstrap_servers: str, principal: str, host: str = "*") -> list[str]:
-    """The ``kafka-acls.sh`` commands that grant rights, one per resource.
+    """Return the ``kafka-acls.sh`` commands that grant rights, one per resource.
 
     >>> acl = Acl("transactional-id", "app-", "Write", "", prefixed=True)
     >>> [command] = commands([acl], "kafka:9092", "User:app")

@@ -54,5 +54,6 @@ def _explanation(error: PortError, settings: Settings) -> StreamStateError:
 
 
 def no_broker_message(error: Unavailable, settings: Settings) -> str:
+    """Return the message of an outage, with advice where the client has none."""
     message = f"no broker at {settings.bootstrap_servers} answers: {error}"
     return message if isinstance(error, Unreachable) else f"{message}. {START_HINT}"

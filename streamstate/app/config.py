@@ -1,7 +1,7 @@
-"""Settings from flags, environment, a file and defaults, and where each one came from.
+"""Resolve settings from flags, environment, a file and defaults, and record where each came from.
 
-Rule of this module: pure. Whoever calls passes in the flags, the environment and the text of the file; nothing is
-read from the machine here. The first of these that names a setting decides: flag, environment, file, default.
+The first of these that names a setting decides: flag, environment, file, default. The caller passes in the flags, the
+environment and the text of the file; this module reads nothing from the machine.
 
 One name in three spellings: ``commit_interval`` in the file, ``--commit-interval`` as a flag,
 ``STREAMSTATE_COMMIT_INTERVAL`` in the environment. Kafka's own properties are the table ``[kafka]`` in the file,
@@ -53,7 +53,7 @@ _UNDERSCORED = {"log.level": "log_level"}
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A setting as people write it.
+    """A setting as users write it.
 
     Attributes:
         name: as in the file.
@@ -79,16 +79,16 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As on the command line."""
+        """The flag on the command line."""
         return "--" + self.name.replace("_", "-")
 
     @property
     def variable(self) -> str:
-        """As in the environment."""
+        """The name of the environment variable."""
         return PREFIX + self.name.upper()
 
     def default_value(self) -> Any:
-        """What holds when nobody says anything."""
+        """The default."""
         if self.default is not None or self.field is None:
             return self.default
         for known in fields(Settings):
@@ -99,7 +99,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the answer to "what holds, and who said so".
+    """The value of a setting, and where it came from.
 
     Attributes:
         name: of the setting; Kafka properties have the prefix ``kafka.``.
@@ -116,7 +116,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What ``resolve`` found.
+    """All settings, and where each came from.
 
     Attributes:
         settings: of the application.
@@ -217,7 +217,7 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 
 def is_secret(name: str) -> bool:
-    """Whether the value of a Kafka property must not be shown.
+    """Return true when the value of a Kafka property must not be shown.
 
     >>> [is_secret(name) for name in ("sasl.password", "ssl.key.location", "security.protocol", "sasl.username")]
     [True, True, False, False]
@@ -270,7 +270,7 @@ def resolve(
     environ: Mapping[str, str],
     file: File | None = None,
 ) -> Configuration:
-    """Decide every setting.
+    """Resolve every setting.
 
     Args:
         flags: by the names of ``OPTIONS``; None when not given.

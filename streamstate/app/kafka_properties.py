@@ -1,7 +1,4 @@
-"""Properties of Kafka clients that people set: those that cannot be set, and what to use instead.
-
-Rule of this module: tables and words. Flags, environment, file and ``Settings.kafka`` all come through ``check``.
-"""
+"""Refuse properties of Kafka clients that users must not set, and say what to use instead."""
 
 from __future__ import annotations
 
@@ -15,7 +12,7 @@ from streamstate.kafka.properties import unknown_to_the_client
 
 __all__ = ["FIXED_PROPERTIES", "JAVA_ONLY", "KNOWN", "OWNED_PROPERTIES", "check_properties"]
 
-# What the guarantees rest on; saying otherwise is refused rather than ignored.
+# The guarantees rest on these values; other values are refused rather than ignored.
 FIXED_PROPERTIES: dict[str, Any] = {
     **READER_RULES,
     "enable.idempotence": True,
@@ -185,11 +182,11 @@ KNOWN = frozenset(_NAMES.split())
 def check_properties(
     properties: Mapping[str, Any], origins: Mapping[str, str] | None = None, group_protocol: str = "classic"
 ) -> None:
-    """Refuse Kafka properties that are decided elsewhere, that the guarantees rest on, or that no client knows.
+    """Refuse Kafka properties that other settings decide, that the guarantees rest on, or that no client knows.
 
     Args:
         properties: by name, with or without the prefix of a client.
-        origins: who said so, by name; shown in the error.
+        origins: where each property was set, by name; shown in the error.
         group_protocol: of the application.
 
     Raises:
@@ -208,7 +205,7 @@ libraries only: use --workers, which starts processes
 
 
 def _refusals(name: str, value: Any, group_protocol: str) -> Iterator[str]:
-    """Why a property is refused, and what to use instead."""
+    """Yield why a property is refused, and what to use instead."""
     for prefix, client in JAVA_PREFIXES.items():
         if name.startswith(f"{prefix}."):
             yield f"has a prefix of Kafka Streams: use {client}.{name.removeprefix(prefix + '.')}"

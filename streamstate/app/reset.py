@@ -1,8 +1,7 @@
-"""Starting over: deleting what an application has made of its input, so that it reads it again.
+"""Reset an application: delete what it has made of its input, so that it reads the input again.
 
-Rule of this module: first look, then delete exactly what was shown. The order of deletion leaves no quiet
-contradiction behind when it is interrupted: topics first, because local state that outlives its changelog refuses to
-run, then the committed offsets, then local state.
+``find`` looks first; ``delete`` deletes exactly what ``find`` showed. The order is topics, committed offsets, local
+state: when a deletion is interrupted, local state without its changelog refuses to run.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class LocalState:
-    """What one process has kept on this machine.
+    """The local state of one process on this machine.
 
     Attributes:
         path: its directory.
@@ -49,12 +48,12 @@ class LocalState:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What belongs to an application.
+    """All that belongs to an application.
 
     Attributes:
-        application_id: which, and the name of its consumer group.
+        application_id: also the name of the consumer group.
         offsets: partitions with a committed offset, by topic.
-        has_group: whether the group exists at all.
+        has_group: true when the group exists.
         topics: internal topics that exist, with their partition counts.
         leftovers: topics named as internal ones of this application, which the topology does not use; these may be
             of an earlier version of it, or of another application, and are never deleted.
@@ -77,7 +76,7 @@ class Findings:
 
 
 def internal_topics(graph: Graph, application_id: str) -> list[str]:
-    """Full names of the internal topics of a topology: repartition topics, then changelogs."""
+    """Return the names of the internal topics of a topology: repartition topics, changelogs, metadata."""
     repartitions = [name for part in graph.subtopologies for name in part.repartition_sources]
     changelogs = [name for name, store in graph.stores.items() if store.changelog]
     return [
@@ -88,7 +87,7 @@ def internal_topics(graph: Graph, application_id: str) -> list[str]:
 
 
 def find(graph: Graph, settings: Settings, admin: KafkaAdmin) -> Findings:
-    """Look for what belongs to an application.
+    """Find all that belongs to an application.
 
     Args:
         graph: its topology.
@@ -137,7 +136,7 @@ def delete(
         findings: what to delete.
         settings: as given to ``find``.
         admin: the cluster.
-        told: called with a line about each thing that is gone.
+        told: called with a line about each deletion.
 
     Raises:
         StreamStateError: the group has live members by now; what is already deleted stays so, do it again.
@@ -167,7 +166,7 @@ def _local(directory: Path) -> tuple[LocalState, ...]:
 
 @contextmanager
 def _locked(local: tuple[LocalState, ...]) -> Iterator[None]:
-    """Holds the places of processes, none of which may be alive."""
+    """Lock the state of processes, none of which may be alive."""
     with ExitStack() as locks:
         for state in local:
             lock = try_lock(state.path)
@@ -180,7 +179,7 @@ def _locked(local: tuple[LocalState, ...]) -> Iterator[None]:
 
 
 class _Group:
-    """Questions about a consumer group, which the engine's admin port has no need to ask."""
+    """Requests about a consumer group that the engine's admin port does not need."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self._name = name
@@ -198,7 +197,7 @@ class _Group:
             )
 
     def offsets(self) -> dict[str, int] | None:
-        """Partitions with a committed offset, by topic; None when there is no group."""
+        """Return the number of partitions with a committed offset by topic; None when there is no group."""
         described = self._answer(self._client.describe_consumer_groups([self._name], request_timeout=TIMEOUT_S))
         if described is None or described.state.name in ("DEAD", "UNKNOWN"):
             return None

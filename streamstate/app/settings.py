@@ -25,7 +25,7 @@ def default_state_dir() -> Path:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """How an application runs.
+    """The settings of an application.
 
     Attributes:
         bootstrap_servers: Kafka addresses, ``host:port`` and commas.

@@ -1,4 +1,4 @@
-"""Numbers of a worker, for people and programs."""
+"""Count what a worker does, for people and programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from streamstate.engine.task.task import Task
 
 @dataclass(frozen=True, slots=True)
 class WorkerStatus:
-    """What the worker has done and where it stands.
+    """The worker's counts and its progress.
 
     Attributes:
         processed: records processed, rolled-back ones included.
@@ -20,7 +20,7 @@ class WorkerStatus:
         committed: records that are committed.
         commits, rollbacks: transactions.
         failed: records that failed under ``continue`` or ``dead_letter``.
-        dropped: records that keyed operators left out.
+        dropped: records that operators dropped, such as those without a key or later than grace.
         lag: records behind the logs' ends, as far as known.
         tasks: phase by task.
         restore: progress of restoring.
@@ -40,7 +40,7 @@ class WorkerStatus:
 
 @dataclass(slots=True)
 class WorkerMetrics:
-    """What a worker counts as it goes; tasks count for themselves until they are closed."""
+    """Counts what a worker does. Tasks count for themselves until they are closed."""
 
     sent: int = 0
     committed: int = 0
@@ -51,7 +51,7 @@ class WorkerMetrics:
     dropped_by_closed: int = 0
 
     def closing(self, tasks: Iterable[Task]) -> None:
-        """Keep the numbers of tasks that are about to be closed."""
+        """Keep the counts of tasks that are about to close."""
         for task in tasks:
             counters = task.counters
             self.processed_by_closed += counters.processed
@@ -59,7 +59,7 @@ class WorkerMetrics:
             self.dropped_by_closed += counters.dropped
 
     def status(self, tasks: Iterable[Task], consumer: Consumer, restore: RestoreProgress) -> WorkerStatus:
-        """Where the worker stands; cheap, without a round trip."""
+        """Return the worker's counts and progress, without a round trip."""
         held = list(tasks)
         counters = [task.counters for task in held]
         inputs = {partition: input_ for task in held for partition, input_ in task.inputs.items()}

@@ -1,8 +1,8 @@
-"""What the engine needs of the world: consumers, a producer, an admin client and a clock.
+"""The ports: what the engine needs of the world. Consumers, a producer, an admin client, background work and a clock.
 
-Rule of this module: protocols and values only. ``streamstate.kafka`` implements them on a broker,
-``streamstate.testing`` in memory; one contract suite holds both to what is written here. An adapter maps every
-error of its client to one of the exceptions below, named by what the engine must do next.
+``streamstate.kafka`` implements them on a broker, ``streamstate.testing`` in memory; one contract suite holds both to
+these protocols. An adapter maps every error of its client to one of the exceptions below, which are named by what the
+engine must do next.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Position(NamedTuple):
 
     Attributes:
         offset: of the next record to read.
-        metadata: a short text kept with it; the engine keeps the task's stream time there.
+        metadata: a short text kept with the offset, see ``task/offset_metadata.py``.
     """
 
     offset: int
@@ -33,12 +33,12 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class GroupMetadata:
-    """Membership of the consumer group at one moment.
+    """A membership of the consumer group at one moment.
 
     Attributes:
         generation: of the group, or the member's epoch; negative when the client is not a member.
         member_id: empty when the client is not a member.
-        token: what the client library wants to be handed back.
+        token: of the client library, handed back to it.
     """
 
     generation: int
@@ -97,7 +97,7 @@ class PortError(Exception):
 
 
 class Retriable(PortError):
-    """Nothing happened or it is not known yet: make the same call again."""
+    """The call did nothing, or its outcome is unknown: make the same call again."""
 
 
 class Unavailable(Retriable):
@@ -105,12 +105,12 @@ class Unavailable(Retriable):
 
 
 class Unreachable(Unavailable):
-    """No broker answers, and the client has said why: the message needs no advice behind it."""
+    """No broker answers, and the message of the client says why."""
 
 
 class GroupTaken(Retriable):
-    """The group has members that are assigned by another protocol or strategy, and does not let this one in while they
-    are there."""
+    """The group has members with another protocol or assignment strategy, and does not admit this one while they are
+    there."""
 
 
 class AbortRequired(PortError):
@@ -127,7 +127,7 @@ class Fenced(PortError):
 
 
 class ProducerFatal(PortError):
-    """The producer is of no more use: make a new one. Whether its last commit took place is unknown."""
+    """The producer cannot be used any more: make a new one. The outcome of its last commit is unknown."""
 
 
 class OutOfRange(PortError):
@@ -143,7 +143,7 @@ class NotAuthorized(PortError):
 
 
 class LoginFailed(PortError):
-    """A broker refuses the credentials, or a TLS handshake fails: no waiting mends that."""
+    """A broker refuses the credentials, or a TLS handshake fails: waiting does not help."""
 
 
 class Message(Protocol):
@@ -165,15 +165,15 @@ class RebalanceListener(Protocol):
     """Called from within ``Consumer.poll`` and ``Consumer.close`` only."""
 
     def on_assigned(self, partitions: Sequence[TopicPartition]) -> None:
-        """These were added. They stay paused until ``Consumer.start``. May be empty."""
+        """Partitions were added. They stay paused until ``Consumer.start``. May be empty."""
         ...
 
     def on_revoked(self, partitions: Sequence[TopicPartition]) -> None:
-        """These go to another member when this returns: the last moment to commit for them."""
+        """Partitions go to another member when this returns: the last moment to commit for them."""
         ...
 
     def on_lost(self, partitions: Sequence[TopicPartition]) -> None:
-        """These may already belong to another member: nothing of them may be committed."""
+        """Partitions may already belong to another member: nothing of them may be committed."""
         ...
 
 
@@ -336,7 +336,7 @@ class Admin(Protocol):
     """Cluster questions. Each raises Unavailable when no broker answers within the adapter's time-out."""
 
     def topics(self, names: Iterable[str]) -> dict[str, TopicInfo]:
-        """Those of ``names`` that exist."""
+        """Return those of ``names`` that exist."""
         ...
 
     def create(self, topics: Sequence[NewTopic]) -> None:
@@ -376,10 +376,10 @@ class Admin(Protocol):
 
 
 class Job(Protocol):
-    """Work that goes on beside the worker's loop."""
+    """A piece of work that runs beside the worker's loop."""
 
     def done(self, timeout_ms: int) -> bool:
-        """True when it has ended; waits so long for that."""
+        """Return true when the work has ended; wait ``timeout_ms`` for that."""
         ...
 
     def result(self) -> None:
@@ -393,17 +393,17 @@ class Background(Protocol):
     def start(self, work: Callable[[], None]) -> Job: ...
 
     def close(self) -> None:
-        """Nothing more will be started."""
+        """Accept no more work."""
         ...
 
 
 class Clock(Protocol):
-    """Time, injected."""
+    """The time."""
 
     def now_ms(self) -> int:
-        """Wall-clock time in ms since 1970."""
+        """Return wall-clock time in ms since 1970."""
         ...
 
     def monotonic_ms(self) -> int:
-        """Milliseconds since some fixed moment; never goes back."""
+        """Return milliseconds since some fixed moment; never goes back."""
         ...

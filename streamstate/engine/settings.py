@@ -1,4 +1,4 @@
-"""What the engine can be told. Durations are milliseconds here; the public boundary takes timedeltas."""
+"""The settings of a worker. Durations are milliseconds here; the public API takes timedeltas."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ class WorkerSettings:
         commit_interval_ms: longest time between commits while there is something to commit.
         commit_timeout_ms: how long one commit is tried before its outcome is taken as unknown.
         revoke_timeout_ms: the same for a commit within a rebalance, which holds the whole group up.
-        poll_ms: longest wait for records when there is nothing else to do.
-        max_poll_records: most records taken at once.
+        poll_ms: longest wait of a poll for its first record.
+        max_poll_records: upper limit of records per poll.
         batch_ms: time that one batch of records should take; the batch size adapts to it, so that commits and
-            rebalances stay prompt whatever a record costs.
+            rebalances stay prompt however slow a record is.
         buffer_records: records per partition kept for a task that reads several partitions.
-        max_task_idle_ms: how long such a task waits for a caught-up partition before it goes on without it.
-        fetch_wait_ms: how long it waits for a partition of which it is not known whether it has more.
-        behind_wait_ms: how long it waits for a partition that is known to have more. Going on without it breaks the
+        max_task_idle_ms: how long such a task waits for records of a partition that it has read to the end.
+        fetch_wait_ms: how long it waits while it does not know whether a partition has more records.
+        behind_wait_ms: how long it waits for a partition that has more records. To go on without them breaks the
             order by time, so this is a limit for brokers that do not deliver, not a pace.
         staging_bytes: uncommitted state that makes the worker commit early.
         cache_bytes: committed entries kept decoded, over all stores.
-        restore_batch: most changelog records taken at once.
+        restore_batch: upper limit of changelog records per poll.
         purge_interval_ms: time between purges of repartition topics.
         broker_timeout_ms: how long the worker goes on without any answer of a broker before it gives up.
         out_of_range: what to do when a committed input offset is no longer in the log: ``fail``, or go on from its
             ``earliest`` or ``latest`` record.
         record_bytes: the largest record that the producer takes.
         compressed: the producer compresses what it sends.
-        watch_interval_ms: time between two looks at what others do to the topics and to the group.
+        watch_interval_ms: time between two checks of the topics and of the group.
         member_prefix: how the client ids of the application's consumers begin; they end with a point and
-            ``topology_mark``. Empty: nobody looks who is in the group.
+            ``topology_mark``. Empty: the members of the group are not checked.
         lock_wait_ms: how long a task waits for a state directory that a leaving owner still holds.
     """
 

@@ -1,10 +1,9 @@
-"""Which tasks this worker has, and how they get from assigned to running.
+"""The worker's tasks: from assigned over restoring to running, and back.
 
-Rule of this module: callbacks of the group only change what is held; everything that talks to a broker or a disk
-happens later, in ``initialise``. The order there matters: the logs' starts first, then the committed input offsets,
-then the changelogs' ends, then the restore. Offsets after ends could pair new offsets with an old target; starts
-after offsets could show, to a process that was stopped in between and lost its partitions, what their new owner has
-processed and deleted since as records that nobody processed.
+Callbacks of the group only change which tasks there are. ``initialise`` talks to brokers and disks, later, in this
+order: the starts of the logs, the committed input offsets, the ends of the changelogs, the restore. Offsets after ends
+could pair new offsets with an old target. Starts after offsets could report records as lost that a new owner has
+processed and deleted meanwhile.
 """
 
 from __future__ import annotations
@@ -38,19 +37,19 @@ CheckCapacity = Callable[[Sequence[int]], None]
 
 
 class Assignment:
-    """The worker's tasks.
+    """Holds the tasks of a worker, and brings them from assigned to running.
 
     Args:
         graph: the topology.
-        settings: the worker's.
+        settings: of the worker.
         partition_counts: partitions of every topic the topology reads, by real name.
-        consumer, admin: to ask for offsets.
-        restorer: takes tasks whose stores are behind.
+        consumer, admin: return offsets.
+        restorer: restores stores that are behind their changelogs.
         open_backend: see ``OpenBackend``.
         check_capacity: see ``CheckCapacity``.
         make_task: makes a task of a sub-topology.
         monotonic_ms: clock.
-        recount: asks for the partition counts anew and refuses those that do not fit.
+        recount: reads the partition counts again and refuses those that do not fit.
         known_marks: see ``Task``.
     """
 
@@ -95,13 +94,13 @@ class Assignment:
 
     @property
     def topics(self) -> list[str]:
-        """Every topic the topology reads."""
+        """All topics that the topology reads."""
         return sorted(self._reader)
 
     # -- what the group says -------------------------------------------------------------------------------
 
     def assigned(self, partitions: Iterable[TopicPartition]) -> None:
-        """Hold these too. They stay paused until their task runs."""
+        """Add partitions to their tasks. They stay paused until the task runs."""
         for partition in partitions:
             part = self._reader[partition.topic]
             task_id = TaskId(part.name, partition.partition)
@@ -117,7 +116,12 @@ class Assignment:
         self._close([task for task in self.tasks.values() if task.phase is Phase.SUSPENDED])
 
     def revoked(self, partitions: Iterable[TopicPartition], *, keep_open: bool) -> None:
-        """Give these up; what could be committed is. ``keep_open``: they may come back within this rebalance."""
+        """Remove partitions, after their commit.
+
+        Args:
+            partitions: that go.
+            keep_open: they may come back within this rebalance, so keep their state open.
+        """
         gone, closing, waiting = set(partitions), [], []
         for task in self.tasks_of(partitions):
             self._restorer.remove(task)
@@ -131,16 +135,16 @@ class Assignment:
             waiting += kept
         self._close(closing)
         if waiting:
-            # Their tasks lost one of several inputs: the rest waits, paused, for the tasks to be whole again.
+            # Their tasks lost one of several inputs: the other inputs wait, paused, until it comes back.
             self._consumer.pause(waiting)
             self.assigned(waiting)
 
     def tasks_of(self, partitions: Iterable[TopicPartition]) -> list[Task]:
-        """The tasks that hold any of these."""
+        """Return the tasks that hold any of these partitions."""
         return list({id(task): task for p in partitions if (task := self.of_partition.get(p))}.values())
 
     def _close(self, tasks: Iterable[Task]) -> None:
-        """Each waits for the disk, so that all begin before the first is waited for."""
+        """Close tasks together: all begin before the first is waited for, because each waits for the disk."""
         closing = list(tasks)
         for task in closing:
             task.begin_close()
@@ -149,19 +153,19 @@ class Assignment:
             self.tasks.pop(task.id, None)
 
     def reset(self) -> None:
-        """Uncommitted work of every task is void: all start over from what Kafka has."""
+        """Roll all tasks back to what Kafka has."""
         self._close([task for task in self.tasks.values() if task.phase is Phase.SUSPENDED])
         for task in self.tasks.values():
             self.reset_task(task)
 
     def reset_task(self, task: Task) -> None:
-        """The same for one task that has nothing uncommitted in a transaction."""
+        """Roll back one task that has nothing uncommitted in a transaction."""
         self._restorer.remove(task)
         self._consumer.pause(task.inputs)
         task.reset()
 
     def drop_state(self, backend: object) -> None:
-        """Let go of a damaged backend: its task opens another one, and restores it."""
+        """Close a damaged backend: its task opens another one, and restores it."""
         for task in self.tasks.values():
             if task.backend is backend:
                 task.drop_state()
@@ -176,12 +180,12 @@ class Assignment:
     # -- from assigned to running --------------------------------------------------------------------------
 
     def running(self) -> list[Task]:
-        """Tasks that process."""
+        """Return the tasks that process."""
         return [task for task in self.tasks.values() if task.phase is Phase.RUNNING]
 
     @property
     def waiting(self) -> bool:
-        """True while a task has yet to be initialised."""
+        """True while a task waits for ``initialise``."""
         return any(task.phase is Phase.CREATED for task in self.tasks.values())
 
     def share_cache(self) -> None:
@@ -199,7 +203,7 @@ class Assignment:
         )
 
     def initialise(self) -> None:
-        """Bring waiting tasks as far as possible now: to restoring or to running.
+        """Bring waiting tasks to restoring or to running, as far as that is possible now.
 
         Raises:
             TooManyOpenFiles: the machine cannot hold so many tasks.
@@ -250,7 +254,7 @@ class Assignment:
                 position = committed.get(partition)
                 if position is None:
                     input_.committed = None
-                    # Decided once: after a roll-back "latest" is still where it was.
+                    # Decided once, so that "latest" does not move on with a roll-back.
                     if input_.origin is None or partition.topic in anew:
                         input_.origin = start_offset(input_, starts[partition], ends[partition])
                     input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
@@ -318,7 +322,7 @@ class Assignment:
             source = sources.get(store)
             target = ends[changelog]
             if source is not None:
-                # The rows of what is processed, and no more: the records behind it are processed as changes.
+                # Restore the rows of processed records only: later records are processed as changes.
                 processed = task.inputs[changelog].next_offset
                 assert processed is not None, "restoring before offsets are known"
                 target = processed
@@ -362,7 +366,7 @@ class Assignment:
                 "was changed, or on_error= or own_changelog= of the table; go back to what it was"
             )
             if not self._known_marks:
-                # Of a topology without any store, or of a version without marks.
+                # The topology had no store so far, or a version without marks ran it.
                 why = f"either {unneeded}; or the changelog was the topic, of which its settings no longer allow it"
             else:
                 why = moved if store in self._known_marks else unneeded
@@ -382,7 +386,7 @@ class Assignment:
         )
 
     def run(self, task: Task) -> None:
-        """The task's state is complete: start it and its inputs."""
+        """Run a task whose state is complete: start its inputs, and its processors."""
         offsets = {partition: input_.next_offset for partition, input_ in task.inputs.items()}
         try:
             self._consumer.start({p: offset for p, offset in offsets.items() if offset is not None})
@@ -394,9 +398,9 @@ class Assignment:
 
 
 def _refuse_behind(task: Task, partition: TopicPartition, committed: int | None, applied: int | None) -> None:
-    """Refuse to process again what local state reflects already.
+    """Refuse to process records again that local state reflects already.
 
-    Kafka commits first and the state follows, so that state is never ahead by itself.
+    Kafka commits before the state is written, so state is never ahead by itself.
 
     Raises:
         TaskCorrupted: the group's offset is behind the one up to which the state was made.

@@ -1,7 +1,7 @@
-"""What others do to the topics and to the group while the worker runs: noticed beside the loop.
+"""Notice what others do to the topics and to the group while the worker runs.
 
-Rule of this module: every question to a broker is asked in the background; a turn of the loop only takes what has been
-answered. A look that fails is made again: nothing rests on it but how soon somebody is told.
+Requests run in the background; a tick only takes their answers. A request that fails is made again: it only delays a
+warning.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from streamstate.graph.plan import plan_topics
 
 log = logging.getLogger("streamstate.watch")
 
-# Something that may be an answer of a broker that has just come back is looked at again so soon.
+# A broker that has just come back may give a wrong answer: check it again after this time.
 AGAIN_MS = 1_000
-# Between two lines that say the same.
+# Between two equal log lines.
 REPEAT_MS = 60_000
 SETTINGS_MS = 60_000
-# Partitions of a stranger that a line names.
+# Most partitions of a foreign member in a log line.
 NAMED = 5
 
 
 @dataclass(slots=True)
 class _Observation:
-    """What one look has found; None where it was not asked or not answered."""
+    """The answers of one check; None where there was no request or no answer."""
 
     members: list[GroupMember] | None = None
     topics: Mapping[str, TopicInfo] | None = None
@@ -41,15 +41,15 @@ class _Observation:
 
 
 class ClusterWatch:
-    """See the module.
+    """Checks topics and members of the group at an interval.
 
     Args:
         graph: the topology.
-        settings: the worker's.
-        admin: asked in the background.
-        background: where.
-        clock: says when.
-        partitions_added: told the topics that are read, as they exist now.
+        settings: of the worker.
+        admin: answers requests.
+        background: runs the requests.
+        clock: measures the interval.
+        partitions_added: called with the topics that the topology reads, as they exist now.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class ClusterWatch:
     # -- the loop's side -----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Take what has been answered, and ask again when it is time. Cheap: once per turn.
+        """Take the answers of the last requests, and make new ones when the interval is over. Called once per tick.
 
         Raises:
             TopologyError: topics have changed so that the topology does not fit them any more.
@@ -104,15 +104,15 @@ class ClusterWatch:
             self._job = self._background.start(lambda: self._ask(ask_settings))
 
     def join_refused(self, reason: str) -> None:
-        """The group does not let this process in.
+        """Warn that the group does not admit this process.
 
         Raises:
-            ConfigError: it has been so for too long.
+            ConfigError: it has not for ``broker_timeout_ms``.
         """
         now = self._clock.monotonic_ms()
         if self._out_since_ms is None:
             self._out_since_ms = now
-            # Who it is, is known with the next look.
+            # The next check names the members.
             self._next_ms = min(self._next_ms, now)
         text = (
             f"consumer group {self._group!r} has members of another kind, and does not let this process in while they "
@@ -126,11 +126,11 @@ class ClusterWatch:
         self._warn("kept out", text, now)
 
     def joined(self) -> None:
-        """The group has assigned something."""
+        """End the warnings of ``join_refused``: the group has assigned partitions."""
         self._out_since_ms = None
 
     def close(self) -> None:
-        """Ask no more."""
+        """Make no more requests."""
         self._background.close()
 
     # -- in the background ---------------------------------------------------------------------------------
@@ -161,7 +161,7 @@ class ClusterWatch:
     def _ask_topics(self, seen: _Observation) -> None:
         topics = self._admin.topics(self._sources)
         if len(topics) < len(self._sources):
-            return  # Deleted, or not known everywhere yet: whoever reads it finds out.
+            return  # Deleted, or not known to all brokers yet: the consumer notices.
         seen.topics = topics
         recounted(self._graph, self._group, self._admin)
 
@@ -186,7 +186,7 @@ class ClusterWatch:
             self._next_ms = now + AGAIN_MS
         self._mismatch = "" if seen.mismatch is None else str(seen.mismatch)
         for text in seen.refused or ():
-            # Ending would not keep the broker from deleting; what is processed is out of danger.
+            # Ending the worker would not keep the broker from deleting, and what is processed is safe.
             self._warn(text, f"changed while it runs: {text}. It is refused at the next start", now)
         if seen.members is not None:
             self._check_members(seen.members, now)

@@ -1,9 +1,8 @@
-"""The rows of global tables: read whole by every process, outside the group and outside of transactions.
+"""Read the rows of global tables: whole, in every process, outside the group and outside transactions.
 
-Rule of this module: an entry and the offset that it reflects are applied in one step, so that a crash anywhere leaves
-rows that are right as of some offset, and reading goes on from there. The rows are complete when every partition's
-position has reached the log's end as it was at the start, read_uncommitted as for changelogs: an open transaction in
-such a topic holds the start up until it ends.
+Rows and the offset that they reflect are written in one step, so a crash leaves rows that are right as of some offset,
+and reading goes on from there. The rows are complete when every partition's position has reached the end that its log
+had at the start. That end is read_uncommitted, so an open transaction in the topic delays the start until it ends.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from streamstate.state.staging import StagedStore
 
 log = logging.getLogger("streamstate.globals")
 
-# No sub-topology can be called that: it is no part of a topic's name.
+# Not a valid name of a sub-topology.
 GLOBAL_TASK = TaskId("@global", 0)
 CACHE_BYTES = 4 << 20
 
@@ -48,13 +47,13 @@ class GlobalState:
     Args:
         graph: the topology.
         admin: the cluster.
-        consumer: makes the consumer that reads them.
+        consumer: makes the consumer that reads the topics.
         open_backend: opens the state.
         batch: most records per poll.
 
     Attributes:
         stores: by name; filled when the state is opened.
-        complete: true once they hold everything that was there at the start.
+        complete: true once the tables hold all rows that existed at the start.
     """
 
     def __init__(
@@ -146,13 +145,13 @@ class GlobalState:
         return points
 
     def partitions_added(self, topics: Mapping[str, TopicInfo]) -> None:
-        """Read also the partitions that have been added while it runs, from their beginning.
+        """Read partitions that were added to the topics meanwhile, from their beginning.
 
         Args:
-            topics: that exist, with their partitions.
+            topics: as they exist now.
 
         Raises:
-            Unavailable: no broker answers; the next call finds them again.
+            Unavailable: no broker answers; the next call tries again.
         """
         if self._consumer is None:
             return
@@ -175,7 +174,7 @@ class GlobalState:
         if not added:
             return
         assert self._backend is not None, "read before it was opened"
-        # Also of those that stay empty: they are new once.
+        # Also of partitions that stay empty, so that each counts as added only once.
         offsets = {(partition.topic, partition.partition): starts[partition] for partition in added}
         self._backend.apply({}, {}, offsets, current=self.complete)
         log.warning(
@@ -190,7 +189,7 @@ class GlobalState:
     # -- reading -------------------------------------------------------------------------------------------
 
     def poll(self) -> None:
-        """Take what is there; before they are complete, also wait for it a little.
+        """Read records that are there; before the tables are complete, wait for them a little.
 
         Raises:
             SerdeError: a record cannot be decoded.
@@ -239,13 +238,13 @@ class GlobalState:
             if made is not None:
                 entries[made[0]] = made[1]
         after = messages[-1].offset() + 1
-        # Its position only says that there are rows: offsets say of which records.
+        # The position only marks the store as filled; the offsets say which records it reflects.
         offsets = {(partition.topic, partition.partition): after}
         self._backend.apply({name: entries}, {name: 0}, offsets, current=self.complete)
         self.stores[name].outdated(entries)
 
     def behind(self) -> bool:
-        """True while there is something in the topics that was not taken yet; asks the broker."""
+        """Return true while the topics have records that were not read yet; asks the broker."""
         if not self._tables:
             return False
         if self._consumer is None or not self.complete:

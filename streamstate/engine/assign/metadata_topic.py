@@ -1,8 +1,8 @@
-"""The application's metadata topic: what every process has to know of its state before it joins the group.
+"""The application's metadata topic: the marks of its stores, which every process reads before it joins the group.
 
-Rule of this module: the topic is compacted, has one partition, and holds the newest mark of each store of each task
-under ``store:NAME/PARTITION``. Marks are written in the transaction that writes the store. The topic warns early; what
-decides in the end is the mark in the changelog of each task.
+The topic is compacted and has one partition. It holds the newest mark of each store of each task, under
+``store:NAME/PARTITION``, written in the transaction that writes the store. It refuses early; the mark in the changelog
+of each task decides in the end.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _MOST_POLLS = 30
 
 
 def topology_mark(graph: Graph) -> str:
-    """A short text that differs where topologies read other topics, keep other stores or have other ready aggregates.
+    """Return a short text that differs between topologies with other topics, stores or ready aggregates.
 
-    The client ids of an application's consumers end with it, so that others see which version a member runs.
+    The client ids of an application's consumers end with it, so that other members see which version it runs.
 
     >>> from streamstate import Topology
     >>> topology = Topology("t")
@@ -54,7 +54,7 @@ def topology_mark(graph: Graph) -> str:
 def mark_records(
     application_id: str, writes: Sequence[tuple[Task, Mapping[str, Mapping[bytes, bytes | None]]]]
 ) -> list[Output]:
-    """Records for the metadata topic: the marks among what the tasks of a commit write."""
+    """Return the records for the metadata topic: the marks among the writes of a commit."""
     topic = metadata_topic(application_id)
     return [
         (topic, entries[MARK_KEY], _STORE + f"{store}/{task.id.partition}".encode(), 0, None, None, None)
@@ -67,7 +67,7 @@ def mark_records(
 def read_marks(
     application_id: str, admin: Admin, restore_consumer: Callable[[], RestoreConsumer]
 ) -> dict[str, tuple[StoreMark, ...]]:
-    """The committed marks of each store that the application ever had; tasks may differ for a while, one mark each.
+    """Read the committed marks of each store that the application ever had; tasks may differ for a while.
 
     Raises:
         TaskCorrupted: a newer version of streamstate wrote one.
@@ -133,7 +133,7 @@ def refuse_going_back(
 
 
 def check_marks(graph: Graph, application_id: str, marks: Mapping[str, tuple[StoreMark, ...]]) -> None:
-    """Refuse stores that the topology cannot go on with, and say what it leaves behind.
+    """Refuse stores that the topology cannot go on with, and log those that it does not use any more.
 
     Args:
         graph: with what was decided about changelogs.
@@ -141,7 +141,7 @@ def check_marks(graph: Graph, application_id: str, marks: Mapping[str, tuple[Sto
         marks: of its stores.
 
     Raises:
-        TopologyError: of all stores that cannot be gone on with; each is named.
+        TopologyError: stores cannot be used; the message names each.
     """
     refused = []
     for name, spec in graph.stores.items():

@@ -1,9 +1,8 @@
-"""Restoring stores from their changelogs.
+"""Restore stores from their changelogs.
 
-Rule of this module: positions are compared with a target, never guessed from records. The target is the log's end
-under read_uncommitted, asked for after the committed input offsets; records are read read_committed until the
-consumer's position, which passes transaction markers and compacted records, has reached it. An empty poll means
-nothing.
+A store is complete when the consumer's position has reached a target: the end of the changelog under read_uncommitted,
+read after the committed input offsets. Records are read read_committed; the position also passes transaction markers
+and compacted records. An empty poll means nothing.
 """
 
 from __future__ import annotations
@@ -24,14 +23,14 @@ log = logging.getLogger("streamstate.restore")
 
 @dataclass(slots=True)
 class Restoration:
-    """One store on its way.
+    """The restore of one store.
 
     Attributes:
-        task: whose store it is.
+        task: that has the store.
         store: its name.
         start: position from which it is replayed.
         target: position at which it is complete.
-        position: where it is.
+        position: present position.
         records: replayed so far.
         rebuild: makes entries of records, when it is replayed from an input topic: one that others write to, so that
             nothing from the target on may be taken; None: records are entries.
@@ -48,13 +47,13 @@ class Restoration:
 
 @dataclass(frozen=True, slots=True)
 class RestoreProgress:
-    """How far restoring is, over all stores of the worker.
+    """The progress of all restores of a worker.
 
     Attributes:
-        stores: still restoring.
+        stores: number of stores that are not complete.
         records: replayed since the worker started.
-        remaining: offsets still to go.
-        eta_ms: estimate of the time left, None before it can be told.
+        remaining: offsets that are left.
+        eta_ms: estimate of the time left, None while there is no estimate.
     """
 
     stores: int
@@ -73,7 +72,7 @@ def starting_point(
     topic_id: str,
     source: bool = False,
 ) -> int:
-    """Decide from where a store is replayed; clears it when only a replay from the start is right.
+    """Return the position from which a store is replayed; clear it when only a full replay is right.
 
     Args:
         stored: position that local state reflects; None when there is none.
@@ -132,7 +131,7 @@ class Restorer:
         self._batch = batch
         self._monotonic_ms = monotonic_ms
         self._active: dict[TopicPartition, Restoration] = {}
-        # All that were ever read: the client may hand over records of one that is not read any more.
+        # All that were ever read: the client may still return records of one that is not read any more.
         self._topics: set[str] = set()
         self._since_ms: int | None = None
         self._since_records = 0
@@ -144,7 +143,7 @@ class Restorer:
         return bool(self._active)
 
     def add(self, restorations: Mapping[TopicPartition, Restoration]) -> None:
-        """Start these beside those under way."""
+        """Start more restores."""
         if not self._active:
             self._since_ms, self._since_records = self._monotonic_ms(), self.records
         for item in restorations.values():
@@ -156,7 +155,7 @@ class Restorer:
         self._reassign()
 
     def remove(self, task: Task) -> None:
-        """The task left or starts over. What was restored stays in its backend."""
+        """Stop the restores of a task. What was restored stays in its backend."""
         gone = [changelog for changelog, restoration in self._active.items() if restoration.task is task]
         for changelog in gone:
             del self._active[changelog]
@@ -164,7 +163,7 @@ class Restorer:
             self._reassign()
 
     def tasks_reading(self, changelog: TopicPartition | None) -> list[Task]:
-        """Tasks that are restored from this changelog; from any, when it is not known which."""
+        """Return the tasks that are restored from a changelog; None: from any changelog."""
         found = [item.task for partition, item in self._active.items() if changelog in (None, partition)]
         return list({id(task): task for task in found}.values())
 
@@ -174,7 +173,7 @@ class Restorer:
         self._consumer.assign({changelog: item.position for changelog, item in self._active.items()})
 
     def poll(self, timeout_ms: int) -> list[Task]:
-        """Replay one batch; return the tasks of which every store is complete now."""
+        """Replay one batch; return the tasks whose stores are all complete now."""
         assert self._consumer is not None, "polled without anything to restore"
         messages = self._consumer.poll(self._batch, timeout_ms)
         for changelog, group in by_partition(messages, len(self._topics) == 1):
@@ -233,7 +232,7 @@ class Restorer:
         self.records += entries
 
     def progress(self) -> RestoreProgress:
-        """How far it is."""
+        """Return the progress of all restores."""
         remaining = sum(max(0, item.target - item.position) for item in self._active.values())
         eta_ms = None
         if self._active and self._since_ms is not None:

@@ -1,11 +1,9 @@
-"""Where an input begins for which this application has committed no offset.
+"""Decide where an input starts that has no committed offset.
 
-Rule of this module: ``reset`` of a source speaks of what was there when the group first read the topic. How many
-partitions the topic had then is kept with each committed offset, so that every process knows it, at any time later. A
-partition that has come since is read from its beginning: what was written to it before anybody noticed it counts too.
-
-A crash before the group's first commit of a topic leaves nothing, so that the next start is the first one. From then on
-the number is there, whichever tasks have committed by then.
+``reset`` of a source refers to the moment when the group first read the topic. Each committed offset keeps the number
+of partitions that the topic had then. A partition that was added later is read from its beginning, so that records
+count that were written before anyone noticed the partition. A crash before the group's first commit of a topic leaves
+no number, so the next start counts as the first.
 """
 
 from __future__ import annotations
@@ -25,11 +23,11 @@ Committed = Mapping[TopicPartition, Position | None]
 
 
 class StartOffsets:
-    """See the module.
+    """Finds out how many partitions topics had when the group first read them.
 
     Args:
-        consumer: asked for committed offsets.
-        counts: partitions of every topic the topology reads, kept current by their owner.
+        consumer: returns committed offsets.
+        counts: partitions of every topic the topology reads; the owner keeps them current.
     """
 
     def __init__(self, consumer: Consumer, counts: Mapping[str, int]) -> None:
@@ -37,7 +35,7 @@ class StartOffsets:
         self._counts = counts
 
     def load_partitions_at_start(self, inputs: Iterable[Input], committed: Committed, timeout_ms: int) -> None:
-        """Set ``at_start`` of each of these inputs, where its source is not read from the earliest record anyway.
+        """Set ``at_start`` of each input whose source does not start at the earliest record anyway.
 
         Args:
             inputs: that are about to be started.
@@ -76,7 +74,7 @@ class StartOffsets:
 
 
 def _at_start(known: Mapping[int, Position], present: int) -> int:
-    """How many partitions a topic had when the group first read it.
+    """Return how many partitions a topic had when the group first read it.
 
     Args:
         known: committed positions by partition, of all that have one.
@@ -99,10 +97,10 @@ def _at_start(known: Mapping[int, Position], present: int) -> int:
 
 
 def start_offset(input_: Input, start: int, end: int) -> int:
-    """Where an input without a committed offset begins.
+    """Return the offset at which an input without a committed offset starts.
 
     Args:
-        input_: the input; ``StartOffsets`` has learnt of it.
+        input_: the input, with ``at_start`` set.
         start, end: of its log.
 
     Raises:
@@ -130,7 +128,7 @@ def start_offset(input_: Input, start: int, end: int) -> int:
 def applied_offsets(
     task: Task, topic_ids: Mapping[str, str], committed: Committed
 ) -> tuple[dict[tuple[str, int], int], set[str]]:
-    """Up to which offset local state reflects each input, and the topics that were created again since it was made.
+    """Return the offset up to which local state reflects each input, and the topics that were created again since.
 
     Nothing of those is reflected, and no partition of theirs was there when the group first read the topic: ``latest``
     begins at their beginning. Their new ids are kept with the first commit, so that a crash before it leaves the next
@@ -163,7 +161,7 @@ def applied_offsets(
 
 
 def warn_foreign_offset(partition: TopicPartition, committed: int, applied: int | None) -> None:
-    """Say that an offset was committed by something else.
+    """Warn that a tool or another consumer has committed an offset.
 
     Args:
         partition: of the input.

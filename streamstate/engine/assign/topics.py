@@ -1,4 +1,4 @@
-"""The topics of an application: checked and created before anything runs.
+"""Check and create the topics of an application before anything runs.
 
 Event time is not wall time: no changelog is deleted by time, and repartition topics are kept until their records are
 committed as processed, whatever their timestamps.
@@ -58,16 +58,16 @@ REQUIRED: dict[str, dict[str, tuple[str, str]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """What ``prepare_topics`` found and made.
+    """The topics of an application, checked and created.
 
     Attributes:
         graph: the topology, with what was decided about changelogs: what workers run.
         plan: tasks and internal topics.
         partition_counts: partitions of every topic the topology reads, by real name.
         created: names of the topics that were missing and created.
-        copies_usable_s: how long after it was current a local copy of state may be used, in seconds: well within the
+        copies_usable_s: how long a local copy of state may be used after it was current, in seconds: less than the
             time for which its changelogs keep tombstones.
-        batch_bytes: of the largest batch that every topic takes which is known by name.
+        batch_bytes: size of the largest batch that all topics take whose names are known.
         marks: of the application's stores, by task where they differ; None: not looked at.
     """
 
@@ -81,14 +81,14 @@ class Topics:
 
 
 def source_topics(graph: Graph) -> list[str]:
-    """External topics that the topology reads."""
+    """Return the external topics that the topology reads."""
     tables = {table.topic for table in graph.global_tables.values()}
     return sorted({topic for part in graph.subtopologies for topic in part.source_topics} | tables)
 
 
 def internal_topics(graph: Graph, plan: TopicPlan) -> list[InternalTopic]:
-    """Every topic that belongs to the application: those of the plan, and its metadata topic, which is kept like a
-    changelog."""
+    """Return all topics that belong to the application: those of the plan, and its metadata topic, which is
+    configured like a changelog."""
     if not graph.stores:
         return [*plan.internal]
     return [*plan.internal, InternalTopic(metadata_topic(plan.application_id), "changelog", "", 1, (), ())]
@@ -244,12 +244,12 @@ def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[G
 
 
 def refused_settings(topics: Iterable[InternalTopic], admin: Admin, *, at_start: bool = True) -> list[str]:
-    """What internal topics that exist are set to that loses data, each with the command that mends it.
+    """List settings of existing internal topics that lose data, each with the command that mends it.
 
     Args:
         topics: those that exist.
         admin: the cluster.
-        at_start: warn also of what cannot be told, and of what may lose data only together with brokers that fail.
+        at_start: also warn of settings that cannot be read, and of those that lose data only when brokers fail.
     """
     kinds = {topic.name: topic.kind for topic in topics}
     configs = admin.config(list(kinds)) if kinds else {}

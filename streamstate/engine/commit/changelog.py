@@ -1,4 +1,4 @@
-"""What a transaction writes to the changelogs, and where it ended up there."""
+"""Make the changelog records of a commit, and collect the offsets that they get."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ Acknowledged = dict[tuple[TaskId, str], int]
 
 
 def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Acknowledged) -> Iterator[list[Output]]:
-    """One record per changed key, in chunks; the last of each store reports the offset it got.
+    """Yield one record per changed key, in chunks; the last record of each store reports its offset.
 
-    In chunks, because the records of a whole commit would be more memory than the processor's caches have.
+    Chunks, because the records of a whole commit would be more memory than the processor's caches have.
 
     Args:
-        sealed: what each task's stores have staged, encoded.
+        sealed: the staged writes of each task's stores, encoded.
         acknowledged: filled, once the records are flushed, with the offset of the last record by task and store.
     """
     for task, writes in sealed:
@@ -44,7 +44,7 @@ def changelog_records(sealed: Sequence[tuple[Task, Writes]], acknowledged: Ackno
 
 
 def positions_of(task: Task, writes: Writes, acknowledged: Acknowledged) -> dict[str, int]:
-    """Changelog position of each store of ``task`` that was written: behind its last acknowledged record."""
+    """Return the changelog position of each store that was written: behind its last acknowledged record."""
     return {store: acknowledged[task.id, store] + 1 for store in writes if (task.id, store) in acknowledged}
 
 
@@ -52,7 +52,7 @@ def _report(
     acknowledged: dict[tuple[TaskId, str], int], store: tuple[TaskId, str]
 ) -> Callable[[Exception | None, int], None]:
     def delivered(error: Exception | None, offset: int) -> None:
-        # A refused record fails the transaction by itself; its offset is of no use.
+        # A refused record fails the transaction by itself, and has no offset.
         if error is None:
             acknowledged[store] = offset
 

@@ -1,10 +1,10 @@
-"""When and how the worker's work becomes true: commits that go on beside the loop, and roll-backs.
+"""Commit the work of all tasks beside the loop, and roll back.
 
-Rule of this module: at most one commit is under way. Meanwhile the worker goes on processing: what its tasks stage
-lies above what was sealed, and what they send waits here until that commit has ended. If it fails, both are void.
-Whatever takes a task away, or asks for an end, settles the commit under way first.
+At most one commit is under way. Meanwhile the worker goes on: what tasks stage lies above the sealed writes, and their
+outputs wait here until the commit has ended. If it fails, both are void. Whatever takes a task away waits for the end
+of the commit under way first.
 
-The order of a commit, and what a crash between two steps leaves:
+The steps of a commit, and what a crash before the next step leaves:
 
 1. held-back results are sent            nothing committed: the broker aborts, the records are processed again
 2. changelog records are sent            the same
@@ -43,13 +43,13 @@ SAMPLED = 17
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What the commit under way makes true.
+    """The contents of the commit under way.
 
     Attributes:
         writes: of each task's stores.
         offsets: of the inputs.
-        acknowledged: where the changelog records ended up.
-        records: processed by each task.
+        acknowledged: offsets that the changelog records got.
+        records: number of records that each task has processed.
     """
 
     writes: list[tuple[Task, Writes]]
@@ -59,16 +59,16 @@ class Sealed:
 
 
 class CommitCoordinator:
-    """See the module.
+    """Begins, finishes and aborts the commits of a worker.
 
     Args:
-        settings: the worker's.
+        settings: of the worker.
         assignment: its tasks.
         committer: makes work durable.
-        membership: under which offsets are sent.
-        clock: for the interval.
+        membership: group membership under which offsets are sent.
+        clock: measures the interval.
         metrics: counts.
-        succeeded: called after each commit with the tasks it spans.
+        succeeded: called after each commit with its tasks.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class CommitCoordinator:
     # -- outputs -------------------------------------------------------------------------------------------
 
     def send(self, task: Task) -> None:
-        """Take what the task has sent."""
+        """Take the outputs of a task: send them, or keep them while a commit is under way."""
         outputs = task.context.outputs
         if not outputs:
             return
@@ -108,7 +108,7 @@ class CommitCoordinator:
             self._committer.send(outputs)
         else:
             self._waiting.extend(outputs)
-            # Of some of them: it is done for each record while a commit is under way.
+            # Estimate from a sample: this runs for each batch while a commit is under way.
             some = outputs[::SAMPLED]
             sampled_bytes = sum(len(output[1] or b"") + len(output[2] or b"") for output in some)
             self._waiting_bytes += (OUTPUT_BYTES + sampled_bytes // len(some)) * len(outputs)
@@ -120,11 +120,11 @@ class CommitCoordinator:
 
     @property
     def under_way(self) -> bool:
-        """A commit has begun and not ended."""
+        """True while a commit has begun and not ended."""
         return self._under_way is not None
 
     def pending(self) -> bool:
-        """There is something that no commit holds yet."""
+        """Return true when there is work that is part of no commit yet."""
         if self._sent:
             return True
         begun = self._under_way.offsets if self._under_way is not None else {}
@@ -138,24 +138,24 @@ class CommitCoordinator:
         return False
 
     def request(self) -> None:
-        """A commit is due now."""
+        """Make a commit due now."""
         self._requested = True
 
     def due_in_ms(self) -> int:
-        """Until the interval has passed; 0 or less when it is over."""
+        """Return the milliseconds until the interval is over; 0 or less when it is."""
         return 0 if self._requested else self._last_ms + self._settings.commit_interval_ms - self._clock.monotonic_ms()
 
     def due(self) -> bool:
-        """It is time: the interval is over, it was asked for, or uncommitted state takes too much memory."""
+        """Return true when the interval is over, a commit was requested, or uncommitted state takes too much memory."""
         if self.due_in_ms() <= 0:
             return True
         return sum(task.staged_bytes for task in self._assignment.running()) >= self._settings.staging_bytes
 
     def begin(self, timeout_ms: int | None = None) -> None:
-        """Begin to commit what all tasks have done; does nothing when there is nothing.
+        """Begin to commit the work of all tasks; does nothing when there is none.
 
         Args:
-            timeout_ms: how long to try; None: as the settings say.
+            timeout_ms: how long to try; None: ``commit_timeout_ms``.
 
         Raises:
             TransactionFailed: the commit before this one failed, or this one at once.
@@ -171,7 +171,7 @@ class CommitCoordinator:
             timeout_ms = self._settings.commit_timeout_ms
         # One deadline over both commits: a rebalance waits for them.
         timeout_ms = max(1, timeout_ms - (self._last_ms - began_ms))
-        # Asked first: it may fail, and what is sealed cannot be sealed again.
+        # First, because it may fail: sealed writes cannot be sealed again.
         metadata = self._membership.metadata_to_commit()
         tasks = self._assignment.running()
         for task in tasks:
@@ -189,7 +189,7 @@ class CommitCoordinator:
         for task in tasks:
             offsets.update(task.offsets())
         if not offsets:
-            # Punctuations only. The group checks a generation only where offsets come with it: send those there are.
+            # Punctuations only. The broker checks the generation only together with offsets: send the present ones.
             for task in tasks:
                 offsets.update(task.offsets(unmoved=True))
         self._sent = False
@@ -198,7 +198,7 @@ class CommitCoordinator:
         self.proceed()
 
     def proceed(self) -> None:
-        """Finish the commit under way if it has ended.
+        """Apply the commit under way to the stores if it has ended.
 
         Raises:
             TransactionFailed: it failed.
@@ -207,10 +207,10 @@ class CommitCoordinator:
             self._finish(self._under_way)
 
     def settle(self, timeout_ms: int | None = None) -> None:
-        """Wait for the end of the commit under way.
+        """Wait for the end of the commit under way, and apply it.
 
         Args:
-            timeout_ms: after which it is given up, if that is sooner than when it began.
+            timeout_ms: gives the commit up after this time, when its own time-out is later.
 
         Raises:
             TransactionFailed: it failed.
@@ -224,7 +224,7 @@ class CommitCoordinator:
         self._finish(self._under_way)
 
     def commit(self, timeout_ms: int | None = None) -> None:
-        """Commit, and wait for the end of it. As ``begin``."""
+        """Begin a commit and wait for its end; see ``begin``."""
         self.begin(timeout_ms)
         self.settle()
 
@@ -245,7 +245,7 @@ class CommitCoordinator:
     # -- rolling back --------------------------------------------------------------------------------------
 
     def roll_back(self) -> None:
-        """Nothing uncommitted ever was: drop it and start over from what Kafka has."""
+        """Drop all uncommitted work and start over from what Kafka has."""
         self._metrics.rollbacks += 1
         self.abort()
         self._membership.forget()
@@ -253,8 +253,8 @@ class CommitCoordinator:
         self._last_ms = self._clock.monotonic_ms()
 
     def abort(self) -> None:
-        """Drop what was sent and not committed. A commit under way may succeed all the same: only the broker's
-        answer to what is committed counts from here on."""
+        """Abort: drop outputs that are not committed. A commit under way may still succeed, so only the committed
+        offsets that the broker returns count from here on."""
         self._committer.abort()
         self._under_way = None
         self._waiting.clear()

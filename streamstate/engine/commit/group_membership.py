@@ -1,4 +1,4 @@
-"""Under which membership of the group a transaction is sent."""
+"""Keep the group membership under which the offsets of a transaction are sent."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from streamstate.engine.ports import Consumer, GroupMetadata
 
 
 class GroupMembership:
-    """The metadata of the records in the transaction, or a newer one of the same unbroken membership.
+    """Keeps the metadata of the membership that the records in the transaction were read under, or a newer one of it.
 
     A rebalance that left our partitions with us raises the generation, and brokers then refuse the older one. The
     client keeps its member id through such a change, and can only come back from being dropped after the lost
@@ -20,20 +20,21 @@ class GroupMembership:
         self._changed = True
 
     def records_polled(self) -> None:
-        """Records were read under the present membership.
+        """Keep the present membership: records were read under it.
 
-        The client is asked once after each change only: asking waits for its own thread, several per cent of a batch.
-        What is known then is the present one or an older one of the same member, which is the safe side.
+        Asks the client only once after each change, because each answer waits for the client's thread, which costs
+        several per cent of a batch. The kept membership is then the present one or an older one of the same member,
+        which is safe.
         """
         if self._changed or self._known is None:
             self._ask()
 
     def assigned(self) -> None:
-        """The group has changed, perhaps together with the member's id."""
+        """Ask again before the next batch: the group has changed, perhaps with the member's id."""
         self._changed = True
 
     def revoking(self) -> None:
-        """Revoked, not lost: the group still holds the partitions for us, so its present generation is ours."""
+        """Keep the present generation: the group holds revoked partitions for us until the callback returns."""
         self._ask()
 
     def _ask(self) -> None:
@@ -43,12 +44,11 @@ class GroupMembership:
             self._changed = False
 
     def forget(self) -> None:
-        """Nothing that was read before will be committed: it is rolled back. So what is committed next, be it only
-        where idle partitions begin, is of the present membership."""
+        """Forget the membership after a roll-back: the next commit holds nothing that was read before."""
         self._known = None
 
     def metadata_to_commit(self) -> GroupMetadata:
-        """What to send with the offsets; one that is not of a member must be refused by the caller."""
+        """Return the metadata to send with offsets. The caller must refuse it when it is not of a member."""
         present, known = self._consumer.group_metadata(), self._known
         if known is None:
             return present

@@ -1,4 +1,4 @@
-"""Repartition topics keep their records until they are committed as processed; this deletes them then."""
+"""Purge repartition topics: delete records once they are committed as processed."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ log = logging.getLogger("streamstate.worker")
 
 
 class RepartitionPurger:
-    """Deletes what is done with, now and then.
+    """Deletes committed records of repartition topics at an interval.
 
     Args:
-        admin: deletes.
-        clock: says when.
+        admin: deletes records.
+        clock: measures the interval.
         topics: real names of the repartition topics.
-        interval_ms: time between two rounds.
+        interval_ms: time between two purges.
     """
 
     def __init__(self, admin: Admin, clock: Clock, topics: Iterable[str], interval_ms: int) -> None:
@@ -29,7 +29,7 @@ class RepartitionPurger:
         self._last_ms = clock.monotonic_ms()
 
     def committed(self, tasks: Iterable[Task]) -> None:
-        """A transaction of these tasks is committed: delete what they have processed, if it is time."""
+        """Delete what these tasks have processed and committed, when the interval is over."""
         now = self._clock.monotonic_ms()
         if not self._topics or now - self._last_ms < self._interval_ms:
             return
@@ -44,5 +44,5 @@ class RepartitionPurger:
             try:
                 self._admin.delete_records(before)
             except PortError as error:
-                # Nothing depends on it but disk space.
+                # Only disk space depends on it.
                 log.warning("repartition topics could not be purged, the next try is in a while: %s", error)

@@ -1,12 +1,11 @@
 """The worker's transaction: outputs, changelog records and input offsets, all or nothing.
 
-Rule of this module: it knows the states of a transaction and what each error means for it; it knows no tasks.
-``idle -> open -> sealed -> idle``. From ``open`` and ``sealed`` an error leads to ``failed``, which only ``abort``
-leaves. A commit whose outcome stays unknown ends the producer: a new one with the same transactional id makes the
-broker finish or abort what was open, and only then is it asked what is committed.
+States: ``idle -> open -> sealed -> idle``. From ``open`` and ``sealed`` an error leads to ``failed``, which only
+``abort`` leaves. A commit whose outcome stays unknown ends the producer: a new one with the same transactional id makes
+the broker finish or abort the open transaction, and only then does the worker ask which offsets are committed.
 
-A commit runs as a job beside the worker's loop. Until ``settled`` has told its outcome nothing else may touch the
-producer: what is to be sent next waits in the worker.
+A commit runs as a job beside the worker's loop. Until ``settled`` has returned its outcome, nothing else may touch the
+producer; outputs wait in the worker.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ CALL_MS = 5_000
 
 
 class TransactionFailed(Exception):
-    """Nothing of the open transaction is committed, or it is unknown: roll back and start from what Kafka has.
+    """The open transaction did not commit, or its outcome is unknown: roll back and start from what Kafka has.
 
     Attributes:
         migrated: true when the group or another producer has taken over.
-        refused: true when a record itself was not acceptable, so that processing it again cannot help.
+        refused: true when the broker refuses a record, so that processing it again cannot help.
     """
 
     def __init__(self, message: str, *, migrated: bool = False, refused: bool = False) -> None:
@@ -63,10 +62,10 @@ class State(Enum):
 
 
 class Committer(Protocol):
-    """What the worker needs to make work durable; exactly once or at least once."""
+    """Makes work durable, exactly once or at least once."""
 
     def ready(self) -> bool:
-        """Try to become usable; False: not now, try again."""
+        """Become usable; return false when that must be tried again."""
         ...
 
     def send(self, outputs: Sequence[Output]) -> None:
@@ -76,21 +75,21 @@ class Committer(Protocol):
     def begin_commit(
         self, offsets: Mapping[TopicPartition, Position], metadata: GroupMetadata, timeout_ms: int
     ) -> None:
-        """Begin to make everything sent and these offsets true. Until it is settled, neither ``send`` nor another
+        """Begin to commit all sent records and these offsets. Until the commit is settled, neither ``send`` nor another
         ``begin_commit`` is allowed. May raise TransactionFailed at once."""
         ...
 
     def settled(self, timeout_ms: int) -> bool:
-        """Whether the commit that was begun has ended; waits so long for that. Raises TransactionFailed when it
-        failed, once."""
+        """Return true when the commit has ended; wait ``timeout_ms`` for that. Raises TransactionFailed, once, when the
+        commit failed."""
         ...
 
     def shorten_deadline(self, timeout_ms: int) -> None:
-        """The commit under way is to be given up after at most this time."""
+        """Give the commit under way up after at most this time."""
         ...
 
     def abort(self) -> None:
-        """Drop what was sent and not committed, as far as possible. Settles a commit under way first."""
+        """Drop sent records that are not committed, as far as possible. Waits for a commit under way first."""
         ...
 
     def close(self) -> None: ...
@@ -101,7 +100,7 @@ class Transaction:
 
     Args:
         make_producer: makes a producer with this worker's transactional id.
-        clock: for deadlines.
+        clock: measures deadlines.
         background: runs the commits.
     """
 
@@ -172,7 +171,7 @@ class Transaction:
             if self.state is State.IDLE:
                 producer.begin()
                 self.state = State.OPEN
-            # First of all, so that no rebalance comes between asking for ``metadata`` and using it. A new owner waits
+            # First, so that no rebalance comes between reading ``metadata`` and using it. A new owner waits
             # for the end of a transaction that holds offsets of its partitions.
             if offsets:
                 if not metadata.is_member:
@@ -223,7 +222,7 @@ class Transaction:
         self.state = State.IDLE
 
     def _settle(self) -> None:
-        """Wait for the end of a commit under way, whatever it is."""
+        """Wait for the end of a commit under way, successful or not."""
         self.shorten_deadline(0)
         try:
             while not self.settled(CALL_MS):
@@ -250,13 +249,13 @@ class Transaction:
 
 
 class AtLeastOnce:
-    """No transaction: what was sent is there; after a failure its records are processed again. A commit ends before
+    """At least once, without transactions: after a failure records are processed again. A commit ends before
     ``begin_commit`` returns.
 
     Args:
         make_producer: makes an idempotent producer.
         consumer: commits the offsets.
-        clock: for deadlines.
+        clock: measures deadlines.
     """
 
     def __init__(self, make_producer: Callable[[], Producer], consumer: Consumer, clock: Clock) -> None:
@@ -303,7 +302,7 @@ class AtLeastOnce:
         return True
 
     def shorten_deadline(self, timeout_ms: int) -> None:
-        """Nothing is ever under way."""
+        """Do nothing: no commit is ever under way."""
 
     def _failed(self, error: Exception) -> TransactionFailed:
         self.abort()
@@ -312,7 +311,7 @@ class AtLeastOnce:
         )
 
     def abort(self) -> None:
-        # What is still queued may go out or not: either way its records are processed again.
+        # Queued records may go out or not: either way they are processed again.
         self.close()
 
     def close(self) -> None:

@@ -1,7 +1,7 @@
-"""How many records are taken at once, and how a batch ends before its end.
+"""Choose how many records a poll takes, and end a batch early.
 
-Rule of this module: nothing is looked at per record. A batch is a list that the task's loop runs over; whoever wants
-it to end after the record in hand empties the list, also from a signal handler or another thread.
+A batch is a list that the task's loop iterates over. To end it after the record in hand, the list is emptied, also from
+a signal handler or another thread. So the loop checks nothing per record.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ FIRST_BATCH = 10
 
 
 class BatchSizer:
-    """The size of batches, which aims at a time, and the batch in hand.
+    """Adapts the size of batches to the time that they take.
 
     Args:
         clock: for the time that a batch takes.
-        target_ms: that a batch should take, so that commits, rebalances and signals are never far away.
-        most: records in a batch.
+        target_ms: time that a batch should take, so that commits, rebalances and signals never wait for long.
+        most: upper limit of records in a batch.
 
     Attributes:
         size: of the next batch, in records.
@@ -39,35 +39,35 @@ class BatchSizer:
         self.halted = False
 
     def begin(self) -> None:
-        """A batch begins."""
+        """Start to measure a batch."""
         self._took_ms = 0
         self._began_ms = self._clock.monotonic_ms()
         self.halted = self._stopped
 
     def rest(self) -> None:
-        """What comes now, up to ``resume``, is not part of what records take."""
+        """Stop measuring until ``resume``: the time of a commit is not the time of records."""
         assert self._began_ms is not None, "no batch is in hand"
         self._took_ms += self._clock.monotonic_ms() - self._began_ms
         self._began_ms = None
 
     def resume(self) -> None:
-        """See ``rest``."""
+        """Measure again, see ``rest``."""
         self._began_ms = self._clock.monotonic_ms()
 
     def feed(self, messages: Sequence[Message]) -> list[Message]:
-        """The same records, to run over; what is not reached when the batch is halted goes missing from it."""
+        """Return a list of these records to iterate over; ``halt`` removes those that were not reached."""
         self._feed = list(messages)
-        # Asked after the list is in its place, so that whoever halts between the two is heard.
+        # After the assignment, so that a halt between the two lines counts.
         if self.halted:
             self._feed.clear()
         return self._feed
 
     def end(self, processed: int, taken: int) -> None:
-        """The batch has ended: choose the size of the next one.
+        """End a batch and choose the size of the next one.
 
         Args:
-            processed: records that it processed.
-            taken: records that were there to take.
+            processed: records that the batch processed.
+            taken: records that the poll returned.
         """
         if self._began_ms is not None:
             self.rest()
@@ -83,12 +83,12 @@ class BatchSizer:
         self._feed.clear()
 
     def stop(self) -> None:
-        """The same, for this batch and all that follow."""
+        """End this batch and all later ones after their record in hand."""
         self._stopped = True
         self.halt()
 
     def halt_if_slow(self, limit_ms: int) -> None:
-        """End the batch in hand if it has taken longer than ``limit_ms`` by now."""
+        """End the batch in hand if it has taken longer than ``limit_ms``."""
         began_ms = self._began_ms
         if began_ms is not None and self._clock.monotonic_ms() - began_ms > limit_ms:
             self.halt()

@@ -1,4 +1,4 @@
-"""What a poll has brought, arranged for the tasks."""
+"""Group the records of a poll by partition."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ Mark = TypeVar("Mark", str, int)
 
 
 def by_partition(messages: Sequence[Message], one_topic: bool) -> list[tuple[TopicPartition, Sequence[Message]]]:
-    """Runs of the same partition, in order.
+    """Return runs of records of the same partition, in order.
 
     Args:
-        one_topic: true when they cannot be of several topics: then only the first one of a run is asked for its own,
-            which is half of what this costs.
+        messages: as the poll returned them.
+        one_topic: true when all records are of the same topic. Then only the first record of a run is asked for its
+            topic, which halves the cost.
     """
     if not messages:
         return []
@@ -31,8 +32,8 @@ def by_partition(messages: Sequence[Message], one_topic: bool) -> list[tuple[Top
 
 
 def _runs(messages: Sequence[Message], marks: list[Mark]) -> list[tuple[Mark, Sequence[Message]]]:
-    """Records with the same mark behind each other."""
-    # Mostly a batch is from one fetch: counting takes a third of looking at each.
+    """Return runs of records with equal marks."""
+    # Most batches come from one fetch: counting costs a third of comparing each.
     if marks.count(marks[0]) == len(marks):
         return [(marks[0], messages)]
     found: list[tuple[Mark, Sequence[Message]]] = []

@@ -1,4 +1,4 @@
-"""How long a worker goes on without success."""
+"""Notice that brokers do not answer, or that transactions do not succeed, for too long."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from streamstate.errors import BrokerUnavailable
 log = logging.getLogger("streamstate.worker")
 
 LOG_MS = 60_000
-# Failures further apart than this are not one outage: between them there was nothing to commit. Longer than a commit
-# is tried.
+# Failures further apart than this are separate outages: between them there was nothing to commit. Longer than the
+# time-out of a commit.
 STREAK_MS = 180_000
 
 
 class OutageMonitor:
-    """Says once a minute that nothing works, and gives up after a limit.
+    """Logs an outage every minute and fails after ``limit_ms``.
 
     Args:
-        clock: for both.
-        limit_ms: after which it gives up.
+        clock: measures the outage.
+        limit_ms: how long an outage may last.
     """
 
     def __init__(self, clock: Clock, limit_ms: int) -> None:
@@ -32,26 +32,26 @@ class OutageMonitor:
         self._logged_ms: int | None = None
 
     def begin(self) -> None:
-        """Nothing has answered yet: the limit counts from now."""
+        """Start to count: no broker has answered yet."""
         self._silent_since_ms = self._clock.monotonic_ms()
 
     def answered(self) -> None:
-        """Every question of this turn was answered."""
+        """End an outage: the brokers answered every request of this tick."""
         self._silent_since_ms = None
 
     def committed(self) -> None:
-        """A transaction succeeded. An idle turn does not say so: after a failed one there is nothing to commit."""
+        """End a series of failed transactions. An idle tick does not: after a roll-back it has nothing to commit."""
         self._silent_since_ms = self._failing_since_ms = None
 
     def outage(self, reason: str, *, expected: bool = False) -> None:
-        """No broker answered.
+        """Count and log an outage.
 
         Args:
             reason: what failed.
-            expected: it happens for some seconds when others end; worth a line only when it lasts.
+            expected: other processes cause it for some seconds when they end, so log it only when it lasts.
 
         Raises:
-            BrokerUnavailable: it has been so for too long.
+            BrokerUnavailable: the outage has lasted for the limit.
         """
         now = self._clock.monotonic_ms()
         if self._silent_since_ms is None:
@@ -71,10 +71,10 @@ class OutageMonitor:
             log.warning("no progress for %d s, still trying: %s", waited_ms // 1000, reason)
 
     def rollback(self, reason: str) -> None:
-        """A transaction failed.
+        """Count a failed transaction.
 
         Raises:
-            BrokerUnavailable: none has succeeded for too long.
+            BrokerUnavailable: no transaction has succeeded for the limit.
         """
         now = self._clock.monotonic_ms()
         if self._failing_since_ms is None or now - self._failed_ms > STREAK_MS:

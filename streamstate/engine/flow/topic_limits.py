@@ -18,13 +18,13 @@ FRAMING_BYTES = 93
 
 
 class TopicLimits:
-    """Limits by topic, kept current.
+    """Knows the limits of each topic, and keeps them current.
 
     Args:
         admin: asked once per topic.
-        now_ms: wall clock.
+        now_ms: the wall clock.
         record_bytes: the largest record that the producer takes.
-        compressed: the producer compresses, so that what a topic takes cannot be told from a record's size.
+        compressed: the producer compresses, so that a record's size does not tell whether a topic takes it.
     """
 
     def __init__(
@@ -66,6 +66,6 @@ class TopicLimits:
         return cell
 
     def refresh(self, now_ms: int) -> None:
-        """Time has passed."""
+        """Move the latest timestamps on to the present time."""
         for cell, after_ms in self._limited:
             cell[0] = now_ms + after_ms

@@ -1,4 +1,4 @@
-"""The inputs of tasks that read several partitions: when to wait for an empty one, and when to pause a full one."""
+"""Backpressure on tasks with several inputs: how long to wait for an empty input, and when to pause a full one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _MANY_MS: Final = 10**12
 
 
 class InputBackpressure:
-    """See the module.
+    """Decides when a task waits for an empty input, and pauses inputs whose buffers are full.
 
     Args:
-        consumer: pauses and resumes, and knows the lag.
-        clock: for waits.
-        settings: the worker's.
+        consumer: pauses and resumes partitions, and knows their lag.
+        clock: measures waits.
+        settings: of the worker.
     """
 
     def __init__(self, consumer: Consumer, clock: Clock, settings: WorkerSettings) -> None:
@@ -31,7 +31,7 @@ class InputBackpressure:
         self._settings = settings
 
     def may_skip_empty(self, input_: Input) -> bool:
-        """Whether the others need not wait any longer for this empty input."""
+        """Return true when the task need not wait any longer for this empty input."""
         now = self._clock.monotonic_ms()
         if input_.empty_since_ms is None:
             input_.empty_since_ms = now
@@ -42,15 +42,15 @@ class InputBackpressure:
             return waited >= settings.max_task_idle_ms
         if lag is None:
             return waited >= max(settings.fetch_wait_ms, settings.max_task_idle_ms)
-        # Kafka Streams waits for what it knows to be there as long as it takes. A time-ordered merge or a join would
-        # silently miss records that come after their time.
+        # Kafka Streams waits without a limit here. Without waiting, a time-ordered merge or a join would silently miss
+        # records.
         enough = waited >= max(settings.behind_wait_ms, settings.max_task_idle_ms)
         if enough and waited < _MANY_MS:
             log.warning(
                 "%s[%d] has %d more records, of which none came for %d s: going on without them, out of order",
                 input_.partition.topic, input_.partition.partition, lag, waited // 1_000,
             )  # fmt: skip
-            # Said once: until a record comes there is nothing to add.
+            # Log it once, until a record comes.
             input_.empty_since_ms = now - _MANY_MS
         return enough
 

@@ -1,6 +1,6 @@
-"""Records that fail: their error messages, and the topics they go to.
+"""Failed records: their error messages, and the records for dead-letter topics.
 
-Rule of this module: a message names the topic, partition, offset, key and operator, and what lets such records pass.
+Each message names the topic, partition, offset, key and operator, and the setting that lets such records pass.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class FailedRecordLog:
     """Logs failed records at a bounded rate.
 
     Args:
-        task: shown in each line.
+        task: its id, for each line.
         now_ms: wall clock.
     """
 
@@ -41,7 +41,7 @@ class FailedRecordLog:
         self._unlogged = 0
 
     def record(self, failure: OperatorFailed, message: Message | None, policy: ErrorPolicy) -> None:
-        """A record, or without one a result, failed and was left out."""
+        """Log a record, or a result without one, that failed and was skipped."""
         now_ms = self._now_ms()
         if now_ms - self._logged_ms < LOG_INTERVAL_MS:
             self._unlogged += 1
@@ -57,7 +57,7 @@ class FailedRecordLog:
 
 
 def has_policy(graph: Graph, subtopology: SubTopology) -> bool:
-    """True when a record of this part may fail without stopping the worker, so that it needs an undo log."""
+    """Return true when a record may fail without stopping the worker, so that the task needs an undo log."""
     for name in subtopology.nodes:
         spec = graph.nodes[name].spec
         policy = getattr(spec, "on_error", None)
@@ -67,7 +67,7 @@ def has_policy(graph: Graph, subtopology: SubTopology) -> bool:
 
 
 def unreadable(entry: SourceEntry, message: Message) -> OperatorFailed:
-    """The failure of a record whose key, value or event time cannot be read: it says which of them, and why."""
+    """Return the failure of a record whose key, value or event time cannot be read; it names which, and why."""
     for part, serde, data in zip(("key", "value"), entry.serdes or (), (message.key(), message.value()), strict=False):
         try:
             serde.decode(data)
@@ -79,7 +79,7 @@ def unreadable(entry: SourceEntry, message: Message) -> OperatorFailed:
 
 
 def other_event_time(entry: SourceEntry, message: Message, timestamp: object) -> int:
-    """The event time where ``timestamp=`` gave none that can be used.
+    """Refuse an event time that ``timestamp=`` gave and that cannot be used.
 
     Raises:
         OperatorFailed: the record has no usable event time.
@@ -105,7 +105,7 @@ def _key_text(data: bytes | None) -> str:
 
 
 def describe(failure: OperatorFailed, message: Message | None, task: str) -> str:
-    """What failed, where, on which record, and why."""
+    """Describe a failure: the operator, the record, and the reason."""
     where = f"task {task}: operator {failure.operator!r} failed"
     if failure.doing:
         where += f" {failure.doing}"
@@ -116,7 +116,7 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
         )
     # Some errors quote the data they could not decode, all of it.
     reason = failure.reason
-    # What a serde says is a sentence already.
+    # The message of a serde is a sentence already.
     cause = shown(reason, 600, str if isinstance(reason, SerdeError) else repr)
     text = f"{where}: {cause}"
     line = raised_at(failure.__cause__)
@@ -124,7 +124,7 @@ def describe(failure: OperatorFailed, message: Message | None, task: str) -> str
 
 
 def processing_error(failure: OperatorFailed, message: Message | None, task: str) -> ProcessingError:
-    """The error that ends the worker under the policy ``fail``."""
+    """Return the error that ends the worker under the policy ``fail``."""
     kind = SerdeError if failure.doing.startswith(("decoding", "encoding")) else ProcessingError
     hint = ""
     if message is not None:
@@ -192,7 +192,7 @@ def _dead_letter_record(
         key = b"-".join(place)
         headers = [*headers, *_headers({"left_out": "the null key: this topic takes records with a key only"})]
     if output_bytes(key, value, headers) > most:
-        # Rather without its value than not at all: the headers say where it is.
+        # Send it without its value, because the headers say where the record is.
         size = 0 if value is None else len(value)
         headers = [*headers, *_headers({"left_out": f"the value, {size} bytes: too large for this topic"})]
         value = None

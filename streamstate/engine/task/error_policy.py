@@ -1,7 +1,6 @@
-"""Applying the error policies of a task's records, and of results that it held back for the commit or until their
-time came.
+"""Apply the error policies of a task: to records, and to results that were held back for a commit or came due later.
 
-Rule of this module: what the failed record has staged and sent is taken back before anything else is done.
+The handler first takes back everything that the failed record has staged and sent.
 """
 
 from __future__ import annotations
@@ -30,16 +29,16 @@ _FAILED = b"failed"
 
 
 class ErrorPolicyHandler:
-    """See the module.
+    """Applies error policies, and counts failures.
 
     Args:
-        task: shown in each message.
-        now_ms: wall clock.
+        task: its id, for messages.
+        now_ms: the wall clock.
         undo: what the record in hand has staged; None when no policy needs it.
     """
 
     def __init__(self, task: str, now_ms: Callable[[], int], undo: UndoLog | None) -> None:
-        # In a dict for the sake of the undo log: what fails again because its record failed counts once.
+        # In a dict, so that the undo log can take a count back: a result that fails again with its record counts once.
         self._counts = {_FAILED: 0}
         self._task = task
         self._undo = undo
@@ -49,11 +48,11 @@ class ErrorPolicyHandler:
 
     @property
     def failed(self) -> int:
-        """Records and results that were left out or moved."""
+        """Number of records and results that were skipped or sent to a dead-letter topic."""
         return self._counts[_FAILED]
 
     def begin(self, context: TaskContext, policies: Mapping[str, ErrorPolicy]) -> None:
-        """The task was compiled: its context, and the policies of operators that have their own."""
+        """Take the context of a newly compiled task, and the policies of operators that have their own."""
         self._context = context
         self._policies = policies
         context.due_failed = self._due_failed
@@ -62,10 +61,10 @@ class ErrorPolicyHandler:
         """Apply the policy of a record.
 
         Args:
-            failure: why.
+            failure: what failed.
             message: the record.
-            entry: where it entered.
-            mark: outputs that there were before it.
+            entry: the source that it entered by.
+            mark: number of outputs before it.
 
         Raises:
             ProcessingError: the policy is ``fail``.
@@ -76,13 +75,13 @@ class ErrorPolicyHandler:
             self._apply_policy(failure, message, entry.on_error, mark, partial(dead_letter, failure, message))
 
     def result_failed(self, failure: OperatorFailed, result: FailedResult, on_error: ErrorPolicy, mark: int) -> None:
-        """Apply the policy of a result that was held back for the commit: of many records, so of no one of them.
+        """Apply the policy of a result that was held back for the commit. It comes from many records, so it names none.
 
         Args:
-            failure: why.
+            failure: what failed.
             result: what is known of it.
             on_error: the policy.
-            mark: outputs that there were before it.
+            mark: number of outputs before it.
         """
         self._apply_policy(failure, None, on_error, mark, partial(dead_result, failure, result))
 
@@ -92,14 +91,14 @@ class ErrorPolicyHandler:
         """Apply the policy of a result that came due while something else was in hand, see ``TaskContext``.
 
         Args:
-            failure: why.
+            failure: what failed.
             result: what is known of it.
             on_error: the policy.
-            mark: outputs that there were before it.
+            mark: number of outputs before it.
             savepoint: length of the undo log before it.
 
         Raises:
-            OperatorFailed: the policy is ``fail``. Whoever has the record in hand ends the task.
+            OperatorFailed: the policy is ``fail``; the caller that has the record in hand ends the task.
         """
         if failure.ends or self._policies.get(failure.operator, on_error).action == "fail":
             failure.ends = True

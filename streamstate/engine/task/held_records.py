@@ -1,7 +1,6 @@
-"""Letting records go on that operators hold back.
+"""Release records that operators hold back, between records and before a commit, never within a record.
 
-Rule of this module: between records and before a commit, never within a record. Each held record goes on as a record of
-its own: with the time, headers and stream time that it came with, and under its own error policy.
+A released record goes on with the time, headers and stream time that it arrived with, and under its own error policy.
 """
 
 from __future__ import annotations
@@ -19,13 +18,13 @@ OnFailure = Callable[[OperatorFailed, "Message | None", int], None]
 
 
 class HeldRecords:
-    """The operators of a task that hold records back.
+    """Releases the records of operators that hold records back.
 
     Args:
         holders: parents before children.
         context: the task's.
         undo: what the record in hand has staged; None when no policy needs it.
-        failed: applies a record's error policy.
+        failed: applies the record's error policy.
     """
 
     def __init__(
@@ -45,12 +44,12 @@ class HeldRecords:
         return any(len(holder) for holder in self._holders)
 
     def release(self, *, every: bool) -> None:
-        """Let records go on: those that may, or, waiting for them, all."""
+        """Send held records on: those that are ready, or all, waiting for them."""
         context = self._context
         stream_time = context.stream_time
         context.release_due = False
         try:
-            # Parents first: what one sends on to another is there when that one's turn comes.
+            # Parents first, so that a child also releases what its parents have just sent on.
             for holder in self._holders:
                 if len(holder):
                     self._release(holder, every)
@@ -76,6 +75,6 @@ class HeldRecords:
                 self._failed(failure, original(held.record), mark)
 
     def discard(self) -> None:
-        """Forget what is held, and cancel what runs for it."""
+        """Drop held records and cancel the calls that run for them."""
         for holder in self._holders:
             holder.discard()

@@ -1,7 +1,7 @@
-"""Records of a task's several inputs, smallest event time first.
+"""Process the records of a task's several inputs, smallest event time first.
 
-Rule of this module: whose turn it is, is asked where it may have changed, not per record: nothing comes to an input
-within a batch, so that one whose turn it is keeps it up to the first time of the others.
+No record is added to an input within a batch. So the merger chooses an input once, and processes its records up to the
+event time of the next input's first record, without comparing per record.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from streamstate.operators.base.schedules import NEVER_MS
 from streamstate.state.undo import UndoLog
 from streamstate.windows import LATEST_TIME_MS
 
-# Says of an empty input whether to stop waiting for it.
+# Returns true when the task need not wait any longer for an empty input.
 MaySkipEmpty = Callable[[Input], bool]
 # Input, its entry, and what is needed of the two per record.
 _Lane = tuple[Input, SourceEntry, Any, Any, Any, Any]
 
 
 class InputMerger:
-    """See the module.
+    """Merges buffered inputs by event time.
 
     Args:
         context: the task's.
         failures: apply error policies.
         undo: what the record in hand has staged; None when no policy needs it.
-        held_records: lets go what operators hold back; None where none does.
-        punctuate: does what is due at a stream time.
-        one_by_one: something is to be done between records: one of the operators holds records back, or stream time
-            stays behind event times.
+        held_records: releases records that operators hold back; None where none does.
+        punctuate: calls what is due at a stream time.
+        one_by_one: work may be due between two records: an operator holds records back, or stream time stays behind
+            event times.
 
     Attributes:
         one_by_one: see above.
@@ -63,7 +63,7 @@ class InputMerger:
         """Process buffered records, as many as make a batch; return how many.
 
         Args:
-            inputs: in the order of their turns where times are equal.
+            inputs: in the order of ``precedence``.
             batch_sizer: says how many make a batch, and ends it early.
             may_skip_empty: see its type.
 
@@ -92,7 +92,7 @@ class InputMerger:
         return done
 
     def _next(self, lanes: Sequence[_Lane], may_skip_empty: MaySkipEmpty) -> tuple[_Lane | None, int]:
-        """The input whose turn it is, and the time up to which it has it."""
+        """Return the input to process next, and the event time up to which it goes before the others."""
         best: _Lane | None = None
         best_time, until = 0, NEVER_MS
         for lane in lanes:
@@ -108,7 +108,7 @@ class InputMerger:
             if best is None:
                 best, best_time = lane, time
             elif time < best_time:
-                # At equal times the turn is that of the earlier input.
+                # At equal times the earlier input in the list goes first.
                 if best_time <= until:
                     until = best_time - 1
                 best, best_time = lane, time
@@ -119,16 +119,16 @@ class InputMerger:
     def _process_run(
         self, lane: _Lane, until: int, max_records: int, batch_sizer: BatchSizer, other: _Lane | None, first: _Lane
     ) -> int:
-        """Process records of one input up to a time; return how many. ``Task.process`` does it for an only input.
+        """Process records of one input up to a time; return how many. ``RecordProcessor`` does it for an only input.
 
         Args:
-            lane: whose turn it is.
-            until: see above.
-            max_records: records to process.
+            lane: the input to process.
+            until: event time of the last record to process.
+            max_records: upper limit of records to process.
             batch_sizer: ends it early.
-            other: whose turn it is behind that time; None to end there. Of two inputs that both have records: their
-                turns are short, and there is nobody else to ask.
-            first: the lane whose turn it is at equal times.
+            other: the input to go on with behind that time; None to end there. Set where exactly two inputs have
+                records, which often alternate.
+            first: the lane that goes first at equal times.
         """
         input_, entry, decode_key, decode_value, extract, forward = lane
         context, undo, buffer = self._context, self._undo, input_.buffer
@@ -159,8 +159,8 @@ class InputMerger:
                     self._punctuate(timestamp)
                 if done >= max_records or batch_sizer.halted or not buffer:
                     return done
-                # As ``decoded_head``, which is left to find out what is wrong with a record. A time that is the
-                # record's own is read from the context.
+                # As ``decoded_head``, which finds out what is wrong with a record. An extractor may read the record's
+                # own time from the context.
                 context.record = message = buffer[0]
                 try:
                     key = message.key()
@@ -194,7 +194,7 @@ class InputMerger:
                 input_.next_offset = last.offset() + 1
 
     def _process_one_by_one(self, lane: _Lane, until: int, max_records: int, batch_sizer: BatchSizer) -> int:
-        """The same where something is to be done between records."""
+        """Do the same where work may be due between two records."""
         input_ = lane[0]
         done = 0
         while True:
@@ -207,7 +207,7 @@ class InputMerger:
                 return done
 
     def process_head(self, input_: Input) -> None:
-        """Process the first buffered record, which is decoded, and what is due behind it."""
+        """Process the first buffered record, which is decoded, and call what is due after it."""
         entry, context, held_records = input_.entry, self._context, self._held_records
         assert input_.head is not None, "no head"
         assert entry is not None, "no entry"
@@ -232,6 +232,6 @@ class InputMerger:
             held_records.release(every=False)
         if context.stream_time > before and context.stream_time >= context.schedules.next_stream_ms:
             if held_records is not None:
-                # It is told that time has come so far: what came before goes before.
+                # Punctuations see the new time, so that records from before it must go on first.
                 held_records.release(every=True)
             self._punctuate(context.stream_time)

@@ -1,7 +1,4 @@
-"""What a task is fed, its input partitions and the records that wait in them, and what it has counted.
-
-Rule of this module: what one input knows by itself; whose turn it is, is the task's affair.
-"""
+"""One input partition of a task: its position, its buffered records, and the decoded head of the buffer."""
 
 from __future__ import annotations
 
@@ -25,8 +22,8 @@ class Input:
     Attributes:
         next_offset: of the next record to process; None until known.
         committed: offset that Kafka has for it; None when it has none.
-        origin: where it was started when Kafka had none.
-        at_start: partitions that its topic had when the group first read it; None where nothing depends on that.
+        origin: where it started when Kafka had none.
+        at_start: number of partitions when the group first read the topic; None where nothing depends on it.
         buffer: fetched records not processed yet, for tasks with several inputs.
         paused: true while its buffer is full.
         empty_since_ms: when the buffer ran dry.
@@ -45,13 +42,13 @@ class Input:
 
 
 def decoded_head(input_: Input, context: TaskContext) -> tuple[Any, Any, int, OperatorFailed | None]:
-    """The first buffered record: key, value, event time, and why it has none of these."""
+    """Decode the first buffered record: key, value and event time, and the failure when that is not possible."""
     message, entry = input_.buffer[0], input_.entry
     assert entry is not None, "processing before it was opened"
     key: Any = message.key()
     value: Any = message.value()
     timestamp: Any = message.timestamp()[1]
-    # A time that is the record's own is read from here.
+    # An extractor may read the record's own time from the context.
     context.record = message
     try:
         try:
@@ -68,17 +65,17 @@ def decoded_head(input_: Input, context: TaskContext) -> tuple[Any, Any, int, Op
         if type(timestamp) is not int or not 0 <= timestamp <= LATEST_TIME_MS:
             timestamp = other_event_time(entry, message, timestamp)
     except TooFarAhead as failure:
-        # By its time it would hold up what is behind it: its turn is now.
+        # Its time would hold up the records behind it: process it at once.
         return None, None, 0, failure
     except OperatorFailed as failure:
-        # Its turn comes by the time it was sent; the policy is applied then, in order.
+        # It is processed in the order of the time it was sent at; the error policy is applied then.
         return None, None, max(0, message.timestamp()[1]), failure
     return key, value, timestamp, None
 
 
 @dataclass(frozen=True, slots=True)
 class TaskCounters:
-    """What a task has done since it was created."""
+    """Counts of a task since it was created."""
 
     processed: int
     failed: int
@@ -86,6 +83,6 @@ class TaskCounters:
 
 
 def precedence(input_: Input) -> tuple[bool, int, int]:
-    """Which of several inputs goes first where event times are equal."""
+    """Return the sort key of an input among those whose event times are equal: lowest first."""
     assert input_.entry is not None, "processing before it was opened"
     return input_.entry.precedence

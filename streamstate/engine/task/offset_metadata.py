@@ -1,9 +1,7 @@
-"""What is kept with each committed input offset: the task's stream time, which changelogs hold its state, and how many
-partitions the topic had when the group first read it.
+"""The metadata of a committed offset: stream time, changelog ids, and partitions of the topic at the first read.
 
-Rule of this module: the text is short, and one that another version wrote is read as far as it is understood. A
-changelog that was deleted and created again has another topic id, so that offsets which say "counted up to here" are
-not paired with a changelog that knows nothing of it, also when no local state is left to notice.
+A version reads as much of the text as it understands. A changelog that was deleted and created again has another topic
+id. So an offset is never paired with a changelog that has lost its records, even when no local state is left to notice.
 """
 
 from __future__ import annotations
@@ -14,7 +12,7 @@ from zlib import crc32
 
 N = TypeVar("N", int, None)
 
-# Brokers take 4,096 bytes by default (``offset.metadata.max.bytes``). Stores beyond that are not noted.
+# Brokers take 4,096 bytes by default (``offset.metadata.max.bytes``). Stores beyond that are left out.
 MOST_MARKS = 250
 MARK_CHARACTERS = 16
 STREAM_TIME = "t="
@@ -23,10 +21,10 @@ AT_START = "n="
 
 
 def changelog_marks(topic_ids: Mapping[str, str]) -> str:
-    """Which changelogs hold the state of a task.
+    """Return the part of the text that says which changelogs hold the state of a task.
 
     Args:
-        topic_ids: of the changelog, by store.
+        topic_ids: topic id of the changelog, by store.
 
     >>> changelog_marks({"counts": "X7b"})
     ';c=b837163bae55065a'
@@ -38,7 +36,7 @@ def changelog_marks(topic_ids: Mapping[str, str]) -> str:
 
 
 def encode_metadata(stream_time: int, marks: str, at_start: int | None = None) -> str:
-    """The text to commit with an offset.
+    """Return the text to commit with an offset.
 
     >>> encode_metadata(1357000000000, changelog_marks({"counts": "X7b"}))
     't=1357000000000;c=b837163bae55065a'
@@ -50,7 +48,7 @@ def encode_metadata(stream_time: int, marks: str, at_start: int | None = None) -
 
 
 def stream_time_of(text: str) -> int:
-    """Stream time (ms) kept with a committed offset; -1 when there is none.
+    """Return the stream time (ms) in the text; -1 when there is none.
 
     >>> stream_time_of("t=1357000000000;c=b837163bae55065a"), stream_time_of("t=5"), stream_time_of("")
     (1357000000000, 5, -1)
@@ -59,7 +57,7 @@ def stream_time_of(text: str) -> int:
 
 
 def is_ours(text: str) -> bool:
-    """False when something else than this application has committed the offset: a tool, or another consumer.
+    """Return false when a tool or another consumer has committed the offset.
 
     >>> is_ours("t=5"), is_ours("")
     (True, False)
@@ -68,7 +66,7 @@ def is_ours(text: str) -> bool:
 
 
 def partitions_at_start(text: str) -> int | None:
-    """How many partitions the topic had when the group first read it; None when the text does not say.
+    """Return how many partitions the topic had when the group first read it; None when the text does not say.
 
     >>> partitions_at_start("t=5;n=4"), partitions_at_start("t=5"), partitions_at_start("")
     (4, None, None)
@@ -87,9 +85,9 @@ def _number(text: str, what: str, otherwise: N) -> int | N:
 
 
 def changelog_recreated(text: str, store: str, topic_id: str) -> bool:
-    """True when the offset was committed together with writes to another topic of the changelog's name.
+    """Return true when the changelog was deleted and created again since the offset was committed.
 
-    A store that the text does not know, because the topology has got it since, is not made anew.
+    Returns false for a store that the text does not know: the topology has got it since.
 
     >>> text = encode_metadata(5, changelog_marks({"counts": "X7b"}))
     >>> changelog_recreated(text, "counts", "X7b"), changelog_recreated(text, "counts", "Y8c")

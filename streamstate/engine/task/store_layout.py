@@ -1,8 +1,7 @@
-"""What the stores of a task write with a commit, and the marks that say how they are laid out.
+"""Check how a task's stores were written before it starts, and write their marks with its first commit.
 
-Rule of this module: no entry is read under another layout than it was written in. Every store gets its mark with the
-first commit of its task, in the changelog too. What a task finds when it starts must be what its topology can go on
-with (see ``store_marks``); what it changes then, such as a missing index, is part of the first commit as well.
+No entry is read under another layout than the one it was written in. Every store gets its mark with the first commit of
+its task, in the changelog too. Changes at the start, such as a missing index, are part of that commit.
 """
 
 from __future__ import annotations
@@ -31,14 +30,14 @@ from streamstate.windows.keys import INDEX_MARK, TIME_KEY
 
 log = logging.getLogger("streamstate.task")
 
-# Whose store it is that an earlier process must leave alone.
+# In the message to a process that must not use a store of a later topology.
 NEWER: Final = "from a process of this application that was started later with another topology"
 # Under which versions without marks kept the kind of a store that is not of plain entries.
 OLD_MARK_KEY: Final = b"\xff" * 12
 
 
 class StoreLayoutCheck:
-    """See the module.
+    """Checks the marks of a task's stores, and seals writes together with new marks.
 
     Args:
         task_id: of the task, for errors.
@@ -58,7 +57,7 @@ class StoreLayoutCheck:
     def adopt(
         self, specs: Mapping[str, StoreSpec], stores: Mapping[str, StagedStore], backend: Backend
     ) -> dict[str, StoreSpec]:
-        """Look at the stores of a task that starts.
+        """Check the stores of a task that starts against the topology.
 
         Args:
             specs: of the task's stores, as the topology has them.
@@ -102,7 +101,7 @@ class StoreLayoutCheck:
         return changed
 
     def _check_unmarked(self, spec: StoreSpec, backend: Backend) -> None:
-        """A store without a mark is new, or of a version without marks."""
+        """Check a store without a mark: it is new, or a version without marks wrote it."""
         if next(backend.scan(spec.name, None, None, False), None) is None:
             return
         stored = backend.reader(spec.name)(OLD_MARK_KEY)
@@ -137,7 +136,7 @@ class StoreLayoutCheck:
             )
 
     def build_indexes(self, stores: Mapping[str, StagedStore], backend: Backend, undo: UndoLog | None) -> None:
-        """Stage the indexes by time that are missing; they are part of the first commit."""
+        """Build the missing indexes by time and stage them for the first commit."""
         for name in self._unindexed:
             store = stores[name]
             index_of, segments = store.spec.index_of, store.segments
@@ -154,8 +153,8 @@ class StoreLayoutCheck:
         self._unindexed.clear()
 
     def seal(self, stores: Mapping[str, StagedStore]) -> dict[str, dict[bytes, bytes | None]]:
-        """Staged writes by store, encoded, now those of a commit; stores without any are left out. Marks are among
-        them, under ``MARK_KEY``.
+        """Return staged writes by store, encoded, as those of a commit; stores without any are left out. New marks
+        are among them, under ``MARK_KEY``.
 
         Raises:
             ProcessingError: a value cannot be encoded, or a key is that of the mark.
@@ -188,7 +187,7 @@ class StoreLayoutCheck:
 
 
 def marks_taken(writes: dict[str, dict[bytes, bytes | None]]) -> dict[str, str]:
-    """Take the marks out of what a commit has written; they are facts of the local database, not entries."""
+    """Remove the marks from the writes of a commit and return them as facts of the local database."""
     facts = {}
     for store, entries in writes.items():
         mark = entries.pop(MARK_KEY, None)

@@ -1,10 +1,8 @@
-"""What a store remembers of how it was written, and whether a topology may go on with it.
+"""The mark of a store: how its entries were written, and whether a topology may go on with them.
 
-Rule of this module: pure. Every store has a mark. It is written with the first commit of its task: into the changelog
-under ``MARK_KEY``, beside the entries in the local database, and into the application's metadata topic, which a process
-reads before it joins the group. A topology that would read entries as something else is refused. What can go on goes
-on: grace, retention, history and time to live may change, results may be sent when windows close or with each update,
-and ready aggregates may come and go.
+A store gets its mark with the first commit of its task: in the changelog under ``MARK_KEY``, in the local database, and
+in the application's metadata topic, which a process reads before it joins the group. A topology that would misread
+entries is refused. Grace, retention, history, time to live, ``emit`` and ready aggregates may change.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ Index = Literal["none", "kept", "stale"]
 
 @dataclass(frozen=True, slots=True)
 class StoreMark:
-    """See the module.
+    """How a store was written.
 
     Attributes:
         kind: of the store, with ``ttl`` behind it for one whose entries expire.
@@ -71,7 +69,7 @@ class StoreMark:
     closed_ms: int = NOTHING_CLOSED_MS
 
     def text(self) -> str:
-        """The mark as it is written.
+        """Return the mark as JSON.
 
         >>> mark = StoreMark("key_value", "count", "string", "long", "own")
         >>> StoreMark.parsed("counts", mark.text()) == mark
@@ -83,10 +81,10 @@ class StoreMark:
 
     @classmethod
     def parsed(cls, store: str, text: str) -> StoreMark:
-        """The mark of ``text``.
+        """Parse a mark.
 
         Raises:
-            TaskCorrupted: a newer version of streamstate wrote it, or it is none.
+            TaskCorrupted: a newer version of streamstate wrote ``text``, or it is not a mark.
         """
         try:
             told = json.loads(text)
@@ -105,12 +103,12 @@ class StoreMark:
 
 
 def mark_fact(store: str) -> str:
-    """Under which the local database of a task has the mark of a store."""
+    """Return the name of the fact that holds the mark of a store in the local database."""
     return f"mark:{store}"
 
 
 def mark_of(spec: StoreSpec) -> StoreMark:
-    """The mark of a new store.
+    """Return the mark of a new store.
 
     Args:
         spec: as the topology has it, with what was decided about changelogs.
@@ -135,7 +133,7 @@ def mark_of(spec: StoreSpec) -> StoreMark:
 
 
 def reconcile(spec: StoreSpec, stored: StoreMark, seen_ms: int) -> tuple[StoreSpec, StoreMark]:
-    """How a topology goes on with a store that was written before.
+    """Decide how a topology goes on with a store that was written before.
 
     Args:
         spec: as the topology has it.
@@ -203,7 +201,7 @@ def _segments(segments: SegmentSpec, stored: StoreMark, seen_ms: int) -> Segment
 
 
 def differences(stored: StoreMark, now: StoreMark) -> list[str]:
-    """Why entries written under one mark cannot be read under another; empty when they can.
+    """List why entries written under one mark cannot be read under another; empty when they can.
 
     >>> counts = StoreMark("key_value", "count", "string", "long", "own")
     >>> differences(counts, replace(counts, value="json", content="reduce"))
@@ -242,14 +240,14 @@ def differences(stored: StoreMark, now: StoreMark) -> list[str]:
 
 
 def added_and_removed(stored: StoreMark, now: StoreMark) -> tuple[list[str], list[str]]:
-    """Names of ready aggregates that are new, and of those that are gone."""
+    """Return the names of ready aggregates that are new, and of those that are gone."""
     before = {name for name, _ in stored.aggregates[-1]} if stored.aggregates else set()
     after = {name for name, _ in now.aggregates[-1]} if now.aggregates else set()
     return sorted(after - before), sorted(before - after)
 
 
 def describe_changes(added: Sequence[str], removed: Sequence[str]) -> str:
-    """What happens to ready aggregates that are new, and to those that are gone."""
+    """Describe for the log the ready aggregates that are new, and those that are gone."""
     parts = []
     if added:
         parts.append(f"the ready aggregates {', '.join(added)} are new and start with the next record of each key")

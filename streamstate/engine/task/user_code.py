@@ -1,7 +1,6 @@
-"""Which line of the user's code an error came from.
+"""Find the line of the user's code that an error came from.
 
-Rule of this module: it reads tracebacks only. What lies in this package, in the standard library or among installed
-packages is not the user's.
+Lines of this package, of the standard library and of installed packages do not count as the user's.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _INSTALLED = ("/site-packages/", "/dist-packages/")
 
 
 def raised_at(error: BaseException | None) -> str | None:
-    """The innermost line of the user's code that an error passed, as tracebacks write it.
+    """Return the innermost line of the user's code in an error's traceback, as tracebacks write it.
 
     Args:
         error: with its traceback. Where none of its lines is the user's, those of what caused it are looked at.
