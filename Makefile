@@ -15,7 +15,7 @@ BENCH ?=
 WORKLOAD ?= count-update
 # Processes that run tests: of those that compute, and of those on a broker, which mostly wait.
 JOBS ?= 2
-WAITING_JOBS ?= 3
+WAITING_JOBS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin

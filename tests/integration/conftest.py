@@ -17,6 +17,8 @@ from tests.integration.support import SESSION_MS, Application, Cluster, Reader
 PROPERTIES = {
     "group.consumer.session.timeout.ms": str(SESSION_MS),
     "group.consumer.heartbeat.interval.ms": "500",
+    # Records of tests have old timestamps: the first look at what retention deletes would take them away.
+    "log.retention.check.interval.ms": "86400000",
 }
 
 
