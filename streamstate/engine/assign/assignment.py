@@ -12,13 +12,18 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from streamstate.engine.assign.restore import Restoration, Restorer, starting_point
+from streamstate.engine.assign.start_checks import (
+    recreated_changelog,
+    refuse_behind,
+    refuse_empty_changelog,
+    resolve_committed_offset,
+)
 from streamstate.engine.assign.start_offsets import StartOffsets, applied_offsets, start_offset, warn_foreign_offset
 from streamstate.engine.ports import Admin, Consumer, Retriable, TopicPartition, Unavailable
 from streamstate.engine.settings import WorkerSettings
 from streamstate.engine.task.offset_metadata import changelog_marks, changelog_recreated, is_ours, stream_time_of
 from streamstate.engine.task.store_marks import StoreMark
 from streamstate.engine.task.task import Phase, Task, TaskId
-from streamstate.errors import OffsetOutOfRange, TaskCorrupted
 from streamstate.graph.names import repartition_topic
 from streamstate.graph.node import Graph, SubTopology
 from streamstate.operators.base.failures import TaskInterrupted
@@ -258,14 +263,16 @@ class Assignment:
                     if input_.origin is None or partition.topic in anew:
                         input_.origin = start_offset(input_, starts[partition], ends[partition])
                     input_.next_offset = min(max(input_.origin, starts[partition]), ends[partition])
-                    _refuse_behind(task, partition, None, applied.get(partition))
+                    refuse_behind(task, partition, None, applied.get(partition))
                 else:
                     input_.committed = position.offset
                     if not is_ours(position.metadata):
                         warn_foreign_offset(partition, position.offset, applied.get(partition))
                     if starts[partition] <= position.offset <= ends[partition]:
-                        _refuse_behind(task, partition, position.offset, applied.get(partition))
-                    input_.next_offset = self._checked(partition, position.offset, starts[partition], ends[partition])
+                        refuse_behind(task, partition, position.offset, applied.get(partition))
+                    input_.next_offset = resolve_committed_offset(
+                        partition, position.offset, starts[partition], ends[partition], self._settings.out_of_range
+                    )
                     known = stream_time_of(position.metadata)
                     task.context.stream_time = max(task.context.stream_time, known)
             self._begin_restore(task, starts, ends, topic_ids, metadata)
@@ -286,25 +293,6 @@ class Assignment:
         except TaskInterrupted as error:
             raise Unavailable(str(error)) from error
         return True
-
-    def _checked(self, partition: TopicPartition, committed: int, start: int, end: int) -> int:
-        if start <= committed <= end:
-            return committed
-        if committed < start:
-            what = f"retention has deleted {start - committed} offsets that were not processed yet"
-        else:
-            what = "the topic was deleted and created again, or lost records"
-        policy = self._settings.out_of_range
-        message = (
-            f"topic {partition.topic!r}, partition {partition.partition}: the committed offset is {committed}, the "
-            f"log has {start} to {end}: {what}"
-        )
-        if policy == "fail":
-            raise OffsetOutOfRange(
-                f"{message}. To go on without them, say from where: --out-of-range earliest, or latest"
-            )
-        log.warning("%s; going on from the %s record, as told", message, policy)
-        return start if policy == "earliest" else end
 
     def _begin_restore(
         self,
@@ -334,13 +322,13 @@ class Assignment:
                     task.backend.clear(store)
                     del stored[store]
             else:
-                self._refuse_lost(task, store, starts, target)
+                refuse_empty_changelog(task, store, starts, target, self._known_marks)
             topic_id = topic_ids.get(changelog.topic, "")
             start = starting_point(
                 task, store, changelog, stored.get(store), starts[changelog], target, topic_id, source is not None
             )
             if source is None and any(changelog_recreated(note, store, topic_id) for note in metadata):
-                raise TaskCorrupted(self._lost_changelog(task, store, changelog))
+                raise recreated_changelog(task, store, changelog, self._settings.application_id)
             if start < target:
                 rebuild = None if source is None else source.rebuild
                 behind[changelog] = Restoration(task, store, start, target, start, rebuild=rebuild)
@@ -352,39 +340,6 @@ class Assignment:
         else:
             self.run(task)
 
-    def _refuse_lost(self, task: Task, store: str, starts: Mapping[TopicPartition, int], changelog_end: int) -> None:
-        """Refuse a table whose rows were in its topic so far, and would have to be in a changelog that is empty."""
-        topic = task.stores[store].spec.source
-        if topic is None or changelog_end > 0:
-            return
-        partition = TopicPartition(topic, task.id.partition)
-        committed = task.inputs[partition].committed
-        if committed is not None and committed > starts[partition]:
-            unneeded = "until now no operator needed the rows, so that no store kept them"
-            moved = (
-                "so far the topic itself was the changelog. It no longer is because its cleanup.policy or retention "
-                "was changed, or on_error= or own_changelog= of the table; go back to what it was"
-            )
-            if not self._known_marks:
-                # The topology had no store so far, or a version without marks ran it.
-                why = f"either {unneeded}; or the changelog was the topic, of which its settings no longer allow it"
-            else:
-                why = moved if store in self._known_marks else unneeded
-            raise TaskCorrupted(
-                f"task {task.id}: topic {topic!r} is processed up to offset {committed}, but the changelog of its "
-                f"store {store!r} is empty: {why}. To read all rows again, start over with 'streamstate reset'"
-            )
-
-    def _lost_changelog(self, task: Task, store: str, changelog: TopicPartition) -> str:
-        group = self._settings.application_id
-        return (
-            f"task {task.id}: the changelog of store {store!r}, topic {changelog.topic!r}, was deleted and created "
-            f"again since the group's offsets were committed: what was made of the input up to there is gone. To start "
-            f"over from the input, run 'streamstate reset' for this application. To go on with the changelog as it is, "
-            f"have the offsets committed anew: kafka-consumer-groups.sh --group {group} --all-topics --reset-offsets "
-            f"--to-current --execute"
-        )
-
     def run(self, task: Task) -> None:
         """Run a task whose state is complete: start its inputs, and its processors."""
         offsets = {partition: input_.next_offset for partition, input_ in task.inputs.items()}
@@ -395,23 +350,3 @@ class Assignment:
             task.phase = Phase.CREATED
             return
         task.run()
-
-
-def _refuse_behind(task: Task, partition: TopicPartition, committed: int | None, applied: int | None) -> None:
-    """Refuse to process records again that local state reflects already.
-
-    Kafka commits before the state is written, so state is never ahead by itself.
-
-    Raises:
-        TaskCorrupted: the group's offset is behind the one up to which the state was made.
-    """
-    if applied is None or (committed is not None and committed >= applied):
-        return
-    found = "has no committed offset" if committed is None else f"has the committed offset {committed}"
-    raise TaskCorrupted(
-        f"task {task.id}: topic {partition.topic!r}, partition {partition.partition}: the group {found}, but local "
-        f"state reflects the records up to {applied}, which would be counted twice. The offsets were set back, have "
-        f"expired, or were lost by the broker. To go on where the state is, set the group's offset to {applied}; to "
-        f"start over from the input, run 'streamstate reset'; to count these records again on purpose, delete the "
-        f"task's local state, which then comes back from its changelog"
-    )
