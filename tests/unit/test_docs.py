@@ -322,7 +322,7 @@ def test_python_examples_are_in_our_own_style(arguments: list[str], tmp_path: Pa
     (tmp_path / "streamstate").symlink_to(ROOT / "streamstate")
     files = []
     for number, block in enumerate(blocks("python")):
-        files.append("shop_revenue.py" if 'Topology("shop-revenue")' in block.text else f"example_{number}.py")
+        files.append("shop_revenue.py" if 'Topology("shop-revenue", key=str' in block.text else f"example_{number}.py")
         (tmp_path / files[-1]).write_text(block.text, encoding="utf-8")
     command = [sys.executable, "-m", "ruff", *arguments, "--no-cache", *files]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
@@ -332,7 +332,7 @@ def test_python_examples_are_in_our_own_style(arguments: list[str], tmp_path: Pa
 @pytest.fixture
 def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The README's topology as the module that its test imports."""
-    block = next(block for block in blocks("python") if 'Topology("shop-revenue")' in block.text)
+    block = next(block for block in blocks("python") if 'Topology("shop-revenue", key=str' in block.text)
     module = ModuleType("shop_revenue")
     monkeypatch.setitem(sys.modules, "shop_revenue", module)
     exec(compile(block.text, str(block), "exec"), vars(module))
@@ -349,13 +349,13 @@ def test_the_test_in_the_readme_passes(example: ModuleType) -> None:
 
 
 def test_the_topology_in_the_readme_has_twenty_lines() -> None:
-    block = next(block for block in blocks("python") if 'Topology("shop-revenue")' in block.text)
+    block = next(block for block in blocks("python") if 'Topology("shop-revenue", key=str' in block.text)
     assert block.text.count("\n") <= 20
 
 
 @pytest.mark.parametrize("block", blocks("console"), ids=str)
 def test_what_console_examples_print(block: Block, tmp_path: Path) -> None:
-    example = next(block for block in blocks("python") if 'Topology("shop-revenue")' in block.text)
+    example = next(block for block in blocks("python") if 'Topology("shop-revenue", key=str' in block.text)
     (tmp_path / "shop_revenue.py").write_text(example.text, encoding="utf-8")
     command, _, expected = block.text.removeprefix("$ ").partition("\n")
     words = shlex.split(command)
