@@ -10,7 +10,7 @@ import base64
 import json
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -75,11 +75,19 @@ def certificate(directory: Path, name: str) -> tuple[Path, Path]:
 
 
 @contextmanager
-def secured_broker(directory: Path, properties: Mapping[str, str] | None = None) -> Iterator[Secured]:
-    """A secured broker with the users ``USERS``, who have no rights."""
+def secured_broker(
+    directory: Path, properties: Mapping[str, str] | None = None, users: Sequence[str] = ()
+) -> Iterator[Secured]:
+    """A secured broker with the users ``USERS``, who have no rights.
+
+    Args:
+        directory: for certificates.
+        properties: broker settings to add.
+        users: more of them, for SASL PLAIN only.
+    """
     ca, store = certificate(directory, "broker")
     port, controller, client = free_port(), free_port(), free_port()
-    users = " ".join(f'user_{user}="{PASSWORD}"' for user in USERS)
+    known = " ".join(f'user_{user}="{PASSWORD}"' for user in (*USERS, *users))
     settings = {
         "listeners": f"PLAINTEXT://{HOST}:{port},CONTROLLER://{HOST}:{controller},CLIENT://{HOST}:{client}",
         "controller.quorum.voters": f"1@{HOST}:{controller}",
@@ -90,7 +98,7 @@ def secured_broker(directory: Path, properties: Mapping[str, str] | None = None)
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": str(store),
         f"{_LISTENER}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
-        f"{_LISTENER}.plain.sasl.jaas.config": f"{_MODULES}.plain.PlainLoginModule required {users};",
+        f"{_LISTENER}.plain.sasl.jaas.config": f"{_MODULES}.plain.PlainLoginModule required {known};",
         f"{_LISTENER}.scram-sha-256.sasl.jaas.config": f"{_MODULES}.scram.ScramLoginModule required;",
         f"{_LISTENER}.scram-sha-512.sasl.jaas.config": f"{_MODULES}.scram.ScramLoginModule required;",
         f"{_LISTENER}.oauthbearer.sasl.jaas.config": (
@@ -98,6 +106,7 @@ def secured_broker(directory: Path, properties: Mapping[str, str] | None = None)
         ),
         # See tests/shared_broker.py.
         "broker.session.timeout.ms": "60000",
+        f"{_LISTENER}.scram-sha-256.connections.max.reauth.ms": "2000",
         # With it, a session ends with its token.
         f"{_LISTENER}.oauthbearer.connections.max.reauth.ms": "3600000",
         **(properties or {}),

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from streamstate.app.config import OPTIONS, Configuration, parse_file, resolve
+from streamstate.app.config import KAFKA_PREFIX, OPTIONS, Configuration, is_secret, parse_file, resolve
 from streamstate.errors import ConfigError
 
 __all__ = ["CONNECTION", "Given", "json_option", "key_value_pairs", "setting_options"]
@@ -39,7 +39,9 @@ class Given:
     def take(cls, params: dict[str, Any]) -> Given:
         """Take the parameters that ``setting_options`` added out of a command's parameters."""
         flags = {option.name: params.pop(option.name) for option in OPTIONS if option.name in params}
-        return cls(flags, params.pop("properties", {}), params.pop("config_file"))
+        properties = params.pop("properties", {})
+        _warn_of_secrets(properties)
+        return cls(flags, properties, params.pop("config_file"))
 
     def resolve(self) -> Configuration:
         """Decide every setting.
@@ -59,6 +61,18 @@ class Given:
         except UnicodeDecodeError:
             raise ConfigError(f"the configuration file {path} is not UTF-8 text") from None
         return resolve(self.flags, self.properties, os.environ, parse_file(text, path))
+
+
+def _warn_of_secrets(properties: Mapping[str, str]) -> None:
+    """Say on stderr which flags show a secret; where a secret is, is none."""
+    for name in properties:
+        if is_secret(name) and not name.endswith((".location", ".file", ".url")):
+            variable = KAFKA_PREFIX + name.upper().replace(".", "_")
+            click.echo(
+                f"Warning: --set {name}=... stands on the command line, where every user of this machine can read it. "
+                f"Give it as {variable} in the environment, or in the table [kafka] of the file --config",
+                err=True,
+            )
 
 
 def setting_options(*names: str, kafka: bool = True) -> Callable[[F], F]:

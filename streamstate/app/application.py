@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -23,6 +24,7 @@ from streamstate.engine.ports import Unavailable
 from streamstate.engine.worker import Worker
 from streamstate.graph.node import Graph
 from streamstate.kafka import KafkaAdmin
+from streamstate.kafka.tokens import TokenSource
 from streamstate.rocksdb import Memory, OpenFiles, StateDirectory
 
 __all__ = ["Application"]
@@ -62,7 +64,9 @@ class Application:
         status_interval: timedelta = timedelta(seconds=1),
     ) -> None:
         self.graph = topology.build() if isinstance(topology, Topology) else topology
-        self.settings = settings
+        # All clients share their tokens.
+        tokens = None if settings.oauth_cb is None else TokenSource(settings.oauth_cb)
+        self.settings = replace(settings, oauth_cb=tokens)
         self.application_id = settings.application_id or self.graph.name
         self._on_status = on_status
         self._status_ms = to_ms(status_interval)

@@ -49,7 +49,7 @@ def _explanation(error: PortError, settings: Settings) -> StreamStateError:
             f"sasl.username, sasl.password and ssl.ca.location; `streamstate config` shows where each comes from"
         )
     if isinstance(error, NotAuthorized):
-        return ConfigError(f"the broker denies access: {error}. Check the principal's ACLs and credentials")
+        return ConfigError(f"the broker denies access: {error}. `streamstate acls` prints all rights that it needs")
     return StreamStateError(f"the Kafka client failed: {error}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from streamstate.app.settings import Settings
+from streamstate.kafka.tokens import TokenSource
 
 __all__ = ["CONSUMER_DEFAULTS", "client_properties"]
 
@@ -22,6 +23,9 @@ def client_properties(
         settings: where to find the cluster, and what the user wants every client to be told.
         client: the kind.
         name: shown in the broker's logs.
+
+    Raises:
+        LoginFailed: the function that gives an application's tokens has none for the client that is made next.
     """
     found: dict[str, Any] = {"bootstrap.servers": settings.bootstrap_servers, "client.id": name}
     if client == "consumer":
@@ -34,4 +38,6 @@ def client_properties(
             found.setdefault(key, value)
         elif kind == client:
             found[rest] = value
+    if isinstance(settings.oauth_cb, TokenSource):
+        settings.oauth_cb.prepare(str(found.get("sasl.oauthbearer.config", "")))
     return found

@@ -25,6 +25,7 @@ from streamstate.errors import ConfigError
 from streamstate.units import parse_duration, parse_size, show_duration, show_size
 
 __all__ = [
+    "KAFKA_PREFIX",
     "OPTIONS",
     "Configuration",
     "Entry",

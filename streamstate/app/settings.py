@@ -48,9 +48,9 @@ class Settings:
         block_cache_bytes, write_buffer_bytes: RocksDB's memory per process.
         kafka: properties for every Kafka client, such as ``security.protocol``; with the prefix ``consumer.``,
             ``producer.`` or ``admin.`` for that client only.
-        oauth_cb: gives tokens for SASL OAUTHBEARER: called with ``sasl.oauthbearer.config``, in a thread of the client,
+        oauth_cb: gives tokens for SASL OAUTHBEARER: called with ``sasl.oauthbearer.config``, by one thread at a time,
             when a client starts and before each token expires; returns the token and when it expires, in seconds
-            since 1970.
+            since 1970. When it raises, the last token is used as long as it lasts.
     """
 
     bootstrap_servers: str

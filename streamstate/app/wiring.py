@@ -81,7 +81,7 @@ def kafka_worker(
 
     def make_producer() -> KafkaProducer:
         if exactly_once:
-            return KafkaProducer(producer_properties, name, transaction_timeout_ms)
+            return KafkaProducer(producer_properties, name, transaction_timeout_ms, application_id)
         return KafkaProducer(producer_properties)
 
     return build_worker(

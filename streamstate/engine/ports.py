@@ -76,10 +76,13 @@ class TopicInfo:
     Attributes:
         partitions: their number.
         topic_id: changes when the topic is deleted and created again; empty when unknown.
+        allowed: operations on it that the broker allows this principal, by the names that ``kafka-acls.sh`` has for
+            them; None when unknown.
     """
 
     partitions: int
     topic_id: str = ""
+    allowed: frozenset[str] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,37 @@ class OutOfRange(PortError):
 
 
 class NotAuthorized(PortError):
-    """The broker refuses the operation to this principal."""
+    """The broker refuses the operation to this principal.
+
+    Args:
+        message: what the broker says, and about what.
+        resource: the kind of what is denied, as in ``kafka-acls.sh --topic``; empty when unknown.
+        name: of what is denied.
+        operation: the missing right, as in ``kafka-acls.sh --operation Read``.
+    """
+
+    def __init__(self, message: str, resource: str = "", name: str = "", operation: str = "") -> None:
+        super().__init__(message)
+        self.resource, self.name, self.operation = resource, name, operation
+
+    @classmethod
+    def lacking(cls, what: str, resource: str, name: str, operation: str) -> NotAuthorized:
+        """A denial that names the resource and the command that grants what is missing.
+
+        >>> print(NotAuthorized.lacking("no", "topic", "in", "Read"))
+        Read on topic 'in' is denied (no). Grant it: kafka-acls.sh --bootstrap-server HOST:PORT --add \
+--allow-principal User:NAME --operation Read --topic in
+        """
+        where, option = f"{resource} {name!r}", f"--{resource} {name}"
+        if resource == "cluster":
+            where, option = "the cluster", "--cluster"
+        return cls(
+            f"{operation} on {where} is denied ({what}). Grant it: kafka-acls.sh --bootstrap-server HOST:PORT --add "
+            f"--allow-principal User:NAME --operation {operation} {option}",
+            resource,
+            name,
+            operation,
+        )
 
 
 class LoginFailed(PortError):

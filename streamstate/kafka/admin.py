@@ -91,13 +91,18 @@ class KafkaAdmin:
         if not wanted:
             return {}
         found = {}
-        futures = self._asked(lambda: self._client.describe_topics(TopicCollection(wanted), **self._limits()))
+        futures = self._asked(
+            lambda: self._client.describe_topics(
+                TopicCollection(wanted), include_authorized_operations=True, **self._limits()
+            )
+        )
         for name, future in futures.items():
             described = self._result(
                 future, "describing it", KafkaError.UNKNOWN_TOPIC_OR_PART, needs=("topic", name, "Describe")
             )
             if described is not None:
-                found[name] = TopicInfo(len(described.partitions), str(described.topic_id))
+                allowed = _allowed(described.authorized_operations)
+                found[name] = TopicInfo(len(described.partitions), str(described.topic_id), allowed)
         return found
 
     def create(self, topics: Sequence[NewTopic]) -> None:
@@ -289,6 +294,7 @@ class KafkaAdmin:
                 raise denied(f"{doing}: {text(kafka_error(error))}", *needs) from error
             mapped = general(error)
             if isinstance(mapped, Unavailable):
+                self._hear()
                 # After a broker's restart the client can go on for ever with the leaders that it knew before.
                 self._client = self._new_client()
                 mapped = self.errors.reason(begun) or mapped
@@ -326,6 +332,12 @@ class KafkaAdmin:
             if monotonic() > deadline:
                 raise PortError(f"{otherwise} within {self._timeout_s:.0f} s")
             sleep(VISIBLE_POLL_S)
+
+
+def _allowed(operations: Iterable[AclOperation] | None) -> frozenset[str] | None:
+    """By Kafka's own names; None where the broker does not say."""
+    found = set(operations or ())
+    return frozenset(name for name, operation in OPERATIONS.items() if operation in found) if found else None
 
 
 def _where(needs: Right | None) -> str:

@@ -383,6 +383,8 @@ class _Reader:
                 records.append(message)
             else:
                 self._failure = _event(error, message, self._group) or self._failure
+        # Events about lost connections may come without an end.
+        self._errors.check()
         if records or self._failure is None:
             return records
         failure, self._failure = self._failure, None

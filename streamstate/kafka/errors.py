@@ -13,6 +13,7 @@ from confluent_kafka import KafkaError, KafkaException
 from streamstate.engine.ports import (
     AbortRequired,
     Fenced,
+    LoginFailed,
     NotAuthorized,
     PortError,
     ProducerFatal,
@@ -50,6 +51,8 @@ NO_BROKER = frozenset(
         KafkaError._ALL_BROKERS_DOWN,
         KafkaError._TRANSPORT,
         KafkaError._RESOLVE,
+        # A request that was lost with its connection. Whether the login itself was refused, ``error_cb`` tells.
+        KafkaError._AUTHENTICATION,
         KafkaError._TIMED_OUT,
         KafkaError._TIMED_OUT_QUEUE,
         KafkaError._WAIT_COORD,
@@ -90,8 +93,6 @@ AUTHORIZATION = frozenset(
         KafkaError.GROUP_AUTHORIZATION_FAILED,
         KafkaError.CLUSTER_AUTHORIZATION_FAILED,
         KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-        KafkaError.SASL_AUTHENTICATION_FAILED,
-        KafkaError._AUTHENTICATION,
     )
 )
 
@@ -116,14 +117,7 @@ def denied(what: str, resource: Resource, name: str, operation: str) -> NotAutho
     Read on topic 'in' is denied (no). Grant it: kafka-acls.sh --bootstrap-server HOST:PORT --add --allow-principal \
 User:NAME --operation Read --topic in
     """
-    if resource == "cluster":
-        where, option = "the cluster", "--cluster"
-    else:
-        where, option = f"{resource} {name!r}", f"--{resource} {name}"
-    return NotAuthorized(
-        f"{operation} on {where} is denied ({what}). Grant it: kafka-acls.sh --bootstrap-server HOST:PORT --add "
-        f"--allow-principal User:NAME --operation {operation} {option}"
-    )
+    return NotAuthorized.lacking(what, resource, name, operation)
 
 
 def topic_in(error: KafkaError) -> str:
@@ -147,6 +141,8 @@ def transactional(error: KafkaException | KafkaError) -> PortError:
     # A client that was denied its transactional id calls that fatal, but a new client would be denied it too.
     if code in AUTHORIZATION:
         return NotAuthorized(message)
+    if code == KafkaError.SASL_AUTHENTICATION_FAILED:
+        return LoginFailed(message)
     if inner.fatal() or code == KafkaError._FATAL:
         return ProducerFatal(message)
     if code in RECORD_REFUSED:
@@ -171,6 +167,8 @@ def general(error: KafkaException | KafkaError) -> PortError:
         return Unavailable(message)
     if code in AUTHORIZATION:
         return NotAuthorized(message)
+    if code == KafkaError.SASL_AUTHENTICATION_FAILED:
+        return LoginFailed(message)
     if inner.retriable():
         return Retriable(message)
     return PortError(message)

@@ -25,9 +25,16 @@ Kind = Literal["login", "token", "tls", "name", "refused", "protocol", "connecti
 # Kinds that end the application at once; the others may pass.
 FATAL: frozenset[Kind] = frozenset(("login", "tls"))
 _TOKEN = "Failed to acquire SASL OAUTHBEARER token"
+# What the log says of a token endpoint that has refused: a client's id or secret that is wrong stays wrong; too many
+# requests (429) and a time-out (408) pass.
+_TOKEN_REFUSED = re.compile(r"Failed to retrieve OIDC token .*\((?!408|429)4\d\d\)\s*$", re.DOTALL)
+# How long after it the lack of a token is the reason of whatever else fails; the client asks for one every 10 s.
+_TOKEN_LACKS_S = 12.0
+# A connection that was lost in the middle of a login, as by a broker that stops.
+_LOST = "handshake failed: Local: "
 # A handshake that is only cut off may be a broker that stops, or a listener that speaks no TLS.
 _CUT_OFF = ("Disconnected", "Connection reset", "connecting to a PLAINTEXT broker listener", "timed out")
-# What a listener without SASL answers to a login.
+# What a listener without SASL answers to a login; and one with SASL, to a second login within a second.
 _NO_SASL = "Request not valid in current SASL state"
 # A peer that closes before it has answered anything speaks another protocol, or stops just now.
 _EARLY = (
@@ -54,7 +61,11 @@ def classified(error: KafkaError) -> Kind:
     """
     code, message = error.code(), error.str()
     if code in (KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED):
-        return "token" if _TOKEN in message else "login"
+        if _TOKEN in message:
+            return "token"
+        # Only the first connection of a client can meet a listener that takes no logins at all.
+        too_soon = _NO_SASL in message and "/bootstrap: " not in message
+        return "connection" if too_soon or _LOST in message else "login"
     if code == KafkaError._SSL:
         return "protocol" if any(part in message for part in _CUT_OFF) else "tls"
     if code == KafkaError._RESOLVE:
@@ -133,6 +144,8 @@ class ClientErrors:
             self._say()
         elif kind != "other":
             self._take(kind, error.str())
+        if kind == "token":
+            self._say()
         if kind in FATAL:
             self._fatal = LoginFailed(self._words(kind, text(error), error.str()))
 
@@ -146,6 +159,8 @@ class ClientErrors:
             # Behind the names of the client and of its thread.
             message = line.rpartition("]: ")[2]
             self._take("protocol" if any(part in message for part in _EARLY) else "connection", message)
+        elif _TOKEN_REFUSED.search(line):
+            self._fatal = LoginFailed(line.rpartition("]: ")[2])
         # What it means is said elsewhere, as a warning or by the error that ends it all.
         client_logger().log(min(level, logging.INFO) if "FAIL" in line else level, form, *arguments)
 
@@ -165,7 +180,9 @@ class ClientErrors:
         """
         if self._fatal is not None:
             raise self._fatal
-        if since is not None and self._all_down and monotonic() - since >= PATIENCE_S:
+        # Without a token the client does not even try a broker.
+        cut_off = self._all_down or (self.last is not None and self.last[0] == "token")
+        if since is not None and cut_off and monotonic() - since >= PATIENCE_S:
             reason = self.reason(since)
             if reason is not None:
                 raise reason
@@ -183,10 +200,14 @@ class ClientErrors:
         return otherwise if said == message else said
 
     def _take(self, kind: Kind, message: str) -> None:
+        lacks_token = self.last is not None and self.last[0] == "token" and monotonic() - self._told_at < _TOKEN_LACKS_S
+        if lacks_token and kind in ("connection", "protocol"):
+            return
         self.last = kind, message
         self._told_at = monotonic()
 
     def _say(self) -> None:
         if self._warn and self.last is not None and monotonic() - self._warned_at >= WARNING_INTERVAL_S:
             self._warned_at = monotonic()
-            log.warning("no broker is reached: %s. The client keeps trying", self._words(*self.last, self.last[1]))
+            what = "the login cannot be renewed" if self.last[0] == "token" else "no broker is reached"
+            log.warning("%s: %s. The client keeps trying", what, self._words(*self.last, self.last[1]))

@@ -55,6 +55,7 @@ class KafkaProducer:
         properties: of the client; may override what is said here, but not idempotence and acknowledgements.
         transactional_id: None for an idempotent producer without transactions.
         transaction_timeout_ms: after which the broker aborts what a dead producer left open.
+        group: whose offsets its transactions commit; only for words.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class KafkaProducer:
         properties: Mapping[str, Any],
         transactional_id: str | None = None,
         transaction_timeout_ms: int = 10_000,
+        group: str = "",
     ) -> None:
         settings = {**DEFAULTS, **properties, "enable.idempotence": True, "acks": "all"}
         self._transactional = transactional_id is not None
@@ -69,6 +71,7 @@ class KafkaProducer:
         if transactional_id is not None:
             settings["transactional.id"] = transactional_id
             settings["transaction.timeout.ms"] = transaction_timeout_ms
+        self._group = group
         self._refused: PortError | None = None
         # In a transaction a refused record fails the commit; without one only its report tells.
         self._default_callback = None if self._transactional else self._report_failure
@@ -237,7 +240,7 @@ class KafkaProducer:
         if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
             return denied(text(inner), "topic", topic_in(inner), "Write")
         if inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
-            return denied(text(inner), "group", "APPLICATION_ID", "Read")
+            return denied(text(inner), "group", self._group, "Read")
         return mapped
 
     def _reporting(self, callback: DeliveryCallback) -> Callable[[Any, Any], None]:

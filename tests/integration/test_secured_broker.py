@@ -1,39 +1,50 @@
-"""Applications on a secured broker: with exactly their rights, without one of them, and with credentials that fail."""
+"""Applications on a secured broker: with exactly their rights, and with credentials that fail."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from confluent_kafka import KafkaException, Producer
-from confluent_kafka.admin import AclBindingFilter, AclOperation, AclPermissionType, ResourcePatternType, ResourceType
+from confluent_kafka.admin import (
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialDeletion,
+    UserScramCredentialUpsertion,
+)
 from streamstate_cli.loader import load_topology
 from streamstate_cli.main import cli
 
-from streamstate import Topology, serde
-from streamstate.app import Application, Settings, client_properties
-from streamstate.app.acls import Acl, least_acls
+from streamstate.app import client_properties
+from streamstate.app.acls import least_acls
 from streamstate.app.reset import delete, find
-from streamstate.engine.metrics import WorkerStatus
-from streamstate.errors import ConfigError
 from streamstate.graph.node import Graph
 from streamstate.kafka import KafkaAdmin
+from streamstate.operators.topics.spec import Sink
 from tests.broker_support import eventually
-from tests.integration.support import Cluster, Reader
-from tests.secured_support import Secured, certificate, secured_broker, unsecured_token
+from tests.integration.secured import (
+    DEADLINE,
+    PROMPT,
+    Running,
+    all_taken_away,
+    counting,
+    feed,
+    granted,
+    prepared,
+    read,
+    running,
+)
+from tests.integration.support import Cluster
+from tests.secured_support import PASSWORD, Secured, certificate, secured_broker, unsecured_token
 
 pytestmark = pytest.mark.broker
 
-DEADLINE = timedelta(seconds=40)
-# Between a wrong setting and the error about it.
-PROMPT = timedelta(seconds=10)
+SCRAM = ScramMechanism.SCRAM_SHA_256
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 
 
@@ -41,110 +52,6 @@ TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     with secured_broker(tmp_path_factory.mktemp("secured")) as broker:
         yield broker
-
-
-def counting(name: str) -> Graph:
-    topology = Topology(name)
-    lines = topology.stream(f"{name}-in", key=serde.string(), value=serde.string())
-    words = lines.group_by(lambda key, value: value, key=serde.string())
-    words.count(store="words").to_stream().to(f"{name}-out")
-    return topology.build()
-
-
-def granted(secured: Secured, acls: tuple[Acl, ...], user: str = "app") -> None:
-    rights = [(acl.resource, acl.name, acl.operation, acl.prefixed) for acl in acls]
-    KafkaAdmin({"bootstrap.servers": secured.embedded.bootstrap_servers}).grant(rights, f"User:{user}")
-
-
-def taken_away(secured: Secured, name: str | None) -> None:
-    """All rights on what is named so; None: all there are."""
-    admin = secured.admin()
-    everything = AclBindingFilter(
-        ResourceType.ANY, name, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
-    )
-    for done in admin.delete_acls([everything]).values():
-        assert done.result(30) or name is None
-
-
-class Running:
-    """An application in a thread."""
-
-    def __init__(self, secured: Secured, graph: Graph, state: Path, **settings: Any) -> None:
-        chosen = {"bootstrap_servers": secured.bootstrap_servers, "kafka": secured.kafka(), "state_dir": state}
-        self.settings = Settings(**{**chosen, **settings})
-        self.failure: BaseException | None = None
-        self.status: WorkerStatus | None = None
-        self._application = Application(graph, self.settings, self._say, timedelta(milliseconds=100))
-        self._thread = threading.Thread(target=self._run)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._application.run()
-        except BaseException as error:  # noqa: BLE001 - looked at by the test
-            self.failure = error
-
-    def _say(self, status: WorkerStatus) -> None:
-        self.status = status
-
-    def settled(self, *, reads: bool) -> bool:
-        """All its tasks run and have read what there is, and that is something where it ``reads``; or it has failed."""
-        status = self.status
-        if self.failure is not None or status is None:
-            return self.failure is not None
-        at_rest = {*status.tasks.values()} == {"running"} and status.lag == 0
-        return at_rest and (status.committed > 0 or not reads)
-
-    def ended(self, within: timedelta) -> str:
-        """The error with which it has ended by itself."""
-        self._thread.join(within.total_seconds())
-        assert not self._thread.is_alive(), f"still running after {within}"
-        assert isinstance(self.failure, ConfigError), repr(self.failure)
-        return str(self.failure)
-
-    def stop(self) -> None:
-        self._application.stop()
-        self._thread.join(DEADLINE.total_seconds())
-        assert not self._thread.is_alive()
-
-
-@contextmanager
-def running(secured: Secured, graph: Graph, state: Path, **settings: Any) -> Iterator[Running]:
-    application = Running(secured, graph, state, **settings)
-    try:
-        yield application
-    finally:
-        application.stop()
-
-
-def feed(secured: Secured, topic: str, *values: str) -> None:
-    producer = Producer({"bootstrap.servers": secured.embedded.bootstrap_servers})
-    for value in values:
-        producer.produce(topic, value.encode(), value.encode())
-    assert producer.flush(30) == 0
-
-
-def read(secured: Secured, topic: str, count: int) -> None:
-    cluster = Cluster(secured.embedded.bootstrap_servers)
-
-    def there() -> bool:
-        try:
-            return bool(cluster.partitions(topic) and cluster.ends(topic))
-        except KafkaException:
-            # Made a moment ago: not every partition has a leader yet.
-            return False
-
-    eventually(there, DEADLINE, f"topic {topic}")
-    reader = Reader(cluster, topic)
-    try:
-        reader.until(count, DEADLINE)
-    finally:
-        reader.close()
-
-
-def prepared(secured: Secured, name: str) -> Graph:
-    Cluster(secured.embedded.bootstrap_servers).create(f"{name}-in", 2)
-    return counting(name)
 
 
 def test_runs_restores_and_resets_with_exactly_its_rights(secured: Secured, tmp_path: Path) -> None:
@@ -175,62 +82,34 @@ def test_runs_restores_and_resets_with_exactly_its_rights(secured: Secured, tmp_
 def fed(secured: Secured) -> None:
     """The topics that ready topologies read."""
     options = ["--bootstrap-servers", secured.embedded.bootstrap_servers, "--limit", "300", "--partitions", "2"]
-    assert CliRunner().invoke(cli, ["feed", "flights", "airlines", "planes", *options]).exit_code == 0
-    for topic in ("lines", "weather"):
-        Cluster(secured.embedded.bootstrap_servers).create(topic, 2)
+    filled = CliRunner().invoke(cli, ["feed", "flights", "airlines", "planes", "weather", *options])
+    assert filled.exit_code == 0, filled.output
+    Cluster(secured.embedded.bootstrap_servers).create("lines", 2)
+    feed(secured, "lines", "to be or not to be", "that is the question")
 
 
 @pytest.mark.parametrize("path", sorted(TOPOLOGIES.glob("*.py")), ids=lambda path: path.stem)
 def test_ready_topologies_run_with_what_acls_applies(secured: Secured, fed: None, tmp_path: Path, path: Path) -> None:
     """First on an empty state directory, then on another one, so that all state is restored; then it is reset."""
-    taken_away(secured, None)
+    all_taken_away(secured)
     admin = ["--bootstrap-servers", secured.embedded.bootstrap_servers, "--principal", "User:app", "--apply"]
     applied = CliRunner().invoke(cli, ["acls", str(path), *admin])
     assert applied.exit_code == 0, applied.output
     graph = load_topology(str(path))
     for state in ("first", "second"):
         with running(secured, graph, tmp_path / state) as application:
-            reads = state == "first" and path.stem != "word_count"
-            eventually(partial(application.settled, reads=reads), DEADLINE, "all of the input")
+            eventually(partial(application.settled, reads=state == "first"), DEADLINE, "all of the input")
         assert application.failure is None
+    for topic in results(graph):
+        assert sum(Cluster(secured.embedded.bootstrap_servers).ends(topic, committed=True).values()) > 0, topic
     client = KafkaAdmin(client_properties(application.settings, "admin"))
     delete(find(graph, application.settings, client), application.settings, client)
 
 
-@pytest.mark.parametrize(
-    ("kind", "operation", "told"),
-    [
-        ("topic", "Read", "topic 'denied-{}-in' is denied"),
-        ("group", "Read", "group 'denied-{}' is denied"),
-        ("transactional-id", "Write", "Write on transactional-id 'denied-{}-"),
-        ("topic", "Create", "Create on topic 'denied-{}-"),
-    ],
-)
-def test_a_denial_ends_it_at_once_and_names_what_is_missing(
-    secured: Secured, tmp_path: Path, kind: str, operation: str, told: str
-) -> None:
-    case = f"{kind}-{operation}".lower()
-    name = f"denied-{case}"
-    graph = prepared(secured, name)
-    granted(secured, tuple(a for a in least_acls(graph, name) if (a.resource, a.operation) != (kind, operation)))
-    feed(secured, f"{name}-in", "a")
-    error = Running(secured, graph, tmp_path).ended(PROMPT)
-    assert told.format(case) in error
-    assert "kafka-acls.sh" in error
-
-
-@pytest.mark.parametrize("gone", ["{}-in", "{}-out", "{}", "{}-"])
-def test_a_right_that_is_taken_away_later_ends_it(secured: Secured, tmp_path: Path, gone: str) -> None:
-    name = "taken" + str(["{}-in", "{}-out", "{}", "{}-"].index(gone))
-    graph = prepared(secured, name)
-    granted(secured, least_acls(graph, name))
-    feed(secured, f"{name}-in", "a")
-    application = Running(secured, graph, tmp_path)
-    eventually(lambda: Cluster(secured.embedded.bootstrap_servers).partitions(f"{name}-out"), DEADLINE, "its output")
-    read(secured, f"{name}-out", 1)
-    taken_away(secured, gone.format(name))
-    feed(secured, f"{name}-in", "b")
-    assert "kafka-acls.sh" in application.ended(PROMPT)
+def results(graph: Graph) -> set[str]:
+    """What it writes of healthy records that are in time."""
+    sinks = [node.spec for node in graph.nodes.values() if isinstance(node.spec, Sink)]
+    return {sink.topic for sink in sinks if isinstance(sink.topic, str) and not sink.internal}
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
@@ -247,22 +126,48 @@ def test_an_unknown_certificate_is_said_within_seconds(secured: Secured, tmp_pat
     assert "certificate" in Running(secured, counting("unknown"), tmp_path, kafka=kafka).ended(PROMPT)
 
 
+def oauth(secured: Secured, **properties: str) -> dict[str, str]:
+    return {
+        "security.protocol": "SASL_SSL",
+        "ssl.ca.location": str(secured.ca),
+        "sasl.mechanism": "OAUTHBEARER",
+        **{f"sasl.oauthbearer.{name.replace('_', '.')}": value for name, value in properties.items()},
+    }
+
+
+def test_a_login_that_fails_when_it_is_renewed_ends_it(secured: Secured, tmp_path: Path) -> None:
+    """The broker asks for a new login every 2 s; by then the user is gone."""
+    graph = prepared(secured, "renewed")
+    granted(secured, least_acls(graph, "renewed"))
+    set_scram(secured, UserScramCredentialUpsertion("app", ScramCredentialInfo(SCRAM, 4096), PASSWORD.encode()))
+    application = Running(secured, graph, tmp_path, kafka=secured.kafka("SCRAM-SHA-256"))
+    feed(secured, "renewed-in", "a")
+    read(secured, "renewed-out", 1)
+    assert application.failure is None
+    set_scram(secured, UserScramCredentialDeletion("app", SCRAM))
+    error = application.ended(PROMPT)
+    assert "cannot log in at" in error
+    assert "SCRAM-SHA-256" in error
+    assert PASSWORD not in error
+
+
+def set_scram(secured: Secured, change: UserScramCredentialUpsertion | UserScramCredentialDeletion) -> None:
+    admin = secured.admin()
+    for done in admin.alter_user_scram_credentials([change]).values():
+        done.result(30)
+
+
 def test_tokens_are_refreshed_over_several_expiries(secured: Secured, tmp_path: Path) -> None:
+    """And the broker refuses some of the logins, those that come within a second of the one before."""
     graph = prepared(secured, "tokens")
     granted(secured, least_acls(graph, "tokens"))
     given = []
 
     def token(config: str) -> tuple[str, float]:
         given.append(config)
-        # The client logs in anew at nine tenths of what is left of a token; a broker takes no second login within 1 s.
-        return unsecured_token("app", 10)
+        return unsecured_token("app", 4)
 
-    kafka = {
-        "security.protocol": "SASL_SSL",
-        "ssl.ca.location": str(secured.ca),
-        "sasl.mechanism": "OAUTHBEARER",
-    }
-    with running(secured, graph, tmp_path, kafka=kafka, oauth_cb=token) as application:
+    with running(secured, graph, tmp_path, kafka=oauth(secured), oauth_cb=token) as application:
         feed(secured, "tokens-in", "a")
         read(secured, "tokens-out", 1)
         first = len(given)
@@ -270,3 +175,80 @@ def test_tokens_are_refreshed_over_several_expiries(secured: Secured, tmp_path: 
         feed(secured, "tokens-in", "b")
         read(secured, "tokens-out", 2)
     assert application.failure is None
+
+
+def test_a_token_function_that_fails_is_named_at_once(secured: Secured, tmp_path: Path) -> None:
+    def token(config: str) -> tuple[str, float]:
+        raise PermissionError("the vault is sealed")
+
+    error = Running(secured, counting("sealed"), tmp_path, kafka=oauth(secured), oauth_cb=token).ended(PROMPT)
+    assert "cannot log in at" in error
+    assert "oauth_cb raised PermissionError: the vault is sealed" in error
+
+
+class TokenEndpoint(ThreadingHTTPServer):
+    """An authorization server on loopback.
+
+    Attributes:
+        known: whether it gives tokens; else it refuses the client.
+        asked: the grants that were asked for.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), TokenHandler)
+        self.known = True
+        self.asked: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/token"
+
+
+class TokenHandler(BaseHTTPRequestHandler):
+    server: TokenEndpoint
+
+    def do_POST(self) -> None:
+        self.server.asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        found = {"error": "invalid_client", "error_description": "unknown client"}
+        if self.server.known:
+            found = {"access_token": unsecured_token("app", 4)[0], "token_type": "bearer", "expires_in": "4"}
+        body = json.dumps(found).encode()
+        self.send_response(200 if self.server.known else 401)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def endpoint() -> Iterator[TokenEndpoint]:
+    with TokenEndpoint() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def test_tokens_of_an_endpoint_and_its_refusal(secured: Secured, tmp_path: Path, endpoint: TokenEndpoint) -> None:
+    graph = prepared(secured, "oidc")
+    granted(secured, least_acls(graph, "oidc"))
+    kafka = oauth(secured, method="oidc", client_id="app", client_secret=PASSWORD, token_endpoint_url=endpoint.url)
+    application = Running(secured, graph, tmp_path, kafka=kafka)
+    feed(secured, "oidc-in", "a")
+    read(secured, "oidc-out", 1)
+    first = len(endpoint.asked)
+    eventually(lambda: len(endpoint.asked) >= 2 * first or application.failure, DEADLINE, "a further token for each")
+    feed(secured, "oidc-in", "b")
+    read(secured, "oidc-out", 2)
+    assert application.failure is None
+    endpoint.known = False
+    later = application.ended(PROMPT)
+    at_start = Running(secured, graph, tmp_path, kafka=kafka).ended(PROMPT)
+    for error in (later, at_start):
+        assert "cannot log in at" in error
+        assert "unknown client" in error
+        assert PASSWORD not in error

@@ -44,7 +44,7 @@ def test_config_says_who_decided(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_config_prints_can_be_given_back() -> None:
     arguments = ["--workers", "3", "--state-dir", "/s", "--cache-size", "1GiB", "--set", "client.rack=a"]
-    printed = run("config", *arguments, "--replication-factor", "2", "--set", "sasl.password=hunter2").output
+    printed = run("config", *arguments, "--replication-factor", "2", "--set", "sasl.password=hunter2").stdout
     again = resolve({}, {}, {}, parse_file(printed, Path("saved.toml")))
     assert (again.workers, again.settings.cache_bytes, again.settings.replication_factor) == (3, 1 << 30, 2)
     # A masked value must not be taken for the real one.
@@ -52,7 +52,7 @@ def test_what_config_prints_can_be_given_back() -> None:
 
 
 def test_config_as_json() -> None:
-    found = json.loads(run("config", WORD_COUNT, "--set", "sasl.password=hunter2", "--json").output)
+    found = json.loads(run("config", WORD_COUNT, "--set", "sasl.password=hunter2", "--json").stdout)
     assert found["application_id"] == {
         "value": "word-count", "origin": f"default: the topology in {WORD_COUNT}", "secret": False,
     }  # fmt: skip
@@ -155,3 +155,16 @@ def test_lines_are_cut_at_the_first_separator(
     line: bytes, separator: bytes | None, key: bytes | None, value: bytes
 ) -> None:
     assert console._output("t", line, separator)[:4] == ("t", value, key, -1)
+
+
+def test_a_secret_on_the_command_line_is_warned_of_and_not_shown() -> None:
+    shown = run("config", "--set", "sasl.password=hunter2")
+    assert shown.exit_code == 0
+    assert "Warning: --set sasl.password=... stands on the command line" in shown.stderr
+    assert "STREAMSTATE_KAFKA_SASL_PASSWORD" in shown.stderr
+    assert "hunter2" not in shown.output
+
+
+def test_where_a_secret_is_may_stand_on_the_command_line() -> None:
+    names = ("ssl.key.location", "sasl.oauthbearer.token.endpoint.url", "sasl.username")
+    assert run("config", *(word for name in names for word in ("--set", f"{name}=x"))).stderr == ""

@@ -14,6 +14,10 @@ from streamstate.kafka.events import ClientErrors, Kind, classified
 
 REPORTS: list[tuple[int, str, Kind]] = [
     (KafkaError._AUTHENTICATION, "sasl_ssl://b:1/1: SASL authentication error: Authentication failed", "login"),
+    (KafkaError._AUTHENTICATION, "b:1/1: SASL PLAIN mechanism handshake failed: Local: Broker transport failure: "
+     "broker's supported mechanisms: (n/a) (after 0ms in state DOWN)", "connection"),
+    (KafkaError._AUTHENTICATION, "b:1/1: SASL OAUTHBEARER mechanism handshake failed: Broker: Request not valid in "
+     "current SASL state: broker's supported mechanisms:", "connection"),
     (KafkaError._AUTHENTICATION, "Failed to acquire SASL OAUTHBEARER token: no route", "token"),
     (KafkaError._SSL, "ssl://b:1/1: SSL handshake failed: certificate verify failed", "tls"),
     (KafkaError._SSL, "SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener?", "protocol"),
@@ -109,3 +113,52 @@ def test_a_listener_without_logins() -> None:
         LoginFailed, match=r"takes no logins: it wants security\.protocol=PLAINTEXT, not SASL_PLAINTEXT"
     ):
         errors.check()
+
+
+def told_by_the_log(status: int) -> ClientErrors:
+    errors = ClientErrors()
+    answer = f'Failed to retrieve OIDC token from "http://t:1/token": {{"error": "no"}} ({status})'
+    errors.log(logging.ERROR, "%s [%s] [thrd:background]: %s", "OIDC", "me", answer)
+    return errors
+
+
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_token_endpoint_that_refuses_is_a_failed_login(status: int) -> None:
+    with pytest.raises(LoginFailed, match=f"^Failed to retrieve OIDC token .* \\({status}\\)$"):
+        told_by_the_log(status).check()
+
+
+@pytest.mark.parametrize("status", [-1, 200, 408, 429, 500, 503])
+def test_a_token_endpoint_that_is_out_of_order_is_none(status: int) -> None:
+    told_by_the_log(status).check()
+
+
+NO_TOKEN = KafkaError(KafkaError._AUTHENTICATION, "Failed to acquire SASL OAUTHBEARER token: could not connect")
+
+
+def test_without_a_token_a_call_is_given_up_although_no_broker_is_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(events, "monotonic", lambda: now[0])
+    errors = ClientErrors()
+    errors(NO_TOKEN)
+    errors.check(100.0)
+    now[0] += 2
+    with pytest.raises(Unreachable, match="could not connect"):
+        errors.check(100.0)
+
+
+def test_the_lack_of_a_token_is_the_reason_of_connections_that_end(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(events, "monotonic", lambda: now[0])
+    errors = ClientErrors(warn=True)
+    errors(NO_TOKEN)
+    assert "the login cannot be renewed: Failed to acquire" in caplog.text
+    lost = KafkaError(KafkaError._TRANSPORT, "b:1/1: Disconnected")
+    errors(lost)
+    assert errors.last is not None
+    assert errors.last[0] == "token"
+    now[0] += 60
+    errors(lost)
+    assert errors.last[0] == "connection"

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 
 from streamstate.engine.assign.metadata_topic import topology_mark
 from streamstate.engine.assign.topics import internal_topics, recounted, refused_settings, source_topics
-from streamstate.engine.ports import Admin, Background, Clock, GroupMember, Job, NotAuthorized, PortError, TopicInfo
+from streamstate.engine.ports import (
+    Admin,
+    Background,
+    Clock,
+    GroupMember,
+    Job,
+    LoginFailed,
+    NotAuthorized,
+    PortError,
+    TopicInfo,
+)
 from streamstate.engine.settings import WorkerSettings
 from streamstate.errors import ConfigError, TopologyError
 from streamstate.graph.node import Graph
@@ -88,6 +98,7 @@ class ClusterWatch:
         Raises:
             TopologyError: topics have changed so that the topology does not fit them any more.
             ConfigError: the group has not let this process in for ``broker_timeout_ms``.
+            LoginFailed: a broker does not let this process log in any more.
         """
         now = self._clock.monotonic_ms()
         if self._job is not None:
@@ -143,6 +154,8 @@ class ClusterWatch:
                     question(seen)
                 except TopologyError as error:
                     seen.mismatch = error
+                except LoginFailed:
+                    raise
                 except PortError as error:
                     seen.failures.append(error)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from streamstate.engine.assign.metadata_topic import check_marks, read_marks, refuse_going_back
-from streamstate.engine.ports import Admin, NewTopic, RestoreConsumer
+from streamstate.engine.ports import Admin, NewTopic, NotAuthorized, RestoreConsumer, TopicInfo
 from streamstate.engine.task.store_marks import StoreMark
 from streamstate.errors import TopologyError
 from streamstate.graph.names import changelog_topic, metadata_topic
@@ -42,6 +42,8 @@ REPARTITION_CONFIG = {
     # Event times far ahead pass through here; where they leave the application is where they are judged.
     "message.timestamp.after.max.ms": str((1 << 63) - 1),
 }
+# What an application does with its own topics.
+OWN = ("Read", "Write")
 # What Kafka's topics take by default.
 DEFAULT_BATCH_BYTES = 1_048_588
 # Settings without which data would be lost or changed; others are the operator's business. The value wanted, and why.
@@ -113,12 +115,16 @@ def prepare_topics(
     Raises:
         TopologyError: a source is missing, counts do not fit, an internal topic has settings that lose data, or a
             store holds state that the topology cannot go on with.
+        NotAuthorized: this principal lacks a right on one of the topics, also one that only a restore would need.
     """
-    sources = {name: info.partitions for name, info in admin.topics(source_topics(graph)).items()}
+    written = sink_topics(graph)
+    rights = {name: ("Read", "Write") if name in written else ("Read",) for name in source_topics(graph)}
+    sources = {name: info.partitions for name, info in _allowed(rights, admin).items()}
     graph, kept_ms = _with_changelogs(graph, application_id, admin)
     plan = plan_topics(graph, application_id, sources)
     internal = internal_topics(graph, plan)
-    existing = {name: info.partitions for name, info in admin.topics([topic.name for topic in internal]).items()}
+    internal_rights = {topic.name: OWN for topic in internal}
+    existing = {name: info.partitions for name, info in _allowed(internal_rights, admin).items()}
     check_existing(plan, existing)
     refused = refused_settings([topic for topic in internal if topic.name in existing], admin)
     if refused:
@@ -143,6 +149,7 @@ def prepare_topics(
     missing += [NewTopic(name, count, replication_factor) for name, count in outputs.items()]
     if missing:
         admin.create(missing)
+        _allowed({topic.name: ("Write",) if topic.name in outputs else OWN for topic in missing}, admin)
         for topic in missing:
             _log_created(topic, output=topic.name in outputs)
     repartitions = {topic.name: topic.partitions for topic in plan.repartitions.values()}
@@ -153,11 +160,32 @@ def prepare_topics(
     return Topics(graph, plan, {**read, **repartitions}, created, kept_ms / 1_000 * 6 / 7, batch_bytes, marks)
 
 
+def _allowed(rights: Mapping[str, tuple[str, ...]], admin: Admin) -> dict[str, TopicInfo]:
+    """Topics that exist, of those named in ``rights``.
+
+    Raises:
+        NotAuthorized: one of the operations is not allowed on a topic, which the broker tells whoever sees the topic.
+            Without this, a right that only a restore needs would be missed by the first restore, weeks later.
+    """
+    try:
+        found = admin.topics(rights)
+    except NotAuthorized as error:
+        # Whoever has one of the rights on a topic also sees it.
+        if error.operation == "Describe" and error.name in rights:
+            raise NotAuthorized.lacking("it cannot even be seen", "topic", error.name, rights[error.name][0]) from error
+        raise
+    for name, info in found.items():
+        for operation in rights[name]:
+            if info.allowed is not None and operation not in info.allowed:
+                raise NotAuthorized.lacking("the broker does not list it as allowed", "topic", name, operation)
+    return found
+
+
 def _missing_outputs(graph: Graph, plan: TopicPlan, sources: list[str], admin: Admin) -> dict[str, int]:
     """Output, late and dead-letter topics that are missing, with their partitions: as many as tasks write them, so that
     whoever reads them can be as many. Kafka Streams creates no output topics."""
     writers = {name: parts for name, parts in topic_writers(graph).items() if name not in sources}
-    known = admin.topics(writers)
+    known = _allowed(dict.fromkeys(writers, ("Write",)), admin)
     return {name: max(plan.tasks[part] for part in parts) for name, parts in writers.items() if name not in known}
 
 
@@ -218,7 +246,7 @@ def _with_changelogs(graph: Graph, application_id: str, admin: Admin) -> tuple[G
     if not stores and not whole:
         return graph, TOMBSTONES_KEPT_MS
     own = {topic: changelog_topic(application_id, store.name) for topic, store in stores.items()}
-    exist = admin.topics(own.values())
+    exist = _allowed(dict.fromkeys(own.values(), OWN), admin)
     configs = admin.config(sorted({*stores, *whole}))
     kept_ms = TOMBSTONES_KEPT_MS
     for topic in whole:
