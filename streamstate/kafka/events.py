@@ -30,6 +30,8 @@ _TOKEN = "Failed to acquire SASL OAUTHBEARER token"
 _TOKEN_REFUSED = re.compile(r"Failed to retrieve OIDC token .*\((?!408|429)4\d\d\)\s*$", re.DOTALL)
 # How long after it the lack of a token is the reason of whatever else fails; the client asks for one every 10 s.
 _TOKEN_LACKS_S = 12.0
+# Only the log names a topic that a transaction may not write.
+_DENIED = re.compile(r'Failed to add partition "([^"]+)" \[\d+\] to transaction: .*Topic authorization failed')
 # A connection that was lost in the middle of a login, as by a broker that stops.
 _LOST = "handshake failed: Local: "
 # A handshake that is only cut off may be a broker that stops, or a listener that speaks no TLS.
@@ -125,10 +127,12 @@ class ClientErrors:
 
     Attributes:
         last: kind and text of the newest report that says why a connection failed; None before.
+        denied_topic: one that a transaction of this client may not write; None before.
     """
 
     def __init__(self, properties: Mapping[str, Any] | None = None, *, warn: bool = False) -> None:
         self.last: tuple[Kind, str] | None = None
+        self.denied_topic: str | None = None
         self._protocol = str((properties or {}).get("security.protocol", "PLAINTEXT")).upper()
         self._warn = warn
         self._warned_at = -WARNING_INTERVAL_S
@@ -159,6 +163,8 @@ class ClientErrors:
             # Behind the names of the client and of its thread.
             message = line.rpartition("]: ")[2]
             self._take("protocol" if any(part in message for part in _EARLY) else "connection", message)
+        elif (denied := _DENIED.search(line)) is not None:
+            self.denied_topic = denied[1]
         elif _TOKEN_REFUSED.search(line):
             self._fatal = LoginFailed(line.rpartition("]: ")[2])
         # What it means is said elsewhere, as a warning or by the error that ends it all.

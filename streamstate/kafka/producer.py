@@ -14,6 +14,7 @@ from confluent_kafka import TopicPartition as ClientPartition
 from streamstate.engine.ports import (
     AbortRequired,
     DeliveryCallback,
+    Fenced,
     GroupMetadata,
     Output,
     PortError,
@@ -89,6 +90,7 @@ class KafkaProducer:
     def begin(self) -> None:
         """See the port."""
         if self._transactional:
+            self._refuse_denied()
             self._call(self._producer.begin_transaction)
 
     def send(self, outputs: Sequence[Output]) -> None:
@@ -235,6 +237,8 @@ class KafkaProducer:
     def _named(self, error: KafkaException) -> PortError:
         """The port's error; a denial names what is denied."""
         mapped, inner = transactional(error), kafka_error(error)
+        if not isinstance(mapped, Fenced):
+            self._refuse_denied()
         if inner.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
             return denied(text(inner), "transactional-id", self._transactional_id or "", "Write")
         if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -242,6 +246,16 @@ class KafkaProducer:
         if inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return denied(text(inner), "group", self._group, "Read")
         return mapped
+
+    def _refuse_denied(self) -> None:
+        """A transaction that may not write a topic fails in many ways, some of which look as if they could pass.
+
+        Raises:
+            NotAuthorized: a transaction of this client has failed so.
+        """
+        self._producer.poll(0)
+        if self._errors.denied_topic is not None:
+            raise denied("the transaction cannot take it in", "topic", self._errors.denied_topic, "Write")
 
     def _reporting(self, callback: DeliveryCallback) -> Callable[[Any, Any], None]:
         if self._transactional:

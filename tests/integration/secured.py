@@ -6,7 +6,7 @@ Rule of this module: the super user grants, feeds and reads; only ``Running`` lo
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -40,18 +40,29 @@ def counting(name: str) -> Graph:
     return topology.build()
 
 
-def granted(secured: Secured, acls: Iterable[Acl], user: str = "app") -> None:
+def granted(secured: Secured, acls: Collection[Acl], user: str = "app") -> None:
     rights = [(acl.resource, acl.name, acl.operation, acl.prefixed) for acl in acls]
     KafkaAdmin({"bootstrap.servers": secured.embedded.bootstrap_servers}).grant(rights, f"User:{user}")
+    # Written down is not yet known to the broker.
+    wanted = {(acl.name, OPERATIONS[acl.operation]) for acl in acls}
+    admin, mine = secured.admin(), rights_of(f"User:{user}")
+
+    def known() -> bool:
+        return wanted <= {(found.name, found.operation) for found in admin.describe_acls(mine).result(30)}
+
+    eventually(known, DEADLINE, f"the rights of {user}")
+
+
+def rights_of(principal: str | None) -> AclBindingFilter:
+    return AclBindingFilter(
+        ResourceType.ANY, None, ResourcePatternType.ANY, principal, None, AclOperation.ANY, AclPermissionType.ANY
+    )
 
 
 def all_taken_away(secured: Secured) -> None:
     """Every right there is."""
-    everything = AclBindingFilter(
-        ResourceType.ANY, None, ResourcePatternType.ANY, None, None, AclOperation.ANY, AclPermissionType.ANY
-    )
     admin = secured.admin()
-    for done in admin.delete_acls([everything]).values():
+    for done in admin.delete_acls([rights_of(None)]).values():
         done.result(30)
 
 

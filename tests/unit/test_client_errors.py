@@ -162,3 +162,12 @@ def test_the_lack_of_a_token_is_the_reason_of_connections_that_end(
     now[0] += 60
     errors(lost)
     assert errors.last[0] == "connection"
+
+
+def test_only_the_log_names_a_topic_that_a_transaction_may_not_write() -> None:
+    errors = ClientErrors()
+    form = 'TxnCoordinator/1: Failed to add partition "%s" [1] to transaction: Broker: %s authorization failed'
+    errors.log(logging.ERROR, form, "other", "Transactional Id")
+    assert errors.denied_topic is None
+    errors.log(logging.ERROR, form, "a.b-c", "Topic")
+    assert errors.denied_topic == "a.b-c"

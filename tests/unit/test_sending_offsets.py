@@ -19,6 +19,9 @@ PATIENCE_S = 30
 class Client:
     """In place of the client: does in its two calls what the test says."""
 
+    def poll(self, timeout: float) -> int:
+        return 0
+
     def __init__(self, flush: Callable[[], None], send_offsets: Callable[[], None], left: int = 0) -> None:
         self._flush = flush
         self._send_offsets = send_offsets
