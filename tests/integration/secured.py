@@ -83,6 +83,9 @@ def taken_away(secured: Secured, acls: Iterable[Acl], user: str = "app") -> None
     admin = secured.admin()
     for done in admin.delete_acls(filters).values():
         assert done.result(30), "there was no such right"
+    eventually(
+        lambda: not any(admin.describe_acls(right).result(30) for right in filters), DEADLINE, "the end of rights"
+    )
 
 
 class Running:

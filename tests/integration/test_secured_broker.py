@@ -44,6 +44,7 @@ from tests.secured_support import PASSWORD, Secured, certificate, secured_broker
 
 pytestmark = pytest.mark.broker
 
+DAY_MS = 86_400_000
 SCRAM = ScramMechanism.SCRAM_SHA_256
 TOPOLOGIES = Path(__file__).parents[2] / "topologies"
 
@@ -82,10 +83,20 @@ def test_runs_restores_and_resets_with_exactly_its_rights(secured: Secured, tmp_
 def fed(secured: Secured) -> None:
     """The topics that ready topologies read."""
     options = ["--bootstrap-servers", secured.embedded.bootstrap_servers, "--limit", "300", "--partitions", "2"]
-    filled = CliRunner().invoke(cli, ["feed", "flights", "airlines", "planes", "weather", *options])
+    filled = CliRunner().invoke(cli, ["feed", "flights", "airlines", "planes", *options])
     assert filled.exit_code == 0, filled.output
-    Cluster(secured.embedded.bootstrap_servers).create("lines", 2)
+    for topic in ("lines", "weather"):
+        Cluster(secured.embedded.bootstrap_servers).create(topic, 2)
     feed(secured, "lines", "to be or not to be", "that is the question")
+    # Much later flights, for every partition: windows and sessions close.
+    first = json.loads(read(secured, "flights", 1)[0].value or b"")
+    later = [
+        json.dumps({**first, "scheduled_ms": first["scheduled_ms"] + (30 + day) * DAY_MS, "tailnum": f"N{carrier}"})
+        for day in (0, 1)
+        for carrier in range(8)
+    ]
+    feed(secured, "flights", *later)
+    feed(secured, "weather", '{"temp": 39.02, "wind_speed": 12.65, "visib": 10.0}')
 
 
 @pytest.mark.parametrize("path", sorted(TOPOLOGIES.glob("*.py")), ids=lambda path: path.stem)
@@ -137,9 +148,9 @@ def oauth(secured: Secured, **properties: str) -> dict[str, str]:
 
 def test_a_login_that_fails_when_it_is_renewed_ends_it(secured: Secured, tmp_path: Path) -> None:
     """The broker asks for a new login every 2 s; by then the user is gone."""
+    set_scram(secured, UserScramCredentialUpsertion("app", ScramCredentialInfo(SCRAM, 4096), PASSWORD.encode()))
     graph = prepared(secured, "renewed")
     granted(secured, least_acls(graph, "renewed"))
-    set_scram(secured, UserScramCredentialUpsertion("app", ScramCredentialInfo(SCRAM, 4096), PASSWORD.encode()))
     application = Running(secured, graph, tmp_path, kafka=secured.kafka("SCRAM-SHA-256"))
     feed(secured, "renewed-in", "a")
     read(secured, "renewed-out", 1)
@@ -165,7 +176,7 @@ def test_tokens_are_refreshed_over_several_expiries(secured: Secured, tmp_path: 
 
     def token(config: str) -> tuple[str, float]:
         given.append(config)
-        return unsecured_token("app", 4)
+        return unsecured_token("app", 6)
 
     with running(secured, graph, tmp_path, kafka=oauth(secured), oauth_cb=token) as application:
         feed(secured, "tokens-in", "a")
@@ -211,7 +222,7 @@ class TokenHandler(BaseHTTPRequestHandler):
         self.server.asked.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
         found = {"error": "invalid_client", "error_description": "unknown client"}
         if self.server.known:
-            found = {"access_token": unsecured_token("app", 4)[0], "token_type": "bearer", "expires_in": "4"}
+            found = {"access_token": unsecured_token("app", 6)[0], "token_type": "bearer", "expires_in": "6"}
         body = json.dumps(found).encode()
         self.send_response(200 if self.server.known else 401)
         self.send_header("Content-Type", "application/json")

@@ -36,7 +36,7 @@ bootstrap_servers = "{servers}"
 "ssl.ca.location" = "{ca}"
 "sasl.mechanism" = "{mechanism}"
 "sasl.username" = "app"
-"consumer.session.timeout.ms" = 6000
+"consumer.session.timeout.ms" = 3000
 """
 
 
@@ -89,7 +89,7 @@ class Place:
         self, state: str, *options: str, environment: dict[str, str] | None = None
     ) -> Iterator[subprocess.Popen[str]]:
         """``streamstate run``, ended in order unless it was killed."""
-        arguments = ["run", str(self.topology), "--state-dir", str(self.directory / state), "--debug", *options]
+        arguments = ["run", str(self.topology), "--state-dir", str(self.directory / state), "--debug", "-v", *options]
         process = subprocess.Popen(
             [*PROGRAM, *arguments],
             env={**self.environment, **(environment or {})},
@@ -135,7 +135,8 @@ def _number(count: Record) -> bytes:
 
 
 def members(secured: Secured, count: int) -> bool:
-    group = secured.admin().describe_consumer_groups(["processes"])["processes"].result(10)
+    admin = secured.admin()
+    group = admin.describe_consumer_groups(["processes"])["processes"].result(10)
     return len(group.members) == count and group.state.name == "STABLE"
 
 
@@ -169,7 +170,7 @@ def test_two_processes_of_which_one_is_killed_and_a_restore(secured: Secured, tm
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
 def test_a_wrong_password_is_not_shown_with_its_error(secured: Secured, tmp_path: Path, mechanism: str) -> None:
     place = Place(tmp_path, secured, WRONG, mechanism)
-    assert place.command("run", str(place.topology), "--debug", "--set", "debug=all", within_s=20) == 2
+    assert place.command("run", str(place.topology), "--debug", "-v", "--set", "debug=all", within_s=20) == 2
     assert "cannot log in at" in place.said
     place.keeps(WRONG)
 

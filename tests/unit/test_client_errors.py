@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 from time import monotonic
+from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
-from streamstate.engine.ports import LoginFailed, Unavailable, Unreachable
-from streamstate.kafka import events
+from streamstate.engine.ports import AbortRequired, LoginFailed, NotAuthorized, Unavailable, Unreachable
+from streamstate.kafka import KafkaProducer, events, producer
 from streamstate.kafka.events import ClientErrors, Kind, classified
 
 REPORTS: list[tuple[int, str, Kind]] = [
@@ -171,3 +172,40 @@ def test_only_the_log_names_a_topic_that_a_transaction_may_not_write() -> None:
     assert errors.denied_topic is None
     errors.log(logging.ERROR, form, "a.b-c", "Topic")
     assert errors.denied_topic == "a.b-c"
+
+
+class Transactional:
+    """In place of the client: its transaction has failed, and the log has said why."""
+
+    def __init__(self, settings: dict[str, Any], logger: ClientErrors) -> None:
+        self.logger = logger
+        self.told: list[str] = []
+
+    def poll(self, timeout: float) -> int:
+        for topic in self.told:
+            self.logger.log(
+                logging.ERROR,
+                'Failed to add partition "%s" [0] to transaction: Broker: Topic authorization failed',
+                topic,
+            )
+        return 0
+
+    def abort_transaction(self, timeout_s: float) -> None:
+        raise KafkaException(KafkaError(KafkaError.INVALID_TXN_STATE))
+
+    def begin_transaction(self) -> None:
+        """Succeeds."""
+
+
+def test_a_transaction_without_a_right_is_denied_whatever_its_abort_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker refuses to abort a transaction that it has not let begin."""
+    monkeypatch.setattr(producer, "Producer", Transactional)
+    kafka = KafkaProducer({}, transactional_id="app-0")
+    kafka.begin()
+    with pytest.raises(AbortRequired):
+        kafka.abort(1_000)
+    client: Any = kafka._producer
+    client.told.append("out")
+    for call in (lambda: kafka.abort(1_000), kafka.begin):
+        with pytest.raises(NotAuthorized, match=r"^Write on topic 'out' is denied"):
+            call()

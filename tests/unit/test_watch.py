@@ -11,7 +11,7 @@ import pytest
 from streamstate import ConfigError, Topology, TopologyError, serde
 from streamstate.engine.assign.cluster_watch import REPEAT_MS, SETTINGS_MS
 from streamstate.engine.assign.metadata_topic import topology_mark
-from streamstate.engine.ports import NotAuthorized, Position, TopicPartition, Unavailable
+from streamstate.engine.ports import LoginFailed, NotAuthorized, Position, TopicPartition, Unavailable
 from streamstate.testing.memory_broker.adapters import MemoryAdmin
 from streamstate.testing.memory_broker.consumer import MemoryConsumer
 from tests.unit.application_support import GROUP, Run
@@ -152,6 +152,17 @@ def test_who_may_not_see_the_members_is_told_once(lines: Any, monkeypatch: pytes
     turns(run, 3 * REPEAT_MS)
     [line] = lines()
     assert "DESCRIBE on the group" in line
+
+
+def test_a_look_whose_login_fails_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: MemoryAdmin, group: str) -> None:
+        raise LoginFailed("invalid token")
+
+    run, name = running(copying())
+    run.start(name)
+    monkeypatch.setattr(MemoryAdmin, "members", refused)
+    with pytest.raises(LoginFailed, match="invalid token"):
+        turns(run, LOOKED_MS)
 
 
 def test_a_look_that_fails_ends_nothing(lines: Any) -> None:
