@@ -90,7 +90,7 @@ class KafkaProducer:
     def begin(self) -> None:
         """See the port."""
         if self._transactional:
-            self._refuse_denied()
+            self._call(self._refuse_denied)
             self._call(self._producer.begin_transaction)
 
     def send(self, outputs: Sequence[Output]) -> None:
@@ -238,7 +238,11 @@ class KafkaProducer:
         """The port's error; a denial names what is denied."""
         mapped, inner = transactional(error), kafka_error(error)
         if not isinstance(mapped, Fenced):
-            self._refuse_denied()
+            try:
+                self._refuse_denied()
+            except KafkaException as other:
+                # A fatal error is raised by the next poll once more; the one in hand says the same.
+                log.debug("the client failed while it was asked why: %s", other)
         if inner.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
             return denied(text(inner), "transactional-id", self._transactional_id or "", "Write")
         if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
@@ -252,6 +256,7 @@ class KafkaProducer:
 
         Raises:
             NotAuthorized: a transaction of this client has failed so.
+            KafkaException: the client has failed for good.
         """
         self._producer.poll(0)
         if self._errors.denied_topic is not None:

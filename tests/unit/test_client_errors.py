@@ -209,3 +209,17 @@ def test_a_transaction_without_a_right_is_denied_whatever_its_abort_says(monkeyp
     for call in (lambda: kafka.abort(1_000), kafka.begin):
         with pytest.raises(NotAuthorized, match=r"^Write on topic 'out' is denied"):
             call()
+
+
+def test_a_fatal_denial_that_the_next_poll_raises_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(producer, "Producer", Transactional)
+    kafka = KafkaProducer({}, transactional_id="app-0")
+
+    def poll(timeout: float) -> int:
+        raise KafkaException(KafkaError(KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "denied", True))
+
+    monkeypatch.setattr(kafka._producer, "poll", poll)
+    for call in (lambda: kafka.abort(1_000), kafka.begin):
+        with pytest.raises((NotAuthorized, AbortRequired)) as failed:
+            call()
+    assert str(failed.value).startswith("Write on transactional-id 'app-0' is denied")
