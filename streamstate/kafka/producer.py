@@ -29,6 +29,8 @@ from streamstate.kafka.events import ClientErrors
 
 log = logging.getLogger("streamstate.kafka")
 
+# In the text of a failure about the offsets of a transaction, which names no topic.
+OFFSETS_REFUSED = "commit offsets to transaction"
 FULL_QUEUE_WAIT_S = 0.05
 # How long a flush goes on at most when the call that it goes on beside has failed.
 FLUSH_AHEAD_S = 0.2
@@ -246,6 +248,9 @@ class KafkaProducer:
         if inner.code() == KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED:
             return denied(text(inner), "transactional-id", self._transactional_id or "", "Write")
         if inner.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            if OFFSETS_REFUSED in inner.str():
+                # An input may not be read any more. Which one, the consumer says when it is to be read again.
+                return AbortRequired(text(inner))
             return denied(text(inner), "topic", topic_in(inner), "Write")
         if inner.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
             return denied(text(inner), "group", self._group, "Read")

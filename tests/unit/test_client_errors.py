@@ -223,3 +223,13 @@ def test_a_fatal_denial_that_the_next_poll_raises_is_named(monkeypatch: pytest.M
         with pytest.raises((NotAuthorized, AbortRequired)) as failed:
             call()
     assert str(failed.value).startswith("Write on transactional-id 'app-0' is denied")
+
+
+def test_offsets_of_an_input_without_a_right_are_left_to_the_consumer_which_names_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(producer, "Producer", Transactional)
+    kafka = KafkaProducer({}, transactional_id="app-0")
+    said = "Failed to commit offsets to transaction on broker b:1/1: Broker: Topic authorization failed"
+    refused = KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED, said))
+    assert isinstance(kafka._named(refused), AbortRequired)
