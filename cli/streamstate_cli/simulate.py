@@ -18,7 +18,6 @@ import click
 
 from streamstate.errors import ConfigError
 from streamstate.testing.simulation import (
-    EVERY_WORKLOAD,
     KINDS,
     Campaign,
     Failure,
@@ -29,6 +28,7 @@ from streamstate.testing.simulation import (
     faults_from_json,
     find_workload,
     run_seeds,
+    workload_names,
 )
 from streamstate_cli.loader import load_with_module
 from streamstate_cli.options import json_option
@@ -58,7 +58,7 @@ def _words(context: click.Context, parameter: click.Parameter, value: str | None
 @click.option("--seconds", type=float, metavar="S", help="Run seeds from FIRST on for so long, in place of --seeds.")
 @click.option("--topology", "target", metavar="PATH[:ATTRIBUTE]", type=click.Path(),
               help="A topology of your own, in place of the built-in ones.")  # fmt: skip
-@click.option("--workload", type=click.Choice(EVERY_WORKLOAD), help="Only this one of the built-in ones; by default "
+@click.option("--workload", type=click.Choice(workload_names()), help="Only this one of the built-in ones; by default "
               "the seed chooses.")  # fmt: skip
 @click.option("--faults", "kinds", metavar="LIST", callback=_words, help="Kinds of faults to draw from, with commas "
               "between them; all by default, none with an empty LIST.")  # fmt: skip

@@ -181,8 +181,8 @@ def test_the_page_lists_every_command() -> None:
     assert sorted(name for names in listed for name in names) == sorted(COMMANDS)
 
 
-def test_the_readme_lists_every_command() -> None:
-    listed = [row[0].strip("`") for row in table(section(ROOT / "README.md", "## Commands"))]
+def test_the_first_page_lists_every_command() -> None:
+    listed = [row[0].strip("`") for row in table(section(ROOT / "docs" / "getting-started.md", "## Commands"))]
     assert listed == [f"streamstate {name}" for name in cli.list_commands(click.Context(cli))]
 
 
@@ -223,9 +223,9 @@ def test_the_page_names_every_variable() -> None:
 def test_exit_codes() -> None:
     kinds = [getattr(errors, name) for name in errors.__all__]
     codes = {kind.exit_code for kind in kinds} | {0}
-    readme = table(section(ROOT / "README.md", "## Exit codes"))
+    first = table(section(ROOT / "docs" / "getting-started.md", "## Exit codes"))
     page = table(section(ROOT / "docs" / "command-line.md", "## Exit codes"))
-    assert [int(row[0]) for row in readme] == [int(row[0]) for row in page] == sorted(codes)
+    assert [int(row[0]) for row in first] == [int(row[0]) for row in page] == sorted(codes)
     operations = table(section(ROOT / "docs" / "operations.md", "## Exit codes"))
     assert [int(row[0]) for row in operations] == sorted(codes)
     for row in page:
@@ -340,7 +340,7 @@ def example(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_the_test_in_the_readme_passes(example: ModuleType) -> None:
-    block = next(block for block in blocks("python") if "from shop_revenue import" in block.text)
+    block = next(block for block in blocks("python") if "def test_revenue_per_shop" in block.text)
     namespace: dict[str, object] = {}
     exec(compile(block.text, str(block), "exec"), namespace)
     test = namespace["test_revenue_per_shop"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,6 @@ from streamstate.engine.task.task import TaskId
 from streamstate.errors import ConfigError
 from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.simulation import (
-    EVERY_WORKLOAD,
     KINDS,
     WORKLOADS,
     Campaign,
@@ -26,6 +27,7 @@ from streamstate.testing.simulation import (
     chosen_kinds,
     faults_from_json,
     faults_to_json,
+    workload_names,
 )
 from streamstate.testing.simulation.disk import SimulatedBackend, SimulatedDisk
 from streamstate.testing.simulation.shrink import shrink
@@ -268,4 +270,9 @@ def test_the_page_names_every_fault_and_every_built_in_topology() -> None:
     ]
     chosen, named = ([name for cell in part for name in re.findall(r"`([^`]+)`", cell)] for part in cells)
     assert chosen == list(WORKLOADS)
-    assert sorted(named) == sorted(set(EVERY_WORKLOAD) - set(WORKLOADS))
+    assert sorted(named) == sorted(set(workload_names()) - set(WORKLOADS))
+
+
+def test_a_workload_can_be_imported_before_the_simulation() -> None:
+    code = "import streamstate.operators.windows.workload as one; assert one.WORKLOADS"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

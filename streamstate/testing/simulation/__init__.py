@@ -23,12 +23,11 @@ from streamstate.testing.simulation.expectations import (
     PerKeyRule,
 )
 from streamstate.testing.simulation.faults import KINDS, Fault, chosen_kinds, faults_from_json, faults_to_json
-from streamstate.testing.simulation.library.catalogue import EVERY_WORKLOAD, WORKLOADS, find_workload
+from streamstate.testing.simulation.library.catalogue import WORKLOADS, find_workload, workload_names
 from streamstate.testing.simulation.run import Result
 from streamstate.testing.simulation.workloads import InputRecord, Inputs, Workload, keyed_input
 
 __all__ = [
-    "EVERY_WORKLOAD",
     "KINDS",
     "WORKLOADS",
     "Campaign",
@@ -53,4 +52,5 @@ __all__ = [
     "keyed_input",
     "quiet",
     "run_seeds",
+    "workload_names",
 ]

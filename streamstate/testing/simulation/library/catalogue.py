@@ -18,7 +18,7 @@ from streamstate.testing.simulation.library.poison import poison
 from streamstate.testing.simulation.library.versions import VERSION_MAKERS
 from streamstate.testing.simulation.workloads import Workload
 
-__all__ = ["EVERY_WORKLOAD", "WORKLOADS", "find_workload", "of_families"]
+__all__ = ["WORKLOADS", "find_workload", "workload_names"]
 
 Makers = Mapping[str, Callable[[], Workload]]
 
@@ -37,13 +37,13 @@ WORKLOADS: Final = (
 )
 
 
-def of_families() -> Iterator[tuple[str, Makers]]:
-    """(family, its workloads by name), in the order of the families' names."""
+def _of_families() -> Iterator[Makers]:
+    """The workloads of each family by name, in the order of the families' names."""
     package = streamstate.operators
     for family in pkgutil.iter_modules(package.__path__):
         name = f"{package.__name__}.{family.name}"
         if family.ispkg and importlib.util.find_spec(f"{name}.workload") is not None:
-            yield family.name, importlib.import_module(f"{name}.workload").WORKLOADS
+            yield importlib.import_module(f"{name}.workload").WORKLOADS
 
 
 _LIBRARY: Final[Makers] = {
@@ -54,8 +54,17 @@ _LIBRARY: Final[Makers] = {
     "enrich": several_inputs.enrich,
     **VERSION_MAKERS,
 }
-_EVERY: Final[Makers] = {**_LIBRARY, **{name: make for _, makers in of_families() for name, make in makers.items()}}
-EVERY_WORKLOAD: Final = (*WORKLOADS, *sorted(_EVERY.keys() - set(WORKLOADS)))
+
+
+@cache
+def _every() -> Makers:
+    """All of them. The families are looked for when this is first called: their modules import the simulation."""
+    return {**_LIBRARY, **{name: make for makers in _of_families() for name, make in makers.items()}}
+
+
+def workload_names() -> tuple[str, ...]:
+    """The names of all built-in workloads: first those that a seed chooses from."""
+    return (*WORKLOADS, *sorted(_every().keys() - set(WORKLOADS)))
 
 
 @cache
@@ -65,6 +74,6 @@ def find_workload(name: str) -> Workload:
     Raises:
         ConfigError: there is none of this name.
     """
-    if name not in _EVERY:
-        raise ConfigError(f"there is no workload {name!r}; there are {', '.join(EVERY_WORKLOAD)}")
-    return _EVERY[name]()
+    if name not in _every():
+        raise ConfigError(f"there is no workload {name!r}; there are {', '.join(workload_names())}")
+    return _every()[name]()
