@@ -15,7 +15,7 @@ BENCH ?=
 WORKLOAD ?= count-update
 # Processes that run tests: of those that compute, and of those on a broker, which mostly wait.
 JOBS ?= 2
-WAITING_JOBS ?= 4
+WAITING_JOBS ?= 3
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -24,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # Targets given together come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos chaos-short demo soak soak-memory year test venv lint types imports doctests pytest pytest-broker pytest-others format clean bench bench-quick profile
+.PHONY: help chaos chaos-short demo soak soak-memory year rights test venv lint types imports doctests pytest pytest-broker pytest-others format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -58,6 +58,10 @@ venv: $(INSTALLED) ## create .venv and install the project for development
 
 year: $(INSTALLED) ## the ready topologies over all flights of 2013 against SQL; `make test` takes the first weeks
 	@STREAMSTATE_TEST_WHOLE_YEAR=1 $(BIN)/python -m pytest --durations 8 tests/topologies
+
+# A process and a broker of its own: dozens of applications begin and are ended in it.
+rights: $(INSTALLED) ## each right of an application left out and taken away, on a secured broker; about two minutes
+	@$(BIN)/python -m pytest -m rights tests/integration
 
 # Made anew when pyproject.toml changes.
 $(INSTALLED): pyproject.toml
@@ -97,7 +101,7 @@ XDIST := --dist loadscope --no-loadscope-reorder --durations 10
 
 pytest-broker: $(INSTALLED) ## those on a real broker; WAITING_JOBS= processes
 	$(call say,pytest -m broker $(TESTS))
-	@$(BIN)/python -m pytest --numprocesses $(WAITING_JOBS) $(XDIST) -m 'broker and not chaos' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
+	@$(BIN)/python -m pytest --numprocesses $(WAITING_JOBS) $(XDIST) -m 'broker and not chaos and not rights' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
 
 pytest-others: $(INSTALLED) ## those without; JOBS= processes
 	$(call say,pytest -m 'not broker' $(TESTS))

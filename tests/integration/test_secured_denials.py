@@ -25,7 +25,7 @@ from tests.integration.secured import DEADLINE, PROMPT, Running, granted, runnin
 from tests.integration.support import Cluster
 from tests.secured_support import Secured, secured_broker
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.rights]
 
 INPUTS = ("deny-in", "deny-rows", "deny-codes")
 # No text.

@@ -19,7 +19,7 @@ from tests.integration.secured import DEADLINE, counting, feed, granted, read
 from tests.integration.support import Cluster, Record, check_counts
 from tests.secured_support import PASSWORD, Secured, secured_broker
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.rights]
 
 PROGRAM = [sys.executable, "-m", "streamstate_cli"]
 WRONG = "not-this-one"
