@@ -24,7 +24,7 @@ INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
 # Targets given together come one after the other, also under -j.
 .NOTPARALLEL:
-.PHONY: help chaos chaos-short demo soak soak-memory year rights test venv lint types imports doctests pytest pytest-broker pytest-others format clean bench bench-quick profile
+.PHONY: help chaos chaos-short demo soak soak-memory year rights test venv lint types imports doctests pytest pytest-broker pytest-sessions pytest-others format clean bench bench-quick profile
 
 define say
 	@printf '\n== %s\n' "$(1)"
@@ -94,14 +94,18 @@ doctests: $(INSTALLED) ## the examples in the library's docstrings
 	$(call say,pytest --doctest-modules streamstate)
 	@$(BIN)/python -m pytest --quiet --doctest-modules streamstate
 
-pytest: pytest-others pytest-broker ## all tests, those on a real broker included; TESTS= for some
+pytest: pytest-others pytest-broker pytest-sessions ## all tests, those on a real broker included; TESTS= for some
 
 # Which tests go to a process together is in tests/conftest.py. Exit code 5: TESTS= has none of them.
 XDIST := --dist loadscope --no-loadscope-reorder --durations 10
 
 pytest-broker: $(INSTALLED) ## those on a real broker; WAITING_JOBS= processes
 	$(call say,pytest -m broker $(TESTS))
-	@$(BIN)/python -m pytest --numprocesses $(WAITING_JOBS) $(XDIST) -m 'broker and not chaos and not rights' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
+	@$(BIN)/python -m pytest --numprocesses $(WAITING_JOBS) $(XDIST) -m 'broker and not chaos and not rights and not sessions' $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
+
+pytest-sessions: $(INSTALLED) ## those on a broker that nothing may run beside: a session's time-out decides them
+	$(call say,pytest -m sessions $(TESTS))
+	@$(BIN)/python -m pytest --durations 10 -m sessions $(TESTS) || { test $$? -eq 5 && test '$(TESTS)' != tests; }
 
 pytest-others: $(INSTALLED) ## those without; JOBS= processes
 	$(call say,pytest -m 'not broker' $(TESTS))

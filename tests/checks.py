@@ -20,7 +20,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-WAITING = ("pytest-broker", "chaos-short")
+WAITING = ("pytest-broker", "pytest-sessions", "chaos-short")
 COMPUTING = ("lint", "imports", "types", "doctests", "pytest-others")
 YIELDING = 5
 # Between two lines that say what still runs.

@@ -11,7 +11,7 @@ import pytest
 from tests.broker_support import eventually
 from tests.integration.support import DEADLINE, Application, Record, check_counts, freeze_mid_transaction
 
-pytestmark = pytest.mark.broker
+pytestmark = [pytest.mark.broker, pytest.mark.sessions]
 
 TASKS = 8
 # Neither ends an open transaction within the test: only the group's generation can keep the zombie out.
