@@ -68,15 +68,15 @@ def test_a_kill_while_they_close_leaves_no_position_without_its_entries(waited_f
 def test_they_close_beside_each_other_and_let_go_of_their_directories(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    meeting = threading.Barrier(CLOSING, timeout=60)
+    barrier = threading.Barrier(CLOSING, timeout=60)
     close = RocksBackend._close
 
-    def meet(backend: RocksBackend) -> None:
+    def wait_for_the_others(backend: RocksBackend) -> None:
         if backend in first:
-            meeting.wait()
+            barrier.wait()
         close(backend)
 
-    monkeypatch.setattr(RocksBackend, "_close", meet)
+    monkeypatch.setattr(RocksBackend, "_close", wait_for_the_others)
     backends = restored(tmp_path)
     first = backends[:CLOSING]
     for backend in backends:

@@ -28,8 +28,8 @@ from streamstate.serde import SerdeLike, bytes_, known_serde
 from streamstate.state.backend import Backend
 from streamstate.state.spec import StoreSpec
 from streamstate.state.typed_stores import typed_store
-from streamstate.testing.driver.store_view import StoreView, look_into
-from streamstate.testing.driver.topics import InputTopic, OutputTopic, RecordingBroker, milliseconds
+from streamstate.testing.driver.store_view import StoreView, task_store
+from streamstate.testing.driver.topics import InputTopic, OutputTopic, WriteOrderBroker, milliseconds
 from streamstate.testing.memory_broker.application import Disk, KeptBackend, MemoryApplication
 from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.memory_broker.log import Headers
@@ -120,7 +120,7 @@ class TopologyTestDriver:
         self.clock = ManualClock(milliseconds(start))
         self.auto_commit = auto_commit
         default = partitions if isinstance(partitions, int) else 1
-        self.broker = RecordingBroker(_TimelessClock(self.clock), default_partitions=default)
+        self.broker = WriteOrderBroker(_TimelessClock(self.clock), default_partitions=default)
         counts = {} if isinstance(partitions, int) else dict(partitions)
         sinks = [n.spec.topic for n in self.graph.nodes.values() if isinstance(n.spec, Sink) and not n.spec.internal]
         fixed = [topic for topic in sinks if isinstance(topic, str)]
@@ -328,12 +328,12 @@ class TopologyTestDriver:
                     f"store {name!r} has {len(tasks)} partitions, and of its kind one is looked into at a time: "
                     f"driver.store({name!r}, partition=0)"
                 )
-            views = {number: look_into(tasks[number], name, committed) for number in sorted(tasks)}
+            views = {number: task_store(tasks[number], name, committed) for number in sorted(tasks)}
             return StoreView(name, spec, views)
         number = next(iter(tasks)) if partition is None else partition
         if number not in tasks:
             raise LookupError(f"store {name!r} has no partition {number}, but {', '.join(map(str, sorted(tasks)))}")
-        return look_into(tasks[number], name, committed)
+        return task_store(tasks[number], name, committed)
 
     def status(self) -> WorkerStatus:
         """The worker's numbers: records processed, dropped, failed, transactions."""

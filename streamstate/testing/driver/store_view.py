@@ -1,6 +1,6 @@
-"""Looking into the stores of a task from outside.
+"""Read the stores of a task from outside.
 
-Rule of this module: a look changes nothing. What a test sees is what a Processor would see, or, of the committed state
+Rule of this module: reading changes nothing. What a test sees is what a Processor would see, or, of the committed state
 only, what a restored one would.
 """
 
@@ -15,10 +15,10 @@ from streamstate.state.spec import StoreSpec
 from streamstate.state.staged_stores import staged_store
 from streamstate.state.typed_stores import AnyStore, typed_store
 
-__all__ = ["StoreView", "look_into"]
+__all__ = ["StoreView", "task_store"]
 
 
-def look_into(task: Task, name: str, committed: bool) -> AnyStore:
+def task_store(task: Task, name: str, committed: bool) -> AnyStore:
     """The store of one task, typed.
 
     Args:

@@ -21,7 +21,7 @@ from streamstate.testing.memory_broker.log import Headers, MemoryMessage
 from streamstate.units import Duration
 from streamstate.windows import whole_ms
 
-__all__ = ["InputTopic", "OutputTopic", "Record", "RecordingBroker"]
+__all__ = ["InputTopic", "OutputTopic", "Record", "WriteOrderBroker"]
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -85,8 +85,8 @@ def _decoded(message: MemoryMessage, part: str, serde: Serde[Any], data: bytes) 
         ) from error
 
 
-class RecordingBroker(MemoryBroker):
-    """A broker that remembers the order in which records came, over the partitions of a topic."""
+class WriteOrderBroker(MemoryBroker):
+    """Keep the order in which records were written to a topic, across its partitions."""
 
     def __init__(self, clock: Clock, *, default_partitions: int = 1) -> None:
         super().__init__(clock, default_partitions=default_partitions)
@@ -205,7 +205,7 @@ class OutputTopic(Generic[K, V]):
         committed: false to see records of open and aborted transactions too.
     """
 
-    def __init__(self, topic: str, key: Serde[K], value: Serde[V], broker: RecordingBroker, committed: bool) -> None:
+    def __init__(self, topic: str, key: Serde[K], value: Serde[V], broker: WriteOrderBroker, committed: bool) -> None:
         self.topic = topic
         self._key = key
         self._value = value

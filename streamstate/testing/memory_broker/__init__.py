@@ -1,1 +1,4 @@
-"""A Kafka broker in memory, the ports of the engine on it, and an application that is driven tick by tick."""
+"""A Kafka broker in memory, the engine's ports on it, and an application that a test drives tick by tick.
+
+Put here what behaves as Kafka does. The driver and the simulation use it; nothing here imports either of them.
+"""

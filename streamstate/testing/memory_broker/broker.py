@@ -1,4 +1,4 @@
-"""A Kafka broker in memory: topics, transactions, consumer groups, and the levers a test pulls.
+"""A Kafka broker in memory: topics, transactions, consumer groups, and the controls for tests.
 
 Rule of this module: deterministic and single-threaded. Nothing happens by itself: every effect comes from a
 call, and time passes only in the clock that was handed in.
@@ -106,7 +106,7 @@ class MemoryBroker:
         self._topics_changed = False
         self._spread: dict[str, int] = {}
 
-    # Levers: topics
+    # Controls: topics
 
     def create_topic(self, name: str, partitions: int | None = None, config: Mapping[str, str] | None = None) -> None:
         """Create a topic.
@@ -155,7 +155,7 @@ class MemoryBroker:
             return None
         return topic.logs[partition.partition]
 
-    # Levers: records
+    # Controls: records
 
     def append(
         self,
@@ -246,7 +246,7 @@ class MemoryBroker:
         for log in self.topic(topic).logs:
             log.compact(tombstones=tombstones, markers=markers, trailing_marker=trailing_marker)
 
-    # Levers: groups and faults
+    # Controls: groups and faults
 
     def group(self, name: str) -> Group:
         """The consumer group.

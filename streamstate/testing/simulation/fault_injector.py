@@ -34,7 +34,7 @@ METADATA_CALLS: Final = frozenset(
     {"admin.topics", "admin.config", "admin.log_ends", "admin.log_starts", "admin.delete_records", "restore.poll"}
 )
 DISK_WRITES: Final = frozenset({"disk.apply", "disk.restore"})
-# What one call within a spell of errors costs; a caller that repeats until its deadline gets there.
+# What one call costs while an error repeats; a caller that repeats until its deadline gets there.
 REPEAT_MS: Final = 100
 
 
@@ -49,7 +49,7 @@ class _Armed:
 
 
 @dataclass(slots=True)
-class _Spell:
+class _RepeatedError:
     """Calls that fail for some time, or so many times."""
 
     fault: Fault
@@ -77,7 +77,7 @@ class Injector:
         self._sim = simulation
         self._waiting = sorted(faults, key=lambda fault: -fault.at_ms)
         self._armed: dict[tuple[str, str], list[_Armed]] = {}
-        self._spells: list[_Spell] = []
+        self._repeated: list[_RepeatedError] = []
         self._timers: list[tuple[int, Callable[[], None]]] = []
         self._offsets_first = False
         self.fired: list[tuple[Fault, str]] = []
@@ -103,7 +103,7 @@ class Injector:
         self.advance(now)
         if self._offsets_first:
             self._settle_offsets()
-        if self._spells:
+        if self._repeated:
             self._suffer(actor, call, phase, now)
         armed = self._armed.get((call, phase))
         if armed is not None:
@@ -129,7 +129,7 @@ class Injector:
         """No more faults, and those that last are over."""
         self._waiting.clear()
         self._armed.clear()
-        self._spells.clear()
+        self._repeated.clear()
         timers, self._timers = self._timers, []
         for _, action in sorted(timers, key=lambda timer: timer[0]):
             action()
@@ -138,15 +138,15 @@ class Injector:
         self._timers.append((self._sim.clock.monotonic_ms() + ms, action))
 
     def _suffer(self, actor: str, call: str, phase: str, now: int) -> None:
-        for spell in list(self._spells):
-            if now >= spell.until_ms or spell.times == 0:
-                self._spells.remove(spell)
-            elif call in spell.calls and phase == spell.phase and spell.actor in (ANY, actor):
-                spell.times -= 1
-                self._sim.clock.advance(spell.cost_ms)
+        for repeated in list(self._repeated):
+            if now >= repeated.until_ms or repeated.times == 0:
+                self._repeated.remove(repeated)
+            elif call in repeated.calls and phase == repeated.phase and repeated.actor in (ANY, actor):
+                repeated.times -= 1
+                self._sim.clock.advance(repeated.cost_ms)
                 if self._sim.trace is not None:
-                    self._sim.say(f"  !! {spell.fault.kind} #{spell.fault.number} goes on")
-                raise spell.error(f"injected: {spell.fault.kind}")
+                    self._sim.say(f"  !! {repeated.fault.kind} #{repeated.fault.number} goes on")
+                raise repeated.error(f"injected: {repeated.fault.kind}")
 
     def _settle_offsets(self) -> None:
         """The group's markers at once, those of the logs later: offsets are then ahead of a changelog's readers."""
@@ -175,10 +175,10 @@ class Injector:
         self._sim.clock.advance(fault.duration_ms)
         if times > 1:
             until = self._sim.clock.monotonic_ms() + 60_000
-            spell = _Spell(
+            repeated = _RepeatedError(
                 fault, frozenset({call}), fault.phase, Retriable, member.name, until, times - 1, fault.duration_ms
             )
-            self._spells.append(spell)
+            self._repeated.append(repeated)
         raise Retriable("injected: the answer is lost")
 
     def _error(self, fault: Fault, member: Member, call: str) -> None:
@@ -239,7 +239,7 @@ class Injector:
         self, fault: Fault, calls: Iterable[str], error: Callable[[str], Exception], actor: str = ANY, cost: int = 100
     ) -> None:
         until = self._sim.clock.monotonic_ms() + fault.duration_ms
-        self._spells.append(_Spell(fault, frozenset(calls), "before", error, actor, until, -1, cost))
+        self._repeated.append(_RepeatedError(fault, frozenset(calls), "before", error, actor, until, -1, cost))
 
     def _clock(self, fault: Fault, member: Member, call: str) -> None:
         hours = int(fault.detail.split()[0])

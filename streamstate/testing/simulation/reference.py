@@ -18,7 +18,7 @@ from streamstate.operators.table.spec import ToStream
 from streamstate.testing.memory_broker.application import MemoryApplication
 from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.simulation.expectations import Interleaved, NewestOf, Output, by_key
-from streamstate.testing.simulation.recording_broker import RecordingBroker
+from streamstate.testing.simulation.history_broker import HistoryBroker
 
 if TYPE_CHECKING:
     from streamstate.testing.simulation.run import Simulation
@@ -36,7 +36,7 @@ class _Reference:
         self._sim = sim
         self._part = part
         self.clock = ManualClock()
-        self.broker = RecordingBroker(self.clock)
+        self.broker = HistoryBroker(self.clock)
         for topic in sim.external_topics:
             self.broker.create_topic(topic, sim.plan.inputs.partitions, sim.plan.workload.topic_configs.get(topic))
         settings = replace(

@@ -23,8 +23,8 @@ from streamstate.testing.simulation import checker
 from streamstate.testing.simulation.disk import DiskFailure, SimulatedDisk
 from streamstate.testing.simulation.fault_injector import Crash, Injector
 from streamstate.testing.simulation.faults import Fault
+from streamstate.testing.simulation.history_broker import HistoryBroker
 from streamstate.testing.simulation.plan import SESSION_TIMEOUT_MS, Plan
-from streamstate.testing.simulation.recording_broker import RecordingBroker
 
 __all__ = ["Member", "Result", "Simulation", "Violation", "simulate"]
 
@@ -129,7 +129,7 @@ class Simulation:
         self.plan = plan
         self.trace = trace
         self.clock = ManualClock()
-        self.broker = RecordingBroker(self.clock)
+        self.broker = HistoryBroker(self.clock)
         self.application_id = plan.settings.application_id
         self.external_topics = tuple(dict.fromkeys((*plan.workload.sources, *plan.workload.sinks)))
         for topic in self.external_topics:

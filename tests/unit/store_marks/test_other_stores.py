@@ -21,7 +21,7 @@ from tests.unit.store_marks.support import JSON, TEXT, deploy, mark_in_changelog
 
 def test_a_store_without_a_changelog_has_its_mark_on_the_disk() -> None:
     def of(value: Any) -> Topology:
-        return looking(stores.key_value("kept", key=TEXT, value=value, changelog=False))
+        return topology_that_reads(stores.key_value("kept", key=TEXT, value=value, changelog=False))
 
     run = Run(of(TEXT))
     run.send(b"x")
@@ -89,7 +89,7 @@ class Look(Processor[str, str, str, str]):
         self.context.forward(key, str(self.context.store("kept").get(key)))
 
 
-def looking(store: Any) -> Topology:
+def topology_that_reads(store: Any) -> Topology:
     topology = Topology("t")
     stream = topology.stream("in", key=TEXT, value=TEXT)
     stream.process(Look, stores=[store]).to("out", key=TEXT, value=TEXT)
@@ -106,7 +106,7 @@ def made(topology: Topology, entries: dict[bytes, bytes]) -> Run:
 
 
 def test_a_store_without_a_mark_gets_that_of_the_topology(caplog: pytest.LogCaptureFixture) -> None:
-    run = made(looking(stores.key_value("kept", key=TEXT, value=TEXT)), {b"k": b"there"})
+    run = made(topology_that_reads(stores.key_value("kept", key=TEXT, value=TEXT)), {b"k": b"there"})
     run.send(b"x")
     with caplog.at_level(logging.WARNING):
         run.ticks(8)
@@ -116,6 +116,6 @@ def test_a_store_without_a_mark_gets_that_of_the_topology(caplog: pytest.LogCapt
 
 
 def test_a_store_without_a_mark_still_has_its_kind() -> None:
-    run = made(looking(stores.key_value("kept", key=TEXT, value=TEXT)), {b"k": b"x", OLD_MARK_KEY: b"list"})
+    run = made(topology_that_reads(stores.key_value("kept", key=TEXT, value=TEXT)), {b"k": b"x", OLD_MARK_KEY: b"list"})
     with pytest.raises(TopologyError, match="holds entries of the kind list"):
         run.ticks(8)

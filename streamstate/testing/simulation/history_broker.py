@@ -1,6 +1,6 @@
-"""A broker that remembers.
+"""A broker that keeps deleted records for the checker.
 
-Rule of this module: what is deleted for the workers is kept for the checker.
+Rule of this module: the workers see a record as deleted; the checker still reads it.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from streamstate.testing.memory_broker.broker import MemoryBroker
 from streamstate.testing.memory_broker.clock import ManualClock
 from streamstate.testing.memory_broker.log import MemoryMessage
 
-__all__ = ["RecordingBroker"]
+__all__ = ["HistoryBroker"]
 
 
-class RecordingBroker(MemoryBroker):
-    """Keeps what committed readers could have read of the records that ``delete_records`` deletes."""
+class HistoryBroker(MemoryBroker):
+    """Keep the committed records that ``delete_records`` deletes."""
 
     def __init__(self, clock: ManualClock) -> None:
         super().__init__(clock)
